@@ -1,0 +1,1 @@
+"""Figures: dataset in, matplotlib Figure out."""

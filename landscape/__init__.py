@@ -1,0 +1,37 @@
+"""Measure the loss landscape of PyTorch models: spectra, valleys, trajectories, and what they mean for training.
+
+The public names below are loaded on first use, so that ``landscape --help`` does not wait for torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from landscape.errors import LandscapeError, RunFailedError
+    from landscape.layout import Layout
+    from landscape.symmetric import Symmetric
+
+__version__ = "0.1.0"
+__all__ = ["LandscapeError", "Layout", "RunFailedError", "Symmetric", "__version__"]
+
+_HOME = {
+    "LandscapeError": "errors",
+    "Layout": "layout",
+    "RunFailedError": "errors",
+    "Symmetric": "symmetric",
+}
+
+# A Python started in the root of a source checkout finds this folder before the installed package; the sibling
+# folders `models`, `probes` and `figures` must then still be found below it.
+_root = Path(__file__).absolute().parent.parent
+if (_root / "pyproject.toml").is_file() and (_root / "probes").is_dir() and str(_root) not in __path__:
+    __path__.append(str(_root))
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'landscape' has no attribute {name!r}")
+    return getattr(import_module(f"landscape.{_HOME[name]}"), name)

@@ -1,0 +1,123 @@
+"""A symmetric linear operator: all that an eigen-solver may know about a network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from landscape.errors import LandscapeError
+
+if TYPE_CHECKING:
+    from scipy.sparse.linalg import LinearOperator
+
+__all__ = ["Symmetric"]
+
+
+class Symmetric:
+    r"""A real symmetric operator A of shape (P, P), known through v -> A v, that counts its products.
+
+    Args:
+        size: P, the dimension.
+        dtype: floating dtype of the vectors.
+        mv: function (P,) -> (P,) computing A v. It must be linear and symmetric; this class does not check.
+        device: where the vectors live.
+
+    Attributes:
+        n_products: number of products A v computed so far through this operator.
+
+    Raises:
+        LandscapeError: if a vector of another shape is given.
+
+    Example:
+        >>> import torch
+        >>> A = Symmetric.from_dense(torch.diag(torch.tensor([3.0, 1.0], dtype=torch.float64)))
+        >>> A.mv(torch.tensor([1.0, 1.0], dtype=torch.float64)).tolist(), A.n_products
+        ([3.0, 1.0], 1)
+    """
+
+    def __init__(
+        self,
+        size: int,
+        dtype: torch.dtype,
+        mv: Callable[[Tensor], Tensor],
+        *,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.size = size
+        self.dtype = dtype
+        self.device = torch.device(device)
+        self.n_products = 0
+        self._mv = mv
+
+    @classmethod
+    def from_dense(cls, matrix: Tensor) -> Symmetric:
+        """Wrap a dense symmetric matrix (P, P)."""
+        if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
+            raise LandscapeError(f"expected a square matrix (P, P), found shape {tuple(matrix.shape)}.")
+        return cls(matrix.shape[0], matrix.dtype, matrix.mv, device=matrix.device)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(P, P)."""
+        return (self.size, self.size)
+
+    def mv(self, v: Tensor) -> Tensor:
+        """A v for one vector v (P,)."""
+        if v.shape != (self.size,):
+            raise LandscapeError(
+                f"expected a vector of shape ({self.size},) for this operator, found {tuple(v.shape)}. "
+                "Multiply one vector at a time, or use `mm` for the columns of a (P, B) matrix."
+            )
+        self.n_products += 1
+        return self._mv(v.to(device=self.device, dtype=self.dtype))
+
+    def mm(self, columns: Tensor) -> Tensor:
+        """A V for the columns of V (P, B); B products."""
+        return torch.stack([self.mv(v) for v in columns.T], dim=1)
+
+    def dense(self) -> Tensor:
+        """The matrix (P, P), column by column: P products, 8 P^2 bytes in float64."""
+        eye = torch.eye(self.size, dtype=self.dtype, device=self.device)
+        return torch.stack([self.mv(e) for e in eye], dim=1)
+
+    def rescaled(self, scale: Tensor) -> Symmetric:
+        """The operator D A D with D = diag(scale): the same form in coordinates w = D u.
+
+        With scale = filter norms this is the `filter` metric, with scale = (sqrt(v) + eps)^(-1/2) the `adam` one.
+        Products are counted by both operators.
+        """
+        if scale.shape != (self.size,):
+            raise LandscapeError(f"expected a scale of shape ({self.size},), found {tuple(scale.shape)}.")
+        d = scale.to(device=self.device, dtype=self.dtype)
+        return Symmetric(self.size, self.dtype, lambda v: d * self.mv(d * v), device=self.device)
+
+    def block(self, mask: Tensor) -> Symmetric:
+        """The principal sub-matrix on the True entries of `mask` (P,), e.g. ``layout.mask("blocks.*")``."""
+        if mask.shape != (self.size,) or mask.dtype != torch.bool:
+            raise LandscapeError(
+                f"expected a boolean mask of shape ({self.size},), found {mask.dtype} {tuple(mask.shape)}."
+            )
+        index = mask.to(self.device).nonzero().squeeze(1)
+
+        def mv(v: Tensor) -> Tensor:
+            full = torch.zeros(self.size, dtype=self.dtype, device=self.device)
+            return self.mv(full.index_copy(0, index, v))[index]
+
+        return Symmetric(index.numel(), self.dtype, mv, device=self.device)
+
+    def scipy(self) -> LinearOperator:
+        """This operator for SciPy's solvers (vectors pass through host memory)."""
+        from scipy.sparse.linalg import LinearOperator
+
+        def matvec(x):  # type: ignore[no-untyped-def]
+            v = torch.as_tensor(x.ravel(), dtype=self.dtype, device=self.device)
+            return self.mv(v).cpu().numpy()
+
+        dtype = torch.empty(0, dtype=self.dtype).numpy().dtype
+        return LinearOperator(self.shape, matvec=matvec, rmatvec=matvec, dtype=dtype)
+
+    def __repr__(self) -> str:
+        return f"Symmetric(size={self.size}, dtype={self.dtype}, device={self.device}, n_products={self.n_products})"
