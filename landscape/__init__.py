@@ -10,18 +10,38 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from landscape.config import RunConfig
     from landscape.errors import LandscapeError, RunFailedError
     from landscape.layout import Layout
+    from landscape.objective import Objective
+    from landscape.run import Run
     from landscape.symmetric import Symmetric
+    from landscape.training import Progress, train
 
 __version__ = "0.1.0"
-__all__ = ["LandscapeError", "Layout", "RunFailedError", "Symmetric", "__version__"]
+__all__ = [
+    "LandscapeError",
+    "Layout",
+    "Objective",
+    "Progress",
+    "Run",
+    "RunConfig",
+    "RunFailedError",
+    "Symmetric",
+    "__version__",
+    "train",
+]
 
 _HOME = {
     "LandscapeError": "errors",
     "Layout": "layout",
+    "Objective": "objective",
+    "Progress": "training",
+    "Run": "run",
+    "RunConfig": "config",
     "RunFailedError": "errors",
     "Symmetric": "symmetric",
+    "train": "training",
 }
 
 # A Python started in the root of a source checkout finds this folder before the installed package; the sibling

@@ -1,0 +1,219 @@
+"""The loss of a module on a fixed data set, as a function of one flat parameter vector."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils import _pytree as pytree
+
+from landscape.curvature import DEFAULT_MEMORY, hessian_product
+from landscape.determinism import check_deterministic
+from landscape.errors import LandscapeError
+from landscape.layout import Layout
+from landscape.provenance import fingerprint
+from landscape.symmetric import Symmetric
+
+__all__ = ["Objective"]
+
+
+class Objective:
+    r"""L(w) = (1/N) sum_i l_i(w): mean loss over a fixed data set of N samples, as a function of a vector w (P,).
+
+    A *sample* is one entry along the first axis of the data (for language models: a sequence, whose loss is the mean
+    over its scored tokens). Chunks only bound memory: per-sample losses are summed and divided once by N, so uneven
+    chunks cannot change the result beyond rounding.
+
+    The module is copied; the original, its mode, its ``.grad`` and the global random state are never touched.
+    Attention runs on PyTorch's math kernel, the only one with second derivatives.
+
+    Args:
+        module: any module. Parameters enter by name through ``torch.func.functional_call``.
+        per_sample_loss: ``(outputs, targets) -> (N,)``, e.g. ``cross_entropy(..., reduction="none")``.
+        data: ``(inputs, targets)``; tensors, or tuples / dicts of tensors, sharing their first axis of length N.
+            A tuple of inputs is passed as ``module(*inputs)``, a dict as ``module(**inputs)``.
+        chunk: samples evaluated at once; None means all.
+        dtype: floating dtype of parameters and floating data.
+        device: where to compute; None means where the module's parameters are.
+        parameters: shell-style pattern(s) selecting the parameters that make up w; the others stay fixed.
+
+    Attributes:
+        size: P.
+        layout: `Layout` of w.
+        w0: (P,), the module's parameters at construction.
+        n_samples: N.
+
+    Raises:
+        LandscapeError: if shapes disagree, or the loss is not a deterministic function of w and each sample
+            (dropout on, batch normalisation in training mode, random numbers drawn in the forward pass).
+
+    Example:
+        >>> import torch
+        >>> model = torch.nn.Linear(2, 1, bias=False)
+        >>> data = (torch.eye(2), torch.zeros(2, 1))
+        >>> objective = Objective(model, lambda y, t: ((y - t) ** 2).sum(1), data)
+        >>> objective.loss(torch.tensor([1.0, 3.0])).item()
+        5.0
+        >>> objective.hessian(objective.w0).dense().tolist()
+        [[1.0, 0.0], [0.0, 1.0]]
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        per_sample_loss: Callable[[Any, Any], Tensor],
+        data: tuple[Any, Any],
+        *,
+        chunk: int | None = None,
+        dtype: torch.dtype = torch.float64,
+        device: torch.device | str | None = None,
+        parameters: str | Sequence[str] | None = None,
+    ) -> None:
+        # A compiled module has no double backward; its original is the same function.
+        module = getattr(module, "_orig_mod", module)
+        self.layout = Layout.of(module, only=parameters)
+        self.dtype = dtype
+        self.device = torch.device(device if device is not None else next(module.parameters()).device)
+        self._module = _frozen_copy(module, self.dtype, self.device)
+        self._per_sample_loss = per_sample_loss
+        self._data = _place(data, self.dtype, self.device)
+        self.n_samples = _common_length(self._data)
+        if chunk is not None and chunk < 1:
+            raise LandscapeError(f"expected chunk >= 1 or None, found {chunk}.")
+        self.chunk = min(chunk or self.n_samples, self.n_samples)
+        named = dict(self._module.named_parameters())
+        self.w0 = self.layout.flatten({n: named[n].detach() for n in self.layout.names})
+        check_deterministic(self)
+
+    @property
+    def size(self) -> int:
+        """P, the number of parameters in w."""
+        return self.layout.size
+
+    @property
+    def fingerprint(self) -> str:
+        """Twelve hexadecimal digits that identify the data."""
+        return fingerprint(self._data)
+
+    # -- evaluation ---------------------------------------------------------------------------------------------------
+
+    def map(self, w: Tensor, function: Callable[[Any, Any], Tensor]) -> Tensor:
+        """``function(outputs, targets) -> (n, ...)`` over the data at w, chunk by chunk, joined to (N, ...)."""
+        w = self.vector(w)
+        with torch.no_grad():
+            return torch.cat([self.evaluate(w, c, function) for c in self.chunks()])
+
+    def per_sample(self, w: Tensor) -> Tensor:
+        """Loss of every sample at w, shape (N,)."""
+        return self.map(w, self._per_sample_loss)
+
+    def loss(self, w: Tensor) -> Tensor:
+        """Mean loss over the samples at w, a scalar tensor."""
+        w = self.vector(w)
+        with torch.no_grad():
+            return self._mean(self.chunk_sum(c)(w) for c in self.chunks())
+
+    def losses(self, W: Tensor) -> Tensor:
+        """Loss at each row of W (B, P); shape (B,)."""
+        if W.ndim != 2:
+            raise LandscapeError(f"expected a matrix (B, {self.size}), one vector a row, found {tuple(W.shape)}.")
+        # A loop, not vmap: on CPU vmap over parameters was measured to be slower than one evaluation at a time.
+        return torch.stack([self.loss(w) for w in W]) if len(W) else self.w0.new_zeros(0)
+
+    def grad(self, w: Tensor) -> Tensor:
+        """Gradient of the mean loss at w, shape (P,)."""
+        w = self.vector(w)
+        return self._mean(_gradient(self.chunk_sum(c), w) for c in self.chunks())
+
+    def hessian(self, w: Tensor, *, memory: int = DEFAULT_MEMORY) -> Symmetric:
+        """Hessian of the mean loss at w as an operator (P, P); `memory` bounds the graphs kept between products.
+
+        A product is exact: double backward through the gradient's graph, which is kept for as many chunks as fit in
+        `memory` bytes and rebuilt for the others.
+        """
+        w = self.vector(w).clone()
+        product = hessian_product([self.chunk_sum(c) for c in self.chunks()], w, memory=memory)
+        return Symmetric(self.size, self.dtype, lambda v: product(v) / self.n_samples, device=self.device)
+
+    # -- pieces -------------------------------------------------------------------------------------------------------
+
+    def vector(self, w: Tensor) -> Tensor:
+        """`w` checked against the layout and moved to this objective's dtype and device, detached."""
+        w = torch.as_tensor(w).detach().to(dtype=self.dtype, device=self.device)
+        self.layout.check(w, what="parameter vector")
+        return w
+
+    def chunks(self) -> Iterator[slice]:
+        """Slices of the samples, `chunk` at a time."""
+        return (slice(i, min(i + self.chunk, self.n_samples)) for i in range(0, self.n_samples, self.chunk))
+
+    def evaluate(self, w: Tensor, index: slice, function: Callable[[Any, Any], Tensor]) -> Tensor:
+        """``function(module(inputs; w), targets)`` on a slice of the samples; differentiable in w."""
+        inputs, targets = pytree.tree_map(lambda x: x[index], self._data)
+        args = tuple(inputs) if isinstance(inputs, tuple | list) else () if isinstance(inputs, dict) else (inputs,)
+        kwargs = inputs if isinstance(inputs, dict) else {}
+        with sdpa_kernel(SDPBackend.MATH):
+            outputs = functional_call(self._module, self.layout.unflatten(w), args, kwargs)
+            return function(outputs, targets)
+
+    def chunk_sum(self, index: slice) -> Callable[[Tensor], Tensor]:
+        """The function w -> sum of the losses of one chunk."""
+        return lambda w: self.evaluate(w, index, self._per_sample_loss).sum()
+
+    def _mean(self, terms: Iterator[Tensor]) -> Tensor:
+        """Sum over chunks divided by N: the one place where a loss is averaged over samples."""
+        total = next(terms)
+        for term in terms:
+            total = total + term
+        return total / self.n_samples
+
+    def __repr__(self) -> str:
+        return (
+            f"Objective(size={self.size}, n_samples={self.n_samples}, chunk={self.chunk}, dtype={self.dtype}, "
+            f"device={self.device}, layout={self.layout.hash})"
+        )
+
+
+def _gradient(function: Callable[[Tensor], Tensor], w: Tensor) -> Tensor:
+    with torch.enable_grad():
+        u = w.detach().requires_grad_(True)
+        value = function(u)
+        if not value.requires_grad:  # the loss does not depend on w
+            return torch.zeros_like(w)
+        return torch.autograd.grad(value, u)[0]
+
+
+def _frozen_copy(module: nn.Module, dtype: torch.dtype, device: torch.device) -> nn.Module:
+    twin = copy.deepcopy(module).to(dtype=dtype, device=device)
+    for parameter in twin.parameters():
+        parameter.requires_grad_(False)
+        parameter.grad = None
+    return twin
+
+
+def _place(data: Any, dtype: torch.dtype, device: torch.device) -> Any:
+    if not isinstance(data, tuple | list) or len(data) != 2:
+        raise LandscapeError(f"expected data = (inputs, targets), found {type(data).__name__}.")
+
+    def place(x: Any) -> Any:
+        if not isinstance(x, Tensor):
+            raise LandscapeError(f"expected tensors in (inputs, targets), found {type(x).__name__}.")
+        return x.detach().to(device=device, dtype=dtype if x.is_floating_point() else x.dtype)
+
+    return pytree.tree_map(place, tuple(data))
+
+
+def _common_length(data: Any) -> int:
+    leaves = pytree.tree_leaves(data)
+    lengths = {x.shape[0] if x.ndim else None for x in leaves}
+    if len(lengths) != 1 or None in lengths or 0 in lengths:
+        shapes = ", ".join(str(tuple(x.shape)) for x in leaves)
+        raise LandscapeError(
+            f"expected inputs and targets with the same first axis, at least one sample; found {shapes}."
+        )
+    return int(leaves[0].shape[0])

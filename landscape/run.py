@@ -1,0 +1,239 @@
+"""One training run on disk, read-only: config, checkpoints, metrics, and the objectives built from them."""
+
+from __future__ import annotations
+
+import json
+import os
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import h5py
+import numpy as np
+import torch
+import xarray as xr
+from numpy.typing import NDArray
+from torch import Tensor
+
+from landscape.config import RunConfig
+from landscape.errors import LandscapeError
+from landscape.layout import Layout
+from landscape.objective import Objective
+from landscape.store import FILE_NAME, STATUS, committed, open_for_reading
+from landscape.trainer import Trainer, TrainState
+
+if TYPE_CHECKING:
+    from landscape.tasks import Task
+
+__all__ = ["Run"]
+
+_UNITS = {
+    "loss": ("nats per token", "mean loss"),
+    "accuracy": ("1", "share of scored tokens predicted right"),
+    "gradient_norm": ("nats per token per parameter unit", "Euclidean norm of the probe loss's gradient"),
+    "learning_rate": ("1", "learning rate of the next update"),
+    "tokens": ("tokens", "scored training tokens used so far"),
+    "flops": ("FLOP", "floating-point operations of training so far, matrix products only"),
+    "seconds": ("s", "training time so far, evaluation and saving not counted"),
+}
+
+
+class Run:
+    """A run folder: ``run.h5``, ``results/``.
+
+    Reading never changes a byte, and works while the run is being trained: every access sees the steps committed
+    at that moment.
+
+    Attributes:
+        path: the folder.
+        id: identifies the run whatever its folder is called.
+        config: the `RunConfig` it was trained with.
+        layout: `Layout` of its parameter vectors.
+        provenance: versions, code revision, data fingerprint, time of creation.
+
+    Raises:
+        LandscapeError: if there is no run, or its file is empty, truncated, damaged or of another kind.
+
+    Example:
+        >>> import tempfile
+        >>> from landscape import Run, RunConfig, train
+        >>> config = RunConfig.make(task={"n_train": 16, "n_probe": 8, "n_test": 8}, model={"width": 4}, steps=3)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     _ = train(config, folder)
+        ...     run = Run.open(folder)
+        ...     run.steps.tolist(), run.parameters.shape, run.complete
+        ([0, 1, 2, 3], (4, 272), True)
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        given = Path(path)
+        self.path = given.parent if given.name == FILE_NAME else given
+        self._file = self.path / FILE_NAME
+        with open_for_reading(self._file) as f:
+            self.id = str(f.attrs["id"])
+            self.config = RunConfig.from_dict(json.loads(f.attrs["config"]))
+            self.layout = Layout.from_json(json.loads(f.attrs["layout"]))
+            self.provenance: dict[str, Any] = json.loads(f.attrs["provenance"])
+            if f["parameters"].shape[1] != self.layout.size:
+                raise LandscapeError(
+                    f"expected checkpoints of {self.layout.size} parameters (layout {self.layout.hash}), "
+                    f"found {f['parameters'].shape[1]} in {self._file}."
+                )
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str]) -> Run:
+        """The run in a folder, or of a ``run.h5`` file."""
+        return cls(path)
+
+    # -- state --------------------------------------------------------------------------------------------------------
+
+    @property
+    def name(self) -> str:
+        """The folder's name."""
+        return self.path.resolve().name
+
+    @property
+    def status(self) -> str:
+        """`unfinished`, `complete` or `diverged`."""
+        with open_for_reading(self._file) as f:
+            return STATUS[int(f["status"][0])]
+
+    @property
+    def complete(self) -> bool:
+        """Whether training reached its last step."""
+        return self.status == "complete"
+
+    @property
+    def steps(self) -> NDArray[np.int64]:
+        """Training step of every committed checkpoint, ascending."""
+        with open_for_reading(self._file) as f:
+            return np.asarray(f["step"][: committed(f)], dtype=np.int64)
+
+    @property
+    def parameters(self) -> Rows:
+        """Checkpoint matrix (T, P); index it by row: ``run.parameters[-1]`` is the last checkpoint (P,)."""
+        return Rows(self._file, "parameters")
+
+    @property
+    def optimizer(self) -> Rows:
+        """Optimiser states (T, S), in the same order as `parameters`."""
+        return Rows(self._file, "optimizer")
+
+    def index(self, step: int) -> int:
+        """Row of the checkpoint of a training step."""
+        steps = self.steps
+        found = np.flatnonzero(steps == step)
+        if not len(found):
+            near = steps[np.argsort(np.abs(steps - step))[:4]]
+            raise LandscapeError(
+                f"{self.path} has no checkpoint of step {step}. The nearest are {', '.join(map(str, sorted(near)))}."
+            )
+        return int(found[0])
+
+    @property
+    def metrics(self) -> xr.Dataset:
+        """Metrics per evaluation: dims (step, split, family); the Bayes limits per family."""
+        with open_for_reading(self._file) as f:
+            group = f["metrics"]
+            n = committed(group)
+            splits, families = json.loads(group.attrs["splits"]), json.loads(group.attrs["families"])
+            columns = {k: np.asarray(group[k][:n]) for k in _UNITS}
+            steps = np.asarray(group["step"][:n], dtype=np.int64)
+        ds = xr.Dataset(
+            {k: (("step", "split", "family")[: v.ndim], v) for k, v in columns.items()},
+            coords={"step": steps, "split": splits, "family": families},
+            attrs=self.attributes("metrics"),
+        )
+        for which in ("loss", "accuracy"):
+            limit = getattr(self.task, f"bayes_{which}")
+            ds[f"bayes_{which}"] = ("family", np.concatenate([[limit.mean()], limit]))
+            ds[f"bayes_{which}"].attrs = {"units": _UNITS[which][0], "long_name": f"Bayes-optimal {which}"}
+        for k, (units, long_name) in _UNITS.items():
+            ds[k].attrs = {"units": units, "long_name": long_name}
+        return ds
+
+    def attributes(self, probe: str) -> dict[str, Any]:
+        """What every dataset made from this run says about its origin."""
+        return {
+            "probe": probe,
+            "run": self.name,
+            "run_id": self.id,
+            "task": self.config.task.name,
+            "arch": self.config.arch,
+            "run_seed": self.config.seed,
+            "layout": self.layout.hash,
+            "status": self.status,
+        }
+
+    # -- the model ----------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def _trainer(self) -> Trainer:
+        return Trainer(self.config)
+
+    @property
+    def task(self) -> Task:
+        """The task, rebuilt from the config."""
+        return self._trainer.task
+
+    def objective(
+        self,
+        split: str = "probe",
+        *,
+        n: int | None = None,
+        dtype: torch.dtype = torch.float64,
+        chunk: int | None = None,
+        device: torch.device | str | None = None,
+        parameters: str | list[str] | None = None,
+    ) -> Objective:
+        """The mean loss over (the first n samples of) a split, as a function of a parameter vector."""
+        return self._trainer.objective(split, n=n, dtype=dtype, chunk=chunk, device=device, parameters=parameters)
+
+    def replay(self, step: int, n: int) -> Tensor:
+        """Parameters after each of n updates from the checkpoint of `step`, exactly as trained; (n + 1, P).
+
+        Bit for bit on the machine, torch version and thread count of the training.
+        """
+        i = self.index(step)
+        trainer = self._trainer
+        trainer.load(TrainState(step, self.parameters[i], self.optimizer[i]))
+        rows = [trainer.state().w]
+        for _ in range(n):
+            trainer.advance()
+            rows.append(trainer.state().w)
+        return torch.stack(rows)
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.path)!r}, {self.status}, {len(self.steps)} checkpoints)"
+
+
+class Rows:
+    """Rows of one matrix of a run file, read when indexed: an int gives (P,), a slice or list of ints (n, P)."""
+
+    def __init__(self, path: Path, name: str) -> None:
+        self._path, self._name = path, name
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(T, P): committed rows, entries per row."""
+        with open_for_reading(self._path) as f:
+            return committed(f), int(f[self._name].shape[1])
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, index: int | slice | list[int]) -> Tensor:
+        with open_for_reading(self._path) as f:
+            n = committed(f)
+            data: h5py.Dataset = f[self._name]
+            if isinstance(index, slice | list):
+                rows = range(n)[index] if isinstance(index, slice) else [range(n)[i] for i in index]
+                return torch.stack([_row(data, i) for i in rows]) if len(rows) else torch.empty(0, data.shape[1])
+            try:
+                return _row(data, range(n)[index])
+            except IndexError as error:
+                raise IndexError(f"checkpoint {index} of {n}") from error
+
+
+def _row(data: h5py.Dataset, i: int) -> Tensor:
+    return torch.from_numpy(np.asarray(data[i]))

@@ -1,0 +1,262 @@
+"""The file of a run, ``run.h5``: one writer that may be killed at any moment, any number of readers.
+
+How nothing committed is ever lost:
+
+- The file is made complete but empty under a temporary name and renamed, so it exists only with its whole header.
+- It is then written in HDF5's single-writer-multiple-reader mode, which keeps it readable at every moment.
+- A row's step number is written last. A row whose step is missing (or still the fill value -1) does not exist.
+- Every row carries HDF5's Fletcher-32 checksum; a damaged row is an error, not a number.
+- A killed writer leaves the file flagged as open. `recover` copies what is committed and renames the copy into place.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import time
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from landscape.errors import LandscapeError, RunFailedError
+
+try:
+    import fcntl
+except ImportError:  # pragma: no cover - not a POSIX system: two writers on one run are not detected
+    fcntl = None  # type: ignore[assignment]
+
+__all__ = ["FILE_NAME", "FORMAT", "STATUS", "RunWriter", "committed", "open_for_reading", "writer_lock"]
+
+FILE_NAME = "run.h5"
+FORMAT = "landscape-run"
+VERSION = 1
+STATUS = ("unfinished", "complete", "diverged")
+_FILE_SETTINGS: dict[str, Any] = {"libver": "latest", "locking": False}
+
+
+@contextlib.contextmanager
+def open_for_reading(path: Path) -> Iterator[h5py.File]:
+    """Open a run file, also while another process writes it.
+
+    Raises:
+        LandscapeError: if it is missing, empty, damaged, or not a run of this package.
+    """
+    if not path.is_file():
+        raise LandscapeError(
+            f"expected a run file at {path}, found none. Train one with `landscape train -o {path.parent}`."
+        )
+    try:
+        # The writer's rename or first flag may fall between two system calls of this open: try again before judging.
+        file = _retry(lambda: h5py.File(path, "r", swmr=True, **_FILE_SETTINGS))
+    except OSError:
+        try:
+            file = h5py.File(path, "r", locking=False)
+        except OSError as error:
+            raise LandscapeError(_damaged(path, error)) from error
+    with file:
+        if file.attrs.get("format") != FORMAT:
+            raise LandscapeError(
+                f"expected a run written by `landscape train`, found another kind of HDF5 file: {path}."
+            )
+        if (found := int(file.attrs.get("format_version", -1))) != VERSION:
+            raise LandscapeError(
+                f"expected run format {VERSION}, found {found} in {path}. Use the version that wrote it."
+            )
+        try:
+            yield file
+        except (OSError, KeyError, RuntimeError) as error:
+            raise LandscapeError(_damaged(path, error)) from error
+
+
+def committed(group: h5py.Group) -> int:
+    """Number of committed rows: the leading steps that are not the fill value."""
+    steps = group["step"][...]
+    return int(np.argmax(steps < 0)) if (steps < 0).any() else len(steps)
+
+
+@contextlib.contextmanager
+def writer_lock(folder: Path) -> Iterator[None]:
+    """Hold the right to write a run; the system gives it back if the process dies."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as handle:
+        if fcntl is not None:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                raise LandscapeError(
+                    f"another process is training {folder}. Wait for it or choose another folder."
+                ) from error
+        yield
+
+
+class RunWriter:
+    """Appends checkpoints and metrics to a run file. Use `create` or `recover`, then as a context manager."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._file = h5py.File(path, "r+", **_FILE_SETTINGS)
+        self._file.swmr_mode = True
+        metrics = self._file["metrics"]
+        self._evaluated = set(metrics["step"][: committed(metrics)].tolist())
+
+    @classmethod
+    def create(
+        cls,
+        path: Path,
+        *,
+        attributes: Mapping[str, Any],
+        parameters: int,
+        optimizer: int,
+        dtype: str,
+        splits: Sequence[str],
+        families: Sequence[str],
+    ) -> RunWriter:
+        """Make a new file; `attributes` is stored as JSON text, one attribute per entry."""
+        temporary = path.with_name(f".{path.name}.tmp")
+        with h5py.File(temporary, "w", **_FILE_SETTINGS) as f:
+            f.attrs["format"], f.attrs["format_version"], f.attrs["id"] = FORMAT, VERSION, uuid.uuid4().hex[:12]
+            for key, value in attributes.items():
+                f.attrs[key] = json.dumps(value)
+            f.create_dataset("status", data=np.zeros(1, np.int8))
+            _make_rows(f, {"parameters": (parameters,), "optimizer": (optimizer,)}, dtype)
+            both = (len(splits), len(families))
+            columns: dict[str, tuple[int, ...]] = {"loss": both, "accuracy": both}
+            columns |= dict.fromkeys(("gradient_norm", "learning_rate", "tokens", "flops", "seconds"), ())
+            metrics = f.create_group("metrics")
+            metrics.attrs["splits"], metrics.attrs["families"] = json.dumps(list(splits)), json.dumps(list(families))
+            _make_rows(metrics, columns, "float64")
+        _publish(temporary, path)
+        return cls(path)
+
+    @classmethod
+    def recover(cls, path: Path) -> RunWriter:
+        """Open an existing run to continue it, whether it was closed in order or its writer was killed."""
+        try:
+            return cls(path)
+        except OSError:  # flagged as open for writing: the last writer died
+            temporary = path.with_name(f".{path.name}.tmp")
+            with open_for_reading(path) as old, h5py.File(temporary, "w", **_FILE_SETTINGS) as new:
+                _copy_committed(old, new)
+            _publish(temporary, path)
+            return cls(path)
+
+    def has_metrics(self, step: int) -> bool:
+        """Whether metrics of this step are committed."""
+        return step in self._evaluated
+
+    def last_seconds(self) -> float:
+        """Training time recorded so far."""
+        metrics = self._file["metrics"]
+        n = committed(metrics)
+        return float(metrics["seconds"][n - 1]) if n else 0.0
+
+    def append_metrics(self, step: int, row: Mapping[str, Any]) -> None:
+        """Commit one row of metrics."""
+        self._append(self._file["metrics"], step, row)
+        self._evaluated.add(step)
+
+    def append_checkpoint(self, step: int, parameters: NDArray[Any], optimizer: NDArray[Any]) -> None:
+        """Commit one checkpoint."""
+        self._append(self._file, step, {"parameters": parameters, "optimizer": optimizer})
+
+    def set_status(self, status: str) -> None:
+        """Mark the run with one of `STATUS`."""
+        self._file["status"][0] = STATUS.index(status)
+        self._file["status"].flush()
+
+    def _append(self, group: h5py.Group, step: int, row: Mapping[str, Any]) -> None:
+        i = committed(group)
+        try:
+            for name, value in row.items():
+                _put(group[name], i, value)
+            self._file.flush()
+            _put(group["step"], i, step)
+            self._file.flush()
+        except OSError as error:
+            raise RunFailedError(
+                f"could not write step {step} to {self.path}: {error}. Everything before it is safe. "
+                "Free disk space and start the same command again to continue."
+            ) from error
+
+    def __enter__(self) -> RunWriter:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None and issubclass(kind, RunFailedError):
+            with contextlib.suppress(OSError, RuntimeError):  # a full disk fails again on closing
+                self._file.close()
+        else:
+            self._file.close()
+
+
+def _make_rows(group: h5py.Group, columns: Mapping[str, tuple[int, ...]], dtype: str) -> None:
+    group.create_dataset(
+        "step", shape=(0,), maxshape=(None,), chunks=(256,), dtype="int64", fillvalue=-1, fletcher32=True
+    )
+    for name, shape in columns.items():
+        # HDF5 has no chunks of size zero: a column without entries (plain gradient descent) gets chunks of one.
+        chunks = (1 if shape else 256, *(max(1, s) for s in shape))
+        fill = np.nan
+        group.create_dataset(
+            name,
+            shape=(0, *shape),
+            maxshape=(None, *(s or None for s in shape)),
+            chunks=chunks,
+            dtype=dtype,
+            fillvalue=fill,
+            fletcher32=True,
+        )
+
+
+def _put(dataset: h5py.Dataset, i: int, value: Any) -> None:
+    if len(dataset) <= i:
+        dataset.resize(i + 1, axis=0)
+    if dataset[i : i + 1].size:
+        dataset[i] = value
+
+
+def _copy_committed(old: h5py.File, new: h5py.File) -> None:
+    """Copy header and committed rows, one row at a time to bound memory."""
+    for key, value in old.attrs.items():
+        new.attrs[key] = value
+    new.create_dataset("status", data=old["status"][...])
+    metrics = new.create_group("metrics")
+    for key, value in old["metrics"].attrs.items():
+        metrics.attrs[key] = value
+    for source, target in ((old, new), (old["metrics"], metrics)):
+        names = [n for n, d in source.items() if isinstance(d, h5py.Dataset) and n not in ("status", "step")]
+        dtype = source[names[0]].dtype.str
+        _make_rows(target, {n: source[n].shape[1:] for n in names}, dtype)
+        for i in range(committed(source)):
+            for name in [*names, "step"]:
+                _put(target[name], i, source[name][i])
+
+
+def _publish(temporary: Path, path: Path) -> None:
+    """Rename into place once the bytes are on disk."""
+    with temporary.open("rb") as handle:
+        os.fsync(handle.fileno())
+    os.replace(temporary, path)
+
+
+def _retry(function: Any, attempts: int = 5) -> Any:
+    for i in range(attempts):
+        try:
+            return function()
+        except OSError:
+            if i == attempts - 1:
+                raise
+            time.sleep(0.02)
+    return None
+
+
+def _damaged(path: Path, error: Exception) -> str:
+    size = path.stat().st_size
+    what = "an empty file" if size == 0 else f"a damaged or foreign file of {size} bytes ({error})"
+    return f"expected a run written by `landscape train`, found {what}: {path}. Restore it from a copy or train again."

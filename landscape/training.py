@@ -1,0 +1,150 @@
+"""Train a run into a folder: resumable, readable while it runs, safe to kill."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from landscape.config import RunConfig, difference
+from landscape.errors import LandscapeError, RunFailedError
+from landscape.provenance import code_revision, created, fingerprint, versions
+from landscape.run import Run
+from landscape.store import FILE_NAME, RunWriter, open_for_reading, writer_lock
+from landscape.trainer import EVALUATED, DivergedError, Evaluator, Trainer, TrainState
+
+__all__ = ["Progress", "train"]
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What training reports after each stretch: the step reached, of how many, and the latest test loss."""
+
+    step: int
+    total: int
+    loss: float
+
+
+def train(
+    config: RunConfig,
+    folder: str | os.PathLike[str],
+    *,
+    progress: Callable[[Progress], None] | None = None,
+) -> Run:
+    """Train a run, or continue it where it stopped, bit for bit as if it never had.
+
+    Args:
+        config: what to train.
+        folder: the run's folder; made if it does not exist.
+        progress: called after every evaluation.
+
+    Returns:
+        The finished run. A run that is already complete is returned at once.
+
+    Raises:
+        LandscapeError: if the folder holds a run with another config (the difference is listed), a damaged file, or
+            a run that another process is training.
+        RunFailedError: if the loss becomes NaN or infinite, or the disk is full; what was committed stays.
+
+    Example:
+        >>> import tempfile
+        >>> from landscape import RunConfig
+        >>> config = RunConfig.make(task={"n_train": 16, "n_probe": 8, "n_test": 8}, model={"width": 4}, steps=2)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     train(config, folder).status
+        'complete'
+    """
+    path = Path(folder) / FILE_NAME
+    with writer_lock(Path(folder)):
+        trainer = Trainer(config)
+        if path.exists():
+            run = _check_same(config, Path(folder))
+            if run.complete:
+                return run
+            writer = RunWriter.recover(path)
+        else:
+            writer = _create(config, trainer, path)
+        with writer:
+            _train(trainer, writer, Path(folder), progress)
+    return Run.open(folder)
+
+
+def _create(config: RunConfig, trainer: Trainer, path: Path) -> RunWriter:
+    train_split = trainer.task.split("train")
+    provenance = {
+        "versions": versions(),
+        "code_revision": code_revision(),
+        "data_fingerprint": fingerprint((train_split.inputs, train_split.targets)),
+        "created": created(),
+        "threads": torch.get_num_threads(),
+        "layout_hash": trainer.layout.hash,
+    }
+    state = trainer.state()
+    return RunWriter.create(
+        path,
+        attributes={"config": config.to_dict(), "layout": trainer.layout.to_json(), "provenance": provenance},
+        parameters=state.w.numel(),
+        optimizer=state.optimizer.numel(),
+        dtype=config.dtype,
+        splits=EVALUATED,
+        families=("all", *trainer.task.families),
+    )
+
+
+def _check_same(config: RunConfig, folder: Path) -> Run:
+    """The run in the folder, if it may be continued with this config; else an error with the reason."""
+    with open_for_reading(folder / FILE_NAME) as f:
+        stored: dict[str, Any] = json.loads(f.attrs["config"])
+    if changed := difference(stored, json.loads(json.dumps(config.to_dict()))):
+        lines = "\n".join(f"  {name}: {old!r} in the run, {new!r} asked for" for name, old, new in changed)
+        raise LandscapeError(
+            f"{folder} holds a run with another config:\n{lines}\n"
+            "Choose another folder, or repeat the command that started the run to continue it."
+        )
+    run = Run.open(folder)
+    if run.status == "diverged":
+        raise RunFailedError(
+            f"{folder} holds a run that diverged (NaN or infinite loss) after its checkpoint of step {run.steps[-1]}. "
+            "Its checkpoints can be probed; to train on, choose another folder and a smaller learning rate or `clip`."
+        )
+    return run
+
+
+def _train(trainer: Trainer, writer: RunWriter, folder: Path, progress: Callable[[Progress], None] | None) -> None:
+    run = Run.open(folder)
+    steps = run.steps
+    if len(steps):
+        trainer.load(TrainState(int(steps[-1]), run.parameters[-1], run.optimizer[-1]))
+    saved = set(steps.tolist())
+    checkpoints = set(trainer.config.checkpoint_steps().tolist())
+    evaluate, seconds = Evaluator(trainer), writer.last_seconds()
+    try:
+        for target in trainer.config.evaluation_steps().tolist():
+            if target < trainer.step:
+                continue
+            start = time.perf_counter()
+            trainer.advance(target - trainer.step)
+            trainer.check_finite()
+            seconds += time.perf_counter() - start
+            row = evaluate()
+            # After a kill some rows beyond the last checkpoint are already there; they would come out the same.
+            if not writer.has_metrics(target):
+                writer.append_metrics(target, {**row, "seconds": seconds})
+            if target in checkpoints and target not in saved:
+                state = trainer.state()
+                writer.append_checkpoint(target, state.w.cpu().numpy(), state.optimizer.cpu().numpy())
+            if progress is not None:
+                progress(Progress(target, trainer.config.steps, float(row["loss"][1, 0])))  # type: ignore[index]
+    except DivergedError as error:
+        writer.set_status("diverged")
+        kept = Run.open(folder).steps
+        raise RunFailedError(
+            f"{folder}: {error} The {len(kept)} checkpoints up to step {kept[-1]} are kept."
+        ) from error
+    writer.set_status("complete")
