@@ -1,1 +1,57 @@
-"""Figures: dataset in, matplotlib Figure out."""
+"""Figures: datasets in, one ``matplotlib.figure.Figure`` out. Nothing here reads, writes or computes statistics.
+
+`FIGURES` lists what can be drawn and from which probe. The modules behind it are loaded on first use, so that asking
+for the names does not wait for matplotlib. Save a figure inside ``with landscape.figures.style.paper():``, because
+matplotlib reads some settings (text kept as text in PDF and SVG) only then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["FIGURES", "FigureSpec"]
+
+
+@dataclass(frozen=True)
+class FigureSpec:
+    """One kind of figure: what it is called, what it is drawn from, and the function that draws it.
+
+    Args:
+        name: the name on the command line; also the name of the module and of the function in it.
+        probe: the result that each dataset must hold, such as ``"metrics"`` or ``"spectrum"``.
+        title: one line for listings and captions.
+
+    Example:
+        >>> FIGURES["surface"].probe
+        'surface'
+        >>> FIGURES["surface"].function.__module__
+        'landscape.figures.surface'
+    """
+
+    name: str
+    probe: str
+    title: str
+
+    @property
+    def function(self) -> Callable[..., Figure]:
+        """``function(runs, **keywords) -> Figure``; its module is imported on first use."""
+        function: Callable[..., Figure] = getattr(import_module(f"{__name__}.{self.name}"), self.name)
+        return function
+
+
+FIGURES: dict[str, FigureSpec] = {
+    spec.name: spec
+    for spec in (
+        FigureSpec("learning", "metrics", "Learning curves by family, with the Bayes-optimal ceiling"),
+        FigureSpec("eigenvalues", "spectrum", "Extreme Hessian eigenvalues over training"),
+        FigureSpec("widths", "valley", "Valley widths and shape exponents by direction"),
+        FigureSpec("trajectories", "samples", "Loss of every sample over training, by information content"),
+        FigureSpec("surface", "surface", "Loss on a plane, with the training path projected on it"),
+    )
+}

@@ -14,7 +14,10 @@ if TYPE_CHECKING:
     from landscape.errors import LandscapeError, RunFailedError
     from landscape.layout import Layout
     from landscape.objective import Objective
+    from landscape.results import load, save
     from landscape.run import Run
+    from landscape.study import Study
+    from landscape.sweeping import sweep
     from landscape.symmetric import Symmetric
     from landscape.training import Progress, train
 
@@ -27,8 +30,12 @@ __all__ = [
     "Run",
     "RunConfig",
     "RunFailedError",
+    "Study",
     "Symmetric",
     "__version__",
+    "load",
+    "save",
+    "sweep",
     "train",
 ]
 
@@ -40,7 +47,11 @@ _HOME = {
     "Run": "run",
     "RunConfig": "config",
     "RunFailedError": "errors",
+    "Study": "study",
     "Symmetric": "symmetric",
+    "load": "results",
+    "save": "results",
+    "sweep": "sweeping",
     "train": "training",
 }
 

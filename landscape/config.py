@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import types
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from typing import Any, get_type_hints
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +14,7 @@ from landscape.errors import LandscapeError
 from landscape.models import ARCHITECTURES, MODELS, AttentionConfig
 from landscape.optim import OPTIMIZERS, SCHEDULES, AdamW, Constant
 from landscape.registry import lookup
+from landscape.settings import coerce
 from landscape.tasks import TASKS, MarkovConfig
 
 __all__ = ["RunConfig", "difference"]
@@ -169,21 +169,8 @@ def _build(cls: type[Any], values: Mapping[str, Any], *, where: str) -> Any:
     kwargs = {}
     for key, value in values.items():
         lookup(dict.fromkeys(names), key, kind=f"setting of {where}")
-        kwargs[key] = _coerce(value, hints[key], where=f"{where}.{key}")
+        kwargs[key] = coerce(value, hints[key], where=f"{where}.{key}")
     try:
         return cls(**kwargs)
     except ValueError as error:
         raise LandscapeError(str(error)) from error
-
-
-def _coerce(value: Any, hint: Any, *, where: str) -> Any:
-    options = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
-    if Any in options or (value is None and type(None) in options):
-        return value
-    for option in options:
-        if option is float and isinstance(value, int | float) and not isinstance(value, bool):
-            return float(value)
-        if isinstance(option, type) and isinstance(value, option) and not (option is int and isinstance(value, bool)):
-            return value
-    expected = " or ".join("null" if o is type(None) else getattr(o, "__name__", str(o)) for o in options)
-    raise LandscapeError(f"expected {where} to be {expected}, found {value!r} ({type(value).__name__}).")

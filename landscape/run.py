@@ -6,7 +6,7 @@ import json
 import os
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import h5py
 import numpy as np
@@ -20,10 +20,8 @@ from landscape.errors import LandscapeError
 from landscape.layout import Layout
 from landscape.objective import Objective
 from landscape.store import FILE_NAME, STATUS, committed, open_for_reading
+from landscape.tasks import Task, build_task
 from landscape.trainer import Trainer, TrainState
-
-if TYPE_CHECKING:
-    from landscape.tasks import Task
 
 __all__ = ["Run"]
 
@@ -62,7 +60,7 @@ class Run:
         ...     _ = train(config, folder)
         ...     run = Run.open(folder)
         ...     run.steps.tolist(), run.parameters.shape, run.complete
-        ([0, 1, 2, 3], (4, 272), True)
+        ([0, 1, 2, 3], (4, 240), True)
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -171,10 +169,10 @@ class Run:
     def _trainer(self) -> Trainer:
         return Trainer(self.config)
 
-    @property
+    @cached_property
     def task(self) -> Task:
         """The task, rebuilt from the config."""
-        return self._trainer.task
+        return build_task(self.config.task)
 
     def objective(
         self,

@@ -28,11 +28,11 @@ EVALUATED = ("probe", "test")
 
 
 class DivergedError(RunFailedError):
-    """The training loss became NaN or infinite."""
+    """The training loss or the parameters became NaN or infinite."""
 
     def __init__(self, step: int) -> None:
         super().__init__(
-            f"the training loss became NaN or infinite at step {step}. Lower the learning rate or set `clip`."
+            f"the loss or a parameter became NaN or infinite at step {step}. Lower the learning rate or set `clip`."
         )
         self.step = step
 
@@ -92,6 +92,8 @@ class Trainer:
     def state(self) -> TrainState:
         """The current state, copied. Raises `DivergedError` rather than hand out parameters from after a bad loss."""
         self.check_finite()
+        if not bool(torch.isfinite(self._w).all()):
+            raise DivergedError(self.step)
         return TrainState(
             self.step, self._w.detach().clone(), save_state(self.config.optimizer, self._optimizer, self._w)
         )

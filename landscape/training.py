@@ -110,8 +110,8 @@ def _check_same(config: RunConfig, folder: Path) -> Run:
     run = Run.open(folder)
     if run.status == "diverged":
         raise RunFailedError(
-            f"{folder} holds a run that diverged (NaN or infinite loss) after its checkpoint of step {run.steps[-1]}. "
-            "Its checkpoints can be probed; to train on, choose another folder and a smaller learning rate or `clip`."
+            f"{folder} holds a run that diverged (NaN or infinite loss), with {len(run.steps)} checkpoints. "
+            "They can be probed; to train on, choose another folder and a smaller learning rate or `clip`."
         )
     return run
 
@@ -144,7 +144,10 @@ def _train(trainer: Trainer, writer: RunWriter, folder: Path, progress: Callable
     except DivergedError as error:
         writer.set_status("diverged")
         kept = Run.open(folder).steps
-        raise RunFailedError(
-            f"{folder}: {error} The {len(kept)} checkpoints up to step {kept[-1]} are kept."
-        ) from error
+        safe = (
+            f"The {len(kept)} checkpoints up to step {kept[-1]} are kept."
+            if len(kept)
+            else "No checkpoint was reached."
+        )
+        raise RunFailedError(f"{folder}: {error} {safe}") from error
     writer.set_status("complete")

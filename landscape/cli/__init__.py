@@ -1,5 +1,74 @@
-"""Command line."""
+"""The command line: `landscape train`, `probe`, `plot`, `show`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib import import_module
+
+import click
+
+from landscape import __version__
+from landscape.errors import LandscapeError
+
+__all__ = ["cli", "main"]
+
+# name -> (module, help line): a command's module, and with it torch, is loaded only when the command is called.
+COMMANDS = {
+    "train": ("landscape.cli.train", "Train models, or continue where training stopped."),
+    "probe": ("landscape.cli.probe", "Measure checkpoints: spectra, valleys, samples, surfaces."),
+    "plot": ("landscape.cli.plot", "Draw figures from stored results."),
+    "show": ("landscape.cli.show", "Say what is in a run, or compare several."),
+}
+
+
+class _Lazy(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        # `landscape --help` and completion only need the help line; ctx.args is filled when a command is called.
+        if ctx.resilient_parsing or cmd_name not in sys.argv:
+            return click.Command(cmd_name, help=COMMANDS[cmd_name][1])
+        command: click.Command = import_module(COMMANDS[cmd_name][0]).command
+        return command
+
+
+@click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, prog_name="landscape")
+def cli() -> None:
+    """Measure the loss landscape of a model, and why it matters for training.
+
+    \b
+    A first look (about a minute):
+      landscape train --arch single --arch looped --jobs 2
+      landscape probe runs -p spectrum -p samples --samples 128 --jobs 2
+      landscape plot  runs
+      landscape show  runs
+
+    Runs live in folders below `runs/`, results in `results/` inside each run, figures in `figures/`. Every command may
+    be interrupted and repeated: it continues, and never computes or loses anything twice. Exit codes: 0 done, 1 a run
+    failed, 2 bad input, 130 interrupted.
+    """
 
 
 def main() -> None:
-    """Entry point."""
+    """Entry point: run the command line, turning errors into one message and an exit code."""
+    try:
+        code = cli.main(standalone_mode=False)
+        sys.exit(code if isinstance(code, int) else 0)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("Interrupted. What was finished is saved; repeat the command to continue.", err=True)
+        sys.exit(130)
+    except LandscapeError as error:
+        click.echo(f"Error: {error}", err=True)
+        sys.exit(error.exit_code)
+    except BrokenPipeError:
+        # The reader of our output went away (`landscape show | head`): not an error, and nothing is left to say.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)

@@ -1,0 +1,113 @@
+"""The largest and smallest Hessian eigenvalues during training."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+
+from landscape.figures.marks import Scale, scale_note, seed_curves, signed_scale, step_axis
+from landscape.figures.runs import alike, by_arch, count, require_all
+from landscape.figures.style import NEUTRAL, arch_style, grid, styled, tint
+
+__all__ = ["eigenvalues"]
+
+_NEEDED = {
+    "eigenvalue": ("step", "mode"),
+    "residual": ("step", "mode"),
+    "converged": ("step", "mode"),
+    "end": ("mode",),
+    "step": ("step",),
+}
+
+
+@styled
+def eigenvalues(runs: Sequence[xr.Dataset], *, scale: Scale = "symlog") -> Figure:
+    """Extreme eigenvalues of the Hessian against the step, one panel per architecture, on shared axes.
+
+    The band reaches from the smallest ``eigenvalue - residual`` of the seeds to their largest ``eigenvalue +
+    residual``; a point is hollow if any of the seeds has not converged there.
+
+    Args:
+        runs: one ``spectrum`` dataset per run, all of one task.
+        scale: of the step axis; the linear part of ``"symlog"`` ends at the first step after 0.
+
+    Raises:
+        LandscapeError: if there is no run, a dataset lacks what is drawn, or seeds of one architecture differ in
+            their modes.
+
+    Example:
+        >>> attrs = dict(run="r", arch="single", task="markov", run_seed=0, probe="spectrum")
+        >>> value = (("step", "mode"), [[2.0, -0.1], [9.0, -0.2]])
+        >>> ds = xr.Dataset({"eigenvalue": value, "residual": 0.01 * xr.Variable(*value), "converged": value},
+        ...                 {"step": [0, 10], "end": ("mode", ["top", "bottom"])}, attrs)
+        >>> eigenvalues([ds]).axes[0].get_title(loc="left")
+        'single (1 seed)'
+    """
+    runs = require_all(runs, _NEEDED)
+    groups = by_arch(runs)
+    figure, axes = grid(1, len(groups), height=3.1, sharex=True, sharey=True)
+    for ax, (arch, group) in zip(axes[0], groups.items(), strict=True):
+        _draw_arch(ax, group, color=arch_style(arch).color)
+        ax.set_title(f"{arch} ({count(group)})")
+    values = np.concatenate([(d["eigenvalue"] + s * d["residual"]).values.ravel() for d in runs for s in (-1, 0, 1)])
+    name, linthresh = signed_scale(values)
+    axes[0][0].set_yscale(name, **({"linthresh": linthresh, "linscale": 0.9} if name == "symlog" else {}))
+    notes = [
+        "Hessian eigenvalue",
+        "(nats per token / parameter²)",
+        f"({scale_note(name, linthresh)})".replace("()", ""),
+    ]
+    axes[0][0].set_ylabel("\n".join(filter(None, notes)))
+    steps = np.unique(np.concatenate([d["step"].values for d in runs])).astype(float)
+    for ax in axes[0]:
+        ax.set_xlabel(step_axis(ax, steps, scale=scale))
+        if name == "symlog":
+            ax.axhline(0, color=NEUTRAL, linewidth=0.5, zorder=1)
+    figure.legend(handles=_legend(list(groups)), loc="outside upper center", ncols=min(1 + len(groups), 3))
+    return figure
+
+
+def _draw_arch(ax: Axes, group: Sequence[xr.Dataset], *, color: str) -> None:
+    """Every mode of one architecture."""
+    ends = alike(group, "end")
+    for mode in range(len(ends)):
+        pick = [d.isel(mode=mode) for d in group]
+        seed_curves(
+            ax,
+            [d["step"].values.astype(float) for d in pick],
+            [d["eigenvalue"].values for d in pick],
+            errors=[d["residual"].values for d in pick],
+            hollow=[~d["converged"].values.astype(bool) for d in pick],
+            most=10**6,
+            **_look(ends, mode, color),
+        )
+
+
+def _look(ends: Sequence[str], mode: int, color: str) -> dict[str, Any]:
+    """The extreme mode of each end is darkest, the others fade; bottom modes are grey and point down."""
+    top = ends[mode] == "top"
+    first, last = ends.index(ends[mode]), len(ends) - 1 - ends[::-1].index(ends[mode])
+    rank = (mode - first if top else last - mode) / max(1, last - first)
+    return {
+        "color": tint(color if top else NEUTRAL, 0.55 * rank),
+        "marker": "o" if top else "v",
+        "linestyle": "-" if top else ":",
+    }
+
+
+def _legend(archs: Sequence[str]) -> list[Line2D | Patch]:
+    """What the marks mean."""
+    tops = [Line2D([], [], color=arch_style(a).color, marker="o", label=f"{a}, top") for a in archs]
+    return [
+        *tops,
+        Line2D([], [], color=NEUTRAL, marker="v", linestyle=":", label="bottom"),
+        Line2D([], [], color=NEUTRAL, marker="o", linestyle="none", markerfacecolor="white", label="not converged"),
+        Patch(facecolor=NEUTRAL, alpha=0.2, label="range over seeds ± residual"),
+    ]

@@ -1,0 +1,119 @@
+"""Learning curves: accuracy and loss of each family of samples, against the best that is possible."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from landscape.errors import LandscapeError
+from landscape.figures.marks import Scale, seed_curves, step_axis
+from landscape.figures.runs import by_arch, count, require_all, same
+from landscape.figures.style import NEUTRAL, arch_style, grid, styled
+
+__all__ = ["learning"]
+
+_X = {
+    "step": "training step",
+    "flops": "training compute (FLOP)",
+    "seconds": "training time (s)",
+    "tokens": "training tokens",
+}
+_ROWS = {
+    "accuracy": ("accuracy\n(share of scored tokens)", "bayes_accuracy"),
+    "loss": ("loss (nats per token)", "bayes_loss"),
+}
+_CURVES = ("step", "split", "family")
+
+
+@styled
+def learning(
+    runs: Sequence[xr.Dataset],
+    *,
+    x: Literal["step", "flops", "seconds", "tokens"] = "step",
+    scale: Scale = "linear",
+    split: str = "test",
+) -> Figure:
+    """Accuracy (top) and loss (bottom) during training, one column per family, one line per architecture.
+
+    Lines are means over seeds in a band from minimum to maximum; where the seeds' x differ (seconds always do), each
+    seed is a thin line. The dashed line is the Bayes-optimal value, where it is known.
+
+    Args:
+        runs: one ``metrics`` dataset per run, all of one task.
+        x: what training is measured by.
+        scale: ``"symlog"`` shows early training; its linear part ends at the smallest positive x.
+        split: the samples to judge by.
+
+    Raises:
+        LandscapeError: if there is no run, or a dataset lacks what is drawn.
+
+    Example:
+        >>> from landscape.figures import FIGURES
+        >>> FIGURES["learning"].function([])
+        Traceback (most recent call last):
+        landscape.errors.LandscapeError: expected at least one run to draw, found none. Train one: `landscape train`.
+    """
+    if x not in _X:
+        raise LandscapeError(f"expected x to be one of {', '.join(_X)}, found {x!r}. Choose one of them.")
+    ceilings = {"bayes_loss": ("family",), "bayes_accuracy": ("family",)}
+    runs = require_all(runs, {"accuracy": _CURVES, "loss": _CURVES, x: ("step",), **ceilings})
+    groups = by_arch(runs)
+    families = _families(runs, split)
+    figure, axes = grid(2, len(families), height=1.9, sharex=True, sharey="row")
+    for column, family in enumerate(families):
+        for row, (name, (ylabel, ceiling)) in enumerate(_ROWS.items()):
+            ax = axes[row][column]
+            for arch, group in groups.items():
+                with_family = [d.sel(split=split, family=family) for d in group if family in d["family"]]
+                _draw_arch(ax, arch, with_family, name, x)
+            _draw_ceiling(ax, [d[ceiling].sel(family=family).item() for d in runs if family in d["family"]])
+            if column == 0:
+                ax.set_ylabel(ylabel)
+        axes[0][column].set_title("all samples" if family == "all" else f"{family} family")
+        values = np.unique(np.concatenate([d[x].values.astype(float) for d in runs]))
+        label = step_axis(axes[1][column], values, scale=scale, label=_X[x], ticks=False)
+        axes[1][column].set_xlabel(label)
+    handles = {label: h for ax in axes[0] + axes[1] for h, label in zip(*ax.get_legend_handles_labels(), strict=True)}
+    figure.legend(handles.values(), handles.keys(), loc="outside upper center", ncols=1 if len(families) == 1 else 3)
+    return figure
+
+
+def _families(runs: Sequence[xr.Dataset], split: str) -> list[str]:
+    """Families in order of first appearance, without "all" unless it is the only one."""
+    for ds in runs:
+        if split not in (splits := [str(s) for s in ds["split"].values]):
+            raise LandscapeError(
+                f"expected split {split!r} in run {ds.attrs['run']!r}, found {', '.join(splits)}. Choose one of these."
+            )
+    names = list(dict.fromkeys(str(f) for ds in runs for f in ds["family"].values))
+    return [f for f in names if f != "all"] or names
+
+
+def _draw_arch(ax: Axes, arch: str, group: Sequence[xr.Dataset], name: str, x: str) -> None:
+    """The curves of one architecture in one panel."""
+    if not group:
+        return
+    look = arch_style(arch)
+    xs = [d[x].values.astype(float) for d in group]
+    how = "" if len(group) == 1 else ", mean and range" if same(xs) else ", drawn singly"
+    seed_curves(
+        ax,
+        xs,
+        [d[name].values.astype(float) for d in group],
+        color=look.color,
+        marker=look.marker,
+        linestyle=look.linestyle,
+        label=f"{arch} ({count(group)}{how})",
+    )
+
+
+def _draw_ceiling(ax: Axes, values: Sequence[float]) -> None:
+    """A dashed line at each different known value; seeds with their own data have their own."""
+    for i, value in enumerate(sorted({v for v in values if np.isfinite(v)})):
+        label = None if i else "Bayes optimal"
+        ax.axhline(value, color=NEUTRAL, linestyle=(0, (4, 2)), linewidth=0.8, zorder=1.5, label=label)

@@ -1,0 +1,154 @@
+"""Marks and axes that several figures share: curves with holes, bands over seeds, axes of training steps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.ticker import FixedLocator, NullLocator
+from numpy.typing import NDArray
+
+from landscape.errors import LandscapeError
+from landscape.figures.runs import Array, over_seeds, same
+
+__all__ = ["Color", "Scale", "curve", "edges", "scale_note", "seed_curves", "signed_scale", "spread_ticks", "step_axis"]
+
+Scale = Literal["linear", "symlog"]
+Color = str | tuple[float, float, float]
+
+
+def curve(
+    ax: Axes,
+    x: Array,
+    y: Array,
+    *,
+    color: Color,
+    marker: str,
+    linestyle: str,
+    hollow: NDArray[np.bool_] | None = None,
+    label: str | None = None,
+    thin: bool = False,
+    most: int = 12,
+) -> None:
+    """A line broken where y is not finite, with filled markers, and hollow ones where `hollow`.
+
+    At most about `most` filled markers are drawn on a long line, plus every point that no line segment reaches.
+    """
+    hollow = np.zeros(len(x), bool) if hollow is None else hollow
+    finite = np.isfinite(y)
+    left, right = np.r_[False, finite[:-1]], np.r_[finite[1:], False]
+    marked = (np.arange(len(x)) % max(1, -(-len(x) // most)) == 0) | (finite & ~left & ~right)
+    look: dict[str, Any] = {"color": color, "linewidth": 0.6 if thin else 1.2, "markersize": 2.5 if thin else 3.5}
+    ax.plot(
+        x, y, marker=marker, linestyle=linestyle, label=label, markevery=list(np.flatnonzero(marked & ~hollow)), **look
+    )
+    if (hollow & finite).any():
+        at = np.flatnonzero(hollow & finite)
+        ax.plot(x[at], y[at], marker=marker, linestyle="none", markerfacecolor="white", zorder=2.5, **look)
+
+
+def seed_curves(
+    ax: Axes,
+    xs: Sequence[Array],
+    ys: Sequence[Array],
+    *,
+    color: Color,
+    marker: str,
+    linestyle: str,
+    errors: Sequence[Array] | None = None,
+    hollow: Sequence[NDArray[np.bool_]] | None = None,
+    label: str | None = None,
+    most: int = 12,
+) -> None:
+    """The mean over seeds in a band from the smallest to the largest; thin single curves if the seeds' x differ."""
+    hollow = hollow or [np.zeros(len(x), bool) for x in xs]
+    if same(xs):
+        mean, low, high = over_seeds(ys, errors)
+        if len(ys) > 1 or errors is not None:
+            ax.fill_between(xs[0], low, high, color=color, alpha=0.2, linewidth=0)
+        flags = np.any(np.stack(hollow), axis=0)
+        curve(ax, xs[0], mean, hollow=flags, label=label, color=color, marker=marker, linestyle=linestyle, most=most)
+        return
+    for i, (x, y, flags) in enumerate(zip(xs, ys, hollow, strict=True)):
+        if errors is not None:
+            ax.fill_between(x, y - errors[i], y + errors[i], color=color, alpha=0.2, linewidth=0)
+        curve(
+            ax, x, y, hollow=flags, label=label if i == 0 else None, thin=True,
+            color=color, marker=marker, linestyle=linestyle, most=most,
+        )  # fmt: skip
+
+
+def scale_note(name: str, linthresh: float) -> str:
+    """What an axis label says about its scale."""
+    return {"linear": "", "log": "log scale", "symlog": f"symlog: linear within ±{linthresh:g}"}[name]
+
+
+def step_axis(ax: Axes, x: Array, *, scale: Scale, label: str = "training step", ticks: bool = True) -> str:
+    """Scale the x axis for the sorted values `x` (all panels together) and return the label, which names the scale.
+
+    ``"symlog"`` is linear up to the smallest positive value and logarithmic beyond, so step 0 has a place.
+
+    Raises:
+        LandscapeError: if the scale has another name.
+    """
+    if scale not in ("linear", "symlog"):
+        raise LandscapeError(f"expected scale='linear' or 'symlog', found {scale!r}. Use one of the two.")
+    positive = x[x > 0]
+    if scale == "symlog" and len(positive) > 1:
+        linthresh = float(positive.min())
+        ax.set_xscale("symlog", linthresh=linthresh, linscale=0.5)
+        label = f"{label}\n(symlog: linear below {linthresh:g})"
+    if ticks:
+        chosen = spread_ticks(ax.xaxis.get_transform().transform(x))
+        ax.xaxis.set_major_locator(FixedLocator(x[chosen].tolist()))
+        ax.xaxis.set_major_formatter("{x:g}")
+        ax.xaxis.set_minor_locator(NullLocator())
+    return label
+
+
+def spread_ticks(position: Array, *, gap: float = 0.13) -> list[int]:
+    """Indices of ascending positions that are at least `gap` of their whole range apart, with the first and the last.
+
+    Example:
+        >>> spread_ticks(np.array([0.0, 1.0, 2.0, 50.0, 99.0, 100.0]))
+        [0, 3, 5]
+    """
+    least = gap * (position[-1] - position[0])
+    chosen = [0]
+    for i in range(1, len(position)):
+        if position[i] - position[chosen[-1]] >= least:
+            chosen.append(i)
+    if chosen[-1] != len(position) - 1:
+        chosen[len(chosen) - 1 or 1 :] = [len(position) - 1]
+    return chosen
+
+
+def signed_scale(values: Array, *, decades: int = 4) -> tuple[str, float]:
+    """``("log", 0)`` if all values are positive, else ``("symlog", linthresh)``, linthresh a power of ten.
+
+    The linear part ends at the smallest magnitude, but at most `decades` below the largest: noise around zero would
+    otherwise fill the axis.
+
+    Example:
+        >>> signed_scale(np.array([20.0, -0.03, 1e-9]))
+        ('symlog', 0.001)
+    """
+    size = np.abs(values[np.isfinite(values) & (values != 0)])
+    if not len(size):
+        return "linear", 0.0
+    if not (values[np.isfinite(values)] <= 0).any():
+        return "log", 0.0
+    return "symlog", float(f"1e{int(np.floor(np.log10(max(size.min(), size.max() * 10.0**-decades))))}")
+
+
+def edges(ax: Axes, x: Array) -> Array:
+    """Borders (n + 1,) of cells around ascending x (n,), half-way between neighbours on the scale of the axis."""
+    transform = ax.xaxis.get_transform()
+    t = np.asarray(transform.transform(x), float)
+    if len(t) == 1:
+        return np.array([x[0] - 0.5, x[0] + 0.5])
+    middle = (t[1:] + t[:-1]) / 2
+    border = np.r_[2 * t[0] - middle[0], middle, 2 * t[-1] - middle[-1]]
+    return np.asarray(transform.inverted().transform(border), float)

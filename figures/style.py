@@ -1,0 +1,156 @@
+"""How every figure looks: sizes, fonts, colours. The only file that knows matplotlib's settings."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import wraps
+from typing import Any, Literal, ParamSpec
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+
+__all__ = [
+    "MAP",
+    "NEUTRAL",
+    "SMALL",
+    "ArchStyle",
+    "arch_style",
+    "family_color",
+    "grid",
+    "missing",
+    "no_value",
+    "paper",
+    "styled",
+    "tint",
+]
+
+COLUMN, PAGE = 3.4, 7.0
+"""Width in inches of a single journal column, and of the page."""
+SMALL, NORMAL = 7.0, 8.0
+"""Font sizes in points: ticks and legends, labels and titles."""
+MAP = "viridis"
+NEUTRAL = "0.35"
+
+# Okabe and Ito's palette, told apart by readers with any common colour blindness: four hues for architectures, the
+# other four for whatever else needs one, so that a colour never means two things on one page.
+_BLUE, _VERMILLION, _GREEN, _PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
+_ORANGE, _SKY, _YELLOW, _BLACK = "#E69F00", "#56B4E9", "#F0E442", "#000000"
+
+_RC: dict[Any, Any] = {  # matplotlib types the keys as one long Literal
+    "font.family": "DejaVu Sans",
+    "font.size": NORMAL,
+    "mathtext.fontset": "dejavusans",
+    "axes.titlesize": NORMAL,
+    "axes.titlelocation": "left",
+    "axes.labelsize": NORMAL,
+    "axes.linewidth": 0.6,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.formatter.use_mathtext": True,
+    "legend.fontsize": SMALL,
+    "legend.frameon": False,
+    "legend.handlelength": 2.4,
+    "lines.linewidth": 1.2,
+    "lines.markersize": 3.5,
+    "lines.markeredgewidth": 0.8,
+    "hatch.linewidth": 0.4,
+    "figure.dpi": 200.0,
+    "savefig.dpi": 300.0,
+    "savefig.bbox": None,
+    "pdf.fonttype": 42,  # text stays text: searchable, and editable by a journal
+    "svg.fonttype": "none",
+}
+
+P = ParamSpec("P")
+
+
+@dataclass(frozen=True)
+class ArchStyle:
+    """Colour, marker and line style of an architecture; any one of the three identifies it."""
+
+    color: str
+    marker: str
+    linestyle: str
+
+
+_ARCHS = {
+    "single": ArchStyle(_BLUE, "o", "-"),
+    "looped": ArchStyle(_VERMILLION, "s", "--"),
+    "stacked": ArchStyle(_GREEN, "^", "-."),
+    "shift": ArchStyle(_PURPLE, "D", ":"),
+}
+_OTHERS = [ArchStyle(c, m, "-") for m in "vPX*" for c in (_ORANGE, _SKY, _BLACK)]
+
+
+def arch_style(arch: str) -> ArchStyle:
+    """The fixed style of an architecture; a name that is not ours gets one that depends on the name only.
+
+    Example:
+        >>> arch_style("looped")
+        ArchStyle(color='#D55E00', marker='s', linestyle='--')
+        >>> arch_style("mine") == arch_style("mine")
+        True
+    """
+    return _ARCHS.get(arch) or _OTHERS[zlib.crc32(arch.encode()) % len(_OTHERS)]
+
+
+def family_color(index: int) -> str:
+    """Colour of the index-th family of samples: never the colour of one of our architectures."""
+    return (_SKY, _ORANGE, _BLACK, _YELLOW, "0.6")[index % 5]
+
+
+def tint(color: str, amount: float) -> tuple[float, float, float]:
+    """`color` mixed with a share `amount` of white."""
+    r, g, b = ((1 - amount) * part + amount for part in to_rgb(color))
+    return r, g, b
+
+
+@contextmanager
+def paper() -> Iterator[None]:
+    """Within it, matplotlib uses the settings of our figures; the caller's are restored afterwards."""
+    with mpl.rc_context(_RC):
+        yield
+
+
+def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
+    """Make a figure function draw in the style of the paper."""
+
+    @wraps(draw)
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> Figure:
+        with paper():
+            figure = draw(*args, **kwargs)
+            for ax in figure.axes:  # ticks are made when drawn, outside this context: fix their look now
+                ax.tick_params(which="major", labelsize=SMALL, width=0.6, length=3)
+                ax.tick_params(which="minor", width=0.4, length=1.5)
+        return figure
+
+    return wrapper
+
+
+def grid(
+    rows: int, columns: int, *, height: float, sharex: bool = False, sharey: bool | Literal["row"] = False
+) -> tuple[Figure, list[list[Axes]]]:
+    """An empty figure of `rows` x `columns` axes: one column of a journal each, the page width from three on."""
+    width = COLUMN * columns if columns < 3 else max(PAGE, 2.3 * columns)
+    figure = Figure(figsize=(width, height * rows), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False, sharex=sharex, sharey=sharey)
+    return figure, [list(row) for row in axes]
+
+
+_HATCH: dict[str, Any] = {"facecolor": "0.95", "edgecolor": "0.6", "hatch": "//////", "linewidth": 0}
+
+
+def no_value(ax: Axes) -> None:
+    """Hatch the background, which shows wherever a map has no value."""
+    ax.patch.set(**_HATCH)
+
+
+def missing() -> Patch:
+    """The legend entry for `no_value`."""
+    return Patch(**_HATCH, label="no value")

@@ -1,0 +1,98 @@
+"""The loss of every sample during training, from the simplest sample to the most complex."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.collections import QuadMesh
+from matplotlib.colors import ListedColormap, Normalize
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+
+from landscape.errors import LandscapeError
+from landscape.figures.marks import Scale, edges, spread_ticks, step_axis
+from landscape.figures.runs import Array, by_arch, require_all
+from landscape.figures.style import MAP, family_color, grid, missing, no_value, styled
+
+__all__ = ["trajectories"]
+
+_LABELS = {"loss": "loss of the sample (nats per token)", "correct": "correct (share of scored tokens)"}
+
+
+@styled
+def trajectories(runs: Sequence[xr.Dataset], *, variable: str = "loss", scale: Scale = "symlog") -> Figure:
+    """A map of the loss of each sample (rows, by information content) at each step (columns), one per architecture.
+
+    Of several seeds the first is shown; the title names its run. All maps share one colour scale. Each step is drawn
+    from half-way after the step before to half-way to the next. Hatching shows through where there is no value.
+
+    Args:
+        runs: one ``samples`` dataset per run, all of one task.
+        variable: ``"loss"`` or ``"correct"``.
+        scale: of the step axis; the linear part of ``"symlog"`` ends at the first step after 0.
+
+    Raises:
+        LandscapeError: if there is no run, or a dataset lacks what is drawn.
+
+    Example:
+        >>> attrs = dict(run="r", arch="single", task="markov", run_seed=0, probe="samples")
+        >>> coords = {"step": [0, 10], "information_content": ("sample", [2.0, 1.0]), "family": ("sample", ["a", "b"])}
+        >>> ds = xr.Dataset({"loss": (("step", "sample"), [[3.0, 3.0], [2.5, 1.0]])}, coords, attrs)
+        >>> trajectories([ds]).axes[0].collections[0].get_array().tolist()  # row 0 is sample 1, the simpler one
+        [[3.0, 1.0], [3.0, 2.5]]
+    """
+    if variable not in _LABELS:
+        raise LandscapeError(f"expected variable='loss' or 'correct', found {variable!r}. Use one of the two.")
+    on_sample = {"information_content": ("sample",), "family": ("sample",)}
+    groups = by_arch(require_all(runs, {variable: ("step", "sample"), "step": ("step",), **on_sample}))
+    shown = [group[0] for group in groups.values()]
+    families = list(dict.fromkeys(str(f) for d in shown for f in d["family"].values))
+    values = np.concatenate([d[variable].values.ravel().astype(float) for d in shown])
+    values = values[np.isfinite(values)]
+    norm = Normalize(values.min(), values.max()) if len(values) else Normalize(0, 1)
+    figure, axes = grid(1, len(shown), height=3.2)
+    for ax, ds, (arch, group) in zip(axes[0], shown, groups.items(), strict=True):
+        mesh = _draw_run(ax, ds, variable, norm, scale)
+        _draw_families(ax, [str(f) for f in _ordered(ds)["family"].values], families)
+        first = f" (first of {len(group)} seeds)" if len(group) > 1 else ""
+        ax.set_title(f"{arch}{first}\nrun {ds.attrs['run']}")
+    axes[0][0].set_ylabel("sample, by information content\n(bits per token; one row per sample)")
+    figure.colorbar(mesh, ax=axes[0], label=_LABELS[variable], pad=0.02, aspect=30)
+    handles = [Patch(facecolor=family_color(i), label=f"{name} family") for i, name in enumerate(families)]
+    figure.legend(handles=[*handles, missing()], loc="outside upper center", ncols=3, handlelength=1.2)
+    return figure
+
+
+def _ordered(ds: xr.Dataset) -> xr.Dataset:
+    """Samples by information content, ties and unknown ones (last) in the order of the dataset."""
+    return ds.isel(sample=np.argsort(ds["information_content"].values, kind="stable"))
+
+
+def _draw_run(ax: Axes, ds: xr.Dataset, variable: str, norm: Normalize, scale: Scale) -> QuadMesh:
+    """The map of one run."""
+    ds = _ordered(ds)
+    steps = ds["step"].values.astype(float)
+    label = step_axis(ax, steps, scale=scale)
+    no_value(ax)
+    y = np.arange(ds.sizes["sample"] + 1) - 0.5
+    values = np.ma.masked_invalid(ds[variable].values.astype(float).T)
+    mesh = ax.pcolormesh(edges(ax, steps), y, values, norm=norm, cmap=MAP, rasterized=True)
+    content: Array = ds["information_content"].values
+    at = spread_ticks(np.arange(len(content), dtype=float), gap=0.18) if len(content) > 1 else [0]
+    ax.set_yticks(at, [f"{content[i]:.2f}" if np.isfinite(content[i]) else "unknown" for i in at])
+    ax.set_xlabel(label)
+    return mesh
+
+
+def _draw_families(ax: Axes, own: Sequence[str], families: Sequence[str]) -> None:
+    """A strip at the right of a map that tells the family of each sample."""
+    strip = ax.inset_axes((1.015, 0, 0.03, 1))
+    colors = ListedColormap([family_color(i) for i in range(len(families))])
+    index = np.array([[families.index(f)] for f in own])
+    strip.pcolormesh(
+        [0, 1], np.arange(len(own) + 1) - 0.5, index, cmap=colors, vmin=-0.5, vmax=len(families) - 0.5, rasterized=True
+    )
+    strip.set_axis_off()

@@ -1,0 +1,171 @@
+"""How wide the valley is in each direction, and how its walls are shaped."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from numpy.typing import NDArray
+
+from landscape.errors import LandscapeError
+from landscape.figures.runs import Array, alike, by_arch, count, over_seeds, require_all
+from landscape.figures.style import NEUTRAL, SMALL, arch_style, grid, styled
+
+__all__ = ["widths"]
+
+_NEEDED = {
+    "half_width": ("step", "mode", "side", "rise"),
+    "censored": ("step", "mode", "side", "rise"),
+    "quadratic_half_width": ("step", "mode", "rise"),
+    "exponent": ("step", "mode", "side"),
+    "exponent_stderr": ("step", "mode", "side"),
+    "direction": ("mode",),
+    "side": ("side",),
+    "rise": ("rise",),
+    "step": ("step",),
+}
+_SIDES = {"-": ("<", -0.17), "+": (">", 0.17)}
+_SHAPES = {1.0: "V", 2.0: "quadratic"}
+
+
+@styled
+def widths(runs: Sequence[xr.Dataset], *, step: int | None = None, rise: float | None = None) -> Figure:
+    """Half-widths (top) and shape exponents (bottom) by direction at one step, one column per architecture.
+
+    Both sides of the valley floor are shown. Bars of the widths span the seeds; those of the exponents reach from the
+    smallest ``exponent - stderr`` of the seeds to their largest ``exponent + stderr``. Where the search ended before
+    the loss had risen far enough (in any seed), a hollow triangle and an arrow say that the width is a lower bound.
+    The short line is the width of a parabola of the same curvature, sqrt(2 rise / lambda); without one there is none.
+
+    Args:
+        runs: one ``valley`` dataset per run, all of one task.
+        step: the checkpoint; None for the last one that all runs have.
+        rise: height above the floor in nats per token; None for the middle one of those measured.
+
+    Raises:
+        LandscapeError: if there is no run, a dataset lacks what is drawn, the step or rise was not measured, or seeds
+            of one architecture were measured along different directions.
+
+    Example:
+        >>> from landscape.figures import FIGURES
+        >>> FIGURES["widths"].function([])
+        Traceback (most recent call last):
+        landscape.errors.LandscapeError: expected at least one run to draw, found none. Train one: `landscape train`.
+    """
+    runs = require_all(runs, _NEEDED)
+    at_step = _common("step", [d["step"].values for d in runs], step, at=-1)
+    rises = [d["rise"].values for d in runs]
+    at_rise = _common("rise", rises, rise, at=(len(rises[0]) - 1) // 2)
+    chosen = [d.sel(step=at_step).sel(rise=at_rise, method="nearest") for d in runs]
+    groups = by_arch(chosen)
+    names = list(dict.fromkeys(str(n) for d in runs for n in d["direction"].values))
+    figure, axes = grid(2, len(groups), height=2.3, sharex=True, sharey="row")
+    for column, (arch, group) in enumerate(groups.items()):
+        at = np.array([names.index(n) for n in alike(group, "direction")], float)
+        color = arch_style(arch).color
+        _draw_widths(axes[0][column], group, at, color)
+        _draw_exponents(axes[1][column], group, at, color)
+        axes[0][column].set_title(f"{arch} ({count(group)}), step {at_step:g}\nrise of {at_rise:g} nats per token")
+        axes[1][column].set_xticks(range(len(names)), names, rotation=45, ha="right", rotation_mode="anchor")
+        axes[1][column].set_xlim(-0.6, len(names) - 0.4)
+        axes[1][column].set_xlabel("direction")
+        axes[0][column].margins(y=0.16)  # room for the arrows
+    axes[0][0].set_yscale("log")
+    axes[0][0].set_ylabel("half-width (Euclidean\nparameter distance;\nlog scale)")
+    axes[1][0].set_ylabel("shape exponent\n(dimensionless)")
+    _name_shapes(axes[1][-1])
+    figure.legend(handles=_legend(), loc="outside upper center", ncols=2 if len(groups) == 1 else 3)
+    return figure
+
+
+def _common(name: str, available: Sequence[Array], wanted: float | None, *, at: int) -> float:
+    """The wanted step or rise, or the one at index `at` of those that all runs have."""
+    common = [v for v in available[0] if all(np.isclose(v, a, rtol=1e-9, atol=0).any() for a in available[1:])]
+    if not common:
+        raise LandscapeError(f"expected a {name} that all runs have, found none. Measure the runs at the same {name}s.")
+    if wanted is None:
+        return float(common[at if at < 0 else min(at, len(common) - 1)])
+    for value in common:
+        if np.isclose(value, wanted, rtol=1e-9, atol=0):
+            return float(value)
+    values = ", ".join(f"{v:g}" for v in common)
+    raise LandscapeError(f"expected a {name} that all runs have, found {wanted:g}. Choose one of {values}.")
+
+
+def _draw_widths(ax: Axes, group: Sequence[xr.Dataset], at: Array, color: str) -> None:
+    """Measured widths of both sides, and the width of the parabola between them."""
+    for side, (marker, shift) in _SIDES.items():
+        part = [d.sel(side=side) for d in group]
+        mean, low, high = over_seeds([d["half_width"].values for d in part])
+        bound = np.any([d["censored"].values.astype(bool) for d in part], axis=0)
+        x = at + shift
+        _bars(ax, x, mean, low, high, color=color, marker=marker, keep=~bound)
+        if (bound & np.isfinite(mean)).any():
+            _bars(ax, x, mean, low, high, color=color, marker="^", keep=bound, hollow=True)
+            for xi, yi in zip(x[bound], mean[bound], strict=True):
+                ax.annotate("", (xi, yi), (0, 13), textcoords="offset points", arrowprops=_ARROW | {"color": color})
+    mean, low, high = over_seeds([d["quadratic_half_width"].values for d in group])
+    ok = np.isfinite(mean)
+    if len(group) > 1:
+        ax.vlines(at[ok], low[ok], high[ok], color=NEUTRAL, linewidth=0.8)
+    ax.hlines(mean[ok], at[ok] - 0.36, at[ok] + 0.36, color=NEUTRAL, linewidth=1.0, zorder=1.8)
+
+
+_ARROW: dict[str, Any] = {"arrowstyle": "<|-", "linewidth": 0.8, "shrinkA": 0, "shrinkB": 2, "mutation_scale": 5}
+
+
+def _draw_exponents(ax: Axes, group: Sequence[xr.Dataset], at: Array, color: str) -> None:
+    """Exponents of both sides with their errors, and the exponents of known shapes."""
+    for side, (marker, shift) in _SIDES.items():
+        part = [d.sel(side=side) for d in group]
+        mean, low, high = over_seeds([d["exponent"].values for d in part], [d["exponent_stderr"].values for d in part])
+        unknown = np.isfinite(mean) & ~np.isfinite(low)  # an exponent without an error is drawn hollow, without a bar
+        _bars(ax, at + shift, mean, low, high, color=color, marker=marker, keep=~unknown)
+        if unknown.any():
+            _bars(ax, at + shift, mean, mean, mean, color=color, marker=marker, keep=unknown, hollow=True)
+    for value in _SHAPES:
+        ax.axhline(value, color=NEUTRAL, linestyle=(0, (4, 2)), linewidth=0.8, zorder=1)
+
+
+def _name_shapes(ax: Axes) -> None:
+    """The names of the known shapes, at the right end of their lines."""
+    for value, name in _SHAPES.items():
+        at: dict[str, Any] = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points"}
+        ax.annotate(name, (1, value), (2, 0), **at, va="center", fontsize=SMALL, color=NEUTRAL)
+
+
+def _bars(
+    ax: Axes,
+    x: Array,
+    y: Array,
+    low: Array,
+    high: Array,
+    *,
+    color: str,
+    marker: str,
+    keep: NDArray[np.bool_],
+    hollow: bool = False,
+) -> None:
+    """Markers with bars from low to high, of the points to keep."""
+    x, y, low, high = x[keep], y[keep], low[keep], high[keep]
+    ax.errorbar(
+        x, y, np.stack([y - low, high - y]), fmt=marker, color=color, elinewidth=0.8, capsize=1.5,
+        markerfacecolor="white" if hollow else color,
+    )  # fmt: skip
+
+
+def _legend() -> list[Line2D]:
+    """What the marks mean."""
+    look: dict[str, Any] = {"color": NEUTRAL, "linestyle": "none"}
+    return [
+        Line2D([], [], marker="<", **look, label="− side"),
+        Line2D([], [], marker=">", **look, label="+ side"),
+        Line2D([], [], marker="^", markerfacecolor="white", **look, label="lower bound (censored)"),
+        Line2D([], [], color=NEUTRAL, label=r"quadratic, $\sqrt{2\,\mathrm{rise}/\lambda}$"),
+        Line2D([], [], marker="|", markersize=8, **look, label="range over seeds ± error"),
+    ]

@@ -1,0 +1,114 @@
+"""Pieces that the commands share: progress on stderr, tables and JSON on stdout."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import click
+import numpy as np
+from rich import box
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+__all__ = ["Bars", "device_option", "emit_json", "number", "progress_bars", "show_table"]
+
+PLAIN_INTERVAL = 10.0
+"""Seconds between lines of progress where there is no terminal."""
+
+device_option = click.option(
+    "--device",
+    type=click.Choice(["auto", "cpu", "cuda"]),
+    default="auto",
+    show_default=True,
+    help="Where to compute; auto takes a GPU if there is one.",
+)
+
+
+def resolve_device(device: str) -> str:
+    """`auto` as "cuda" or "cpu"."""
+    import torch
+
+    if device == "cuda" and not torch.cuda.is_available():
+        raise click.UsageError("--device cuda: this machine's torch finds no GPU. Use --device cpu.")
+    return ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+
+
+class Bars:
+    """Progress of several tasks: bars on a terminal, a plain line now and then elsewhere."""
+
+    def __init__(self, live: Progress | None, *, quiet: bool) -> None:
+        self._live, self._quiet = live, quiet
+        self._tasks: dict[str, Any] = {}
+        self._last: dict[str, float] = {}
+        self._start: dict[str, float] = {}
+
+    def update(self, name: str, done: int, total: int, note: str = "") -> None:
+        """Say how far a task is."""
+        now = time.monotonic()
+        if self._live is not None:
+            if name not in self._tasks:
+                self._tasks[name] = self._live.add_task(name, total=total, note=note)
+            self._live.update(self._tasks[name], completed=done, total=total, note=note)
+        elif not self._quiet:
+            self._start.setdefault(name, now)
+            finished = done >= total and self._last.get(name) != float("inf")
+            if finished or now - self._last.setdefault(name, now) >= PLAIN_INTERVAL:
+                self._last[name] = float("inf") if done >= total else now
+                spent = now - self._start[name]
+                left = f", about {spent / done * (total - done):.0f} s left" if 0 < done < total else ""
+                click.echo(f"{name}: {done}/{total} {note} ({spent:.0f} s{left})", err=True)
+
+
+@contextmanager
+def progress_bars(*, quiet: bool) -> Iterator[Bars]:
+    """Progress on stderr; animated only on a terminal."""
+    if quiet or not sys.stderr.isatty():
+        yield Bars(None, quiet=quiet)
+        return
+    columns = [
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+    ]
+    with Progress(*columns, console=Console(stderr=True)) as live:
+        yield Bars(live, quiet=quiet)
+
+
+def show_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, caption: str = "") -> None:
+    """A table on stdout; plain and unwrapped where stdout is not a terminal."""
+    table = Table(title=title, caption=caption or None, box=box.SIMPLE, title_justify="left", caption_justify="left")
+    for i, column in enumerate(columns):
+        table.add_column(column, justify="left" if i == 0 else "right", overflow="fold", no_wrap=i == 0)
+    for row in rows:
+        table.add_row(*row)
+    console = Console(width=None if sys.stdout.isatty() else 200)
+    console.print(table)
+
+
+def number(x: Any, digits: int = 4) -> str:
+    """A number for a table; NaN and what is missing show as a dash."""
+    value = float(x)
+    return "–" if np.isnan(value) else f"{value:.{digits}g}"
+
+
+def emit_json(value: Any) -> None:
+    """JSON on stdout; NaN becomes null, which is what JSON has."""
+    click.echo(json.dumps(_plain(value), indent=2))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple | np.ndarray):
+        return [_plain(v) for v in value]
+    if isinstance(value, np.generic):
+        return _plain(value.item())
+    return None if isinstance(value, float) and not np.isfinite(value) else value

@@ -1,0 +1,85 @@
+"""`landscape plot`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from landscape.errors import LandscapeError, RunFailedError
+from landscape.figures import FIGURES
+from landscape.figures.style import paper
+from landscape.settings import nest
+from landscape.study import Study
+
+__all__ = ["command"]
+
+
+@click.command("plot")
+@click.argument("paths", nargs=-1, required=True, metavar="PATHS... [FIGURES...]")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("figures"),
+    show_default=True,
+    help="Folder for the pictures.",
+)
+@click.option(
+    "--format", "formats", multiple=True, type=click.Choice(["pdf", "png", "svg"]), help="Repeat.  [default: pdf, png]"
+)
+@click.option("--dpi", type=click.IntRange(30), default=200, show_default=True, help="Resolution of png.")
+@click.option("--set", "assignments", multiple=True, metavar="FIGURE.NAME=VALUE", help="A figure's setting; repeat.")
+def command(
+    paths: tuple[str, ...], output: Path, formats: tuple[str, ...], dpi: int, assignments: tuple[str, ...]
+) -> None:
+    """Draw figures from what `train` and `probe` stored. PATHS are run folders, or folders of runs.
+
+    Without names, every figure whose results are there is drawn. Paths of the pictures go to stdout.
+
+    \b
+    Examples:
+      landscape plot runs
+      landscape plot runs/markov-single-s0 runs/markov-looped-s0 eigenvalues widths --format svg
+    """
+    names = [p for p in paths if p in FIGURES and not Path(p).exists()]
+    given: dict[str, Any] = nest(assignments)
+    if unknown := set(given) - set(FIGURES):
+        raise LandscapeError(f"--set {sorted(unknown)[0]}...: no such figure. Valid names: {', '.join(FIGURES)}.")
+    missing = [p for p in paths if p not in names and not Path(p).exists()]
+    if missing:
+        raise LandscapeError(f"{missing[0]!r} is neither a path nor a figure. Figures: {', '.join(FIGURES)}.")
+    study = Study.open([p for p in paths if p not in names])
+    drawn = 0
+    for name in names or list(FIGURES):
+        spec = FIGURES[name]
+        try:
+            results = study.results(spec.probe)
+        except LandscapeError as error:
+            if names:
+                raise
+            click.echo(f"{name}: skipped, {error}", err=True)
+            continue
+        try:
+            figure = spec.function(results, **given.get(name, {}))
+        except TypeError as error:
+            raise LandscapeError(f"figure {name!r}: {error}") from error
+        for kind in formats or ("pdf", "png"):
+            _save(figure, output / f"{name}.{kind}", dpi)
+            drawn += 1
+    if not drawn:
+        raise LandscapeError("nothing to draw yet. Run `landscape probe` first.")
+
+
+def _save(figure: Any, path: Path, dpi: int) -> None:
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with paper():  # fonts and embedding are read when a figure is written
+            figure.savefig(temporary, format=path.suffix[1:], dpi=dpi)
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise RunFailedError(f"could not write {path}: {error}.") from error
+    click.echo(str(path))

@@ -1,0 +1,120 @@
+"""`landscape probe`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+import torch
+import xarray as xr
+
+from landscape.cli.common import device_option, emit_json, progress_bars, resolve_device, show_table
+from landscape.cli.summaries import SUMMARIES
+from landscape.errors import LandscapeError
+from landscape.probes import PROBES
+from landscape.run import Run
+from landscape.settings import nest
+from landscape.study import Study
+from landscape.sweeping import sweep
+
+__all__ = ["command"]
+
+
+def _settings_help() -> str:
+    lines = [f"{p.name}: " + ", ".join(f"{k}={v!r}" for k, v in p.defaults.items()) for p in PROBES.values()]
+    return "\b\nSettings for --set and their defaults:\n  " + "\n  ".join(
+        line for line in lines if not line.endswith(": ")
+    )
+
+
+@click.command("probe", epilog=_settings_help())
+@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option(
+    "-p", "--probe", "names", multiple=True, type=click.Choice(list(PROBES)), help="Which; repeat.  [default: all]"
+)
+@click.option("--every", type=click.IntRange(1), help="Only every N-th checkpoint, and the last.")
+@click.option("--steps", help="Only these training steps, e.g. 0,100,1920.")
+@click.option("--samples", type=click.IntRange(1), help="Only the first so many samples of the split.")
+@click.option("--split", type=click.Choice(["probe", "train", "test"]), default="probe", show_default=True)
+@click.option("--parameters", help="Only parameters whose name matches, e.g. 'blocks.*'.")
+@click.option("--set", "assignments", multiple=True, metavar="PROBE.NAME=VALUE", help="A probe's setting; repeat.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of everything random in a probe.")
+@click.option("--dtype", type=click.Choice(["float64", "float32"]), default="float64", show_default=True)
+@device_option
+@click.option("--chunk", type=click.IntRange(1), help="Samples evaluated at once; bounds memory.")
+@click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="Processes, one thread each.")
+@click.option("--recompute", is_flag=True, help="Ignore stored results.")
+@click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
+@click.option("-q", "--quiet", is_flag=True, help="No progress.")
+def command(
+    paths: tuple[Path, ...],
+    names: tuple[str, ...],
+    every: int | None,
+    steps: str | None,
+    assignments: tuple[str, ...],
+    device: str,
+    as_json: bool,
+    quiet: bool,
+    **settings: Any,
+) -> None:
+    """Measure the checkpoints of runs. PATHS are run folders, or folders of runs.
+
+    Each answer is saved as soon as it is known, below results/ in the run. Answers already there for the same
+    settings are reused.
+
+    \b
+    Examples:
+      landscape probe runs/markov-looped-s0
+      landscape probe runs -p spectrum --every 2 --samples 128 --jobs 2
+      landscape probe runs -p valley --steps 0,1920 --set valley.top=10 --set valley.rises=[0.001,0.01,0.1]
+    """
+    if every is not None and steps is not None:
+        raise click.UsageError("--every and --steps exclude each other.")
+    torch.set_num_threads(1)
+    given = nest(assignments)
+    names = names or tuple(PROBES)
+    if unknown := set(given) - set(names):
+        raise LandscapeError(
+            f"--set {sorted(unknown)[0]}...: no such probe is asked for. Asked for: {', '.join(names)}."
+        )
+    for name in names:  # every bad setting is found before anything is computed
+        PROBES[name].settings(given.get(name, {}))
+    study = Study.open(paths)
+    wanted = {run.path: _select(run, every, steps) for run in study}
+    answers: dict[str, list[xr.Dataset]] = {}
+    with progress_bars(quiet=quiet) as bars:
+        for name in names:
+            for run in study:
+                label = f"{run.name} {name}"
+                answers.setdefault(name, []).append(
+                    sweep(
+                        PROBES[name],
+                        run,
+                        steps=wanted[run.path],
+                        device=resolve_device(device),
+                        progress=lambda done, total, label=label: bars.update(label, done, total),  # type: ignore[misc]
+                        **settings,
+                        **given.get(name, {}),
+                    )
+                )
+    tables = {name: SUMMARIES[name](results) for name, results in answers.items()}
+    if as_json:
+        emit_json({name: [dict(zip(t.columns, row, strict=True)) for row in t.rows] for name, t in tables.items()})
+        return
+    for table in tables.values():
+        show_table(table.title, table.columns, table.rows, caption=table.caption)
+
+
+def _select(run: Run, every: int | None, steps: str | None) -> list[int] | None:
+    if steps is not None:
+        try:
+            return [int(s) for s in steps.split(",")]
+        except ValueError as error:
+            raise click.BadParameter(
+                f"expected numbers such as 0,100, found {steps!r}.", param_hint="--steps"
+            ) from error
+    if every is None:
+        return None
+    found = [int(s) for s in run.steps]
+    return sorted({*found[::every], *found[-1:]})

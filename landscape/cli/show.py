@@ -1,0 +1,188 @@
+"""`landscape show`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from landscape.cli.common import emit_json, number, show_table
+from landscape.run import Run
+from landscape.study import Study
+
+__all__ = ["command"]
+
+
+@click.command("show")
+@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
+def command(paths: tuple[Path, ...], as_json: bool) -> None:
+    """Say what is in a run; with several runs, compare them. PATHS are run folders, or folders of runs.
+
+    Reads only; works while a run is being trained.
+    """
+    study = Study.open(paths)
+    described = [describe(run) for run in study]
+    if as_json:
+        emit_json(described)
+    elif len(described) == 1:
+        _one(described[0])
+    else:
+        _several(described)
+
+
+def describe(run: Run) -> dict[str, Any]:
+    """All there is to say about a run, as plain values."""
+    metrics, steps = run.metrics, run.steps
+    out: dict[str, Any] = {
+        "path": str(run.path),
+        "id": run.id,
+        "status": run.status,
+        "steps": run.config.steps,
+        "checkpoints": steps.tolist(),
+        "parameters": run.layout.size,
+        "layout": run.layout.hash,
+        "shapes": {n: list(s) for n, s in zip(run.layout.names, run.layout.shapes, strict=True)},
+        "config": run.config.to_dict(),
+        "provenance": run.provenance,
+        "metrics": {},
+        "results": [],
+    }
+    if metrics.sizes["step"]:
+        last = metrics.isel(step=-1)
+        out["metrics"] = {
+            "step": int(last.step),
+            **{k: float(last[k]) for k in ("gradient_norm", "tokens", "flops", "seconds")},
+            **{
+                f"{k}_{split}": dict(
+                    zip(map(str, last.family.values), map(float, last[k].sel(split=split)), strict=True)
+                )
+                for k in ("loss", "accuracy")
+                for split in map(str, last.split.values)
+            },
+            **{
+                k: dict(zip(map(str, last.family.values), map(float, last[k]), strict=True))
+                for k in ("bayes_loss", "bayes_accuracy")
+            },
+        }
+    for path in sorted((run.path / "results").glob("*.nc")):
+        out["results"].append(_result(run, path))
+    return out
+
+
+def _result(run: Run, path: Path) -> dict[str, Any]:
+    from landscape.errors import LandscapeError
+    from landscape.results import load
+
+    try:
+        ds = load(path)
+    except LandscapeError as error:
+        return {"file": path.name, "problem": str(error)}
+    steps = [int(s) for s in ds["step"].values] if "step" in ds.dims else [ds.attrs.get("step")]
+    stale = {} if ds.attrs.get("run_id") == run.id else {"problem": "made from another run that was in this folder"}
+    return {
+        "file": path.name,
+        "probe": ds.attrs["probe"],
+        "steps": steps,
+        "created": ds.attrs.get("created"),
+        "settings": json.loads(ds.attrs.get("settings", "{}")),
+        **stale,
+    }
+
+
+def _one(d: dict[str, Any]) -> None:
+    c, m = d["config"], d["metrics"]
+    provenance = d["provenance"]
+    rows = [
+        ["status", f"{d['status']}, step {m.get('step', 0)} of {d['steps']}"],
+        ["task", ", ".join(f"{k} {v}" for k, v in c["task"].items())],
+        ["model", f"{c['arch']}: " + ", ".join(f"{k} {v}" for k, v in c["model"].items())],
+        [
+            "parameters",
+            f"P = {d['parameters']} (layout {d['layout']}): "
+            + ", ".join(f"{n} {'x'.join(map(str, s))}" for n, s in d["shapes"].items()),
+        ],
+        ["optimizer", ", ".join(f"{k} {v}" for k, v in c["optimizer"].items())],
+        ["schedule", ", ".join(f"{k} {v}" for k, v in c["schedule"].items())],
+        [
+            "training",
+            f"batch {c['batch'] or 'full'}, clip {c['clip']}, seed {c['seed']}, {c['dtype']} on {c['device']}",
+        ],
+        ["checkpoints", f"{len(d['checkpoints'])}: " + " ".join(map(str, d["checkpoints"]))],
+        [
+            "made",
+            f"{provenance['created']} by code {provenance['code_revision']}, "
+            + ", ".join(f"{k} {v}" for k, v in provenance["versions"].items()),
+        ],
+        ["data", f"fingerprint {provenance['data_fingerprint']}"],
+    ]
+    show_table(f"{d['path']} (run {d['id']})", ["", ""], rows)
+    if m:
+        families = list(m["loss_test"])
+        columns = ["metric at step " + str(m["step"]), *families]
+        table = [
+            [f"{name} ({split})", *(number(m[f"{name}_{split}"][f]) for f in families)]
+            for name in ("loss", "accuracy")
+            for split in ("probe", "test")
+        ]
+        table += [[f"Bayes-optimal {k}", *(number(m[f"bayes_{k}"][f]) for f in families)] for k in ("loss", "accuracy")]
+        show_table(
+            "Metrics (loss in nats per token, accuracy as a share)",
+            columns,
+            table,
+            caption=(
+                f"gradient norm {number(m['gradient_norm'])}, {m['tokens']:.3g} tokens, {m['flops']:.3g} FLOP, "
+                f"{m['seconds']:.1f} s of training"
+            ),
+        )
+    if d["results"]:
+        rows = [
+            [
+                r["file"],
+                f"{len(r.get('steps', []))}",
+                r.get("created", ""),
+                r.get("problem", ", ".join(f"{k}={v}" for k, v in r.get("settings", {}).items())),
+            ]
+            for r in d["results"]
+        ]
+        show_table("Results", ["file", "checkpoints", "created", "settings"], rows)
+
+
+def _several(described: list[dict[str, Any]]) -> None:
+    rows: list[list[str]] = []
+    families: list[str] = []
+    for d in described:
+        m = d["metrics"]
+        families = families or list(m.get("accuracy_test", {}))
+        reached, limit = (m.get(k, {}) for k in ("accuracy_test", "bayes_accuracy"))
+        nan = float("nan")
+        accuracy = [f"{number(reached.get(f, nan), 3)} / {number(limit.get(f, nan), 3)}" for f in families]
+        rows.append(
+            [
+                d["path"],
+                d["config"]["arch"],
+                d["status"],
+                str(m.get("step", 0)),
+                str(d["parameters"]),
+                number(m["loss_test"]["all"]) if m else "–",
+                *accuracy,
+                f"{m.get('flops', 0):.3g}",
+                f"{m.get('seconds', 0):.1f}",
+                " ".join(dict.fromkeys(r["probe"] for r in d["results"] if "problem" not in r)) or "–",
+            ]
+        )
+    columns = [
+        "run",
+        "arch",
+        "status",
+        "step",
+        "P",
+        "test loss",
+        *(f"accuracy {f} / Bayes" for f in families),
+        "FLOP",
+        "seconds",
+        "probed",
+    ]
+    show_table("Runs", columns, rows)

@@ -1,0 +1,145 @@
+"""What was found, as a short table per probe: the last probed checkpoint of every run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import xarray as xr
+
+from landscape.cli.common import number
+
+__all__ = ["SUMMARIES", "Summary"]
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Title, column names, rows of text, and a line below on how to read it."""
+
+    title: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    caption: str = ""
+
+
+def _spectrum(results: Sequence[xr.Dataset]) -> Summary:
+    rows = []
+    for ds in results:
+        last = ds.isel(step=-1)
+        value = last.eigenvalue.values
+        rows.append(
+            [
+                ds.attrs["run"],
+                str(int(last.step)),
+                number(value[0]),
+                number(value[1]) if len(value) > 1 else "–",
+                number(value[-1]),
+                number(last.residual.max(), 2),
+                f"{int(ds.converged.sum())}/{ds.converged.size}",
+                f"{float(ds.n_products.mean()):.0f}",
+            ]
+        )
+    columns = ["run", "step", "first", "second", "last", "max residual", "converged (all steps)", "products per step"]
+    return Summary("spectrum: Hessian eigenvalues, nats per token per squared parameter unit", columns, rows)
+
+
+def _valley(results: Sequence[xr.Dataset]) -> Summary:
+    rows = []
+    middle = results[0].sizes["rise"] // 2
+    for ds in results:
+        last = ds.isel(step=-1)
+        for m in range(ds.sizes["mode"]):
+            at = last.isel(mode=m)
+            widths = [
+                (">" if bool(at.censored[s, middle]) else "") + number(at.half_width[s, middle], 3) for s in range(2)
+            ]
+            powers = [f"{number(at.exponent[s], 3)} ± {number(at.exponent_stderr[s], 1)}" for s in range(2)]
+            rows.append(
+                [
+                    ds.attrs["run"],
+                    str(int(last.step)),
+                    str(at.direction.item()),
+                    number(at.curvature),
+                    *widths,
+                    number(at.quadratic_half_width[middle], 3),
+                    *powers,
+                    number(at.floor, 2),
+                ]
+            )
+    rise = number(results[0].rise[middle], 2)
+    columns = [
+        "run",
+        "step",
+        "direction",
+        "curvature",
+        "width −",
+        "width +",
+        "quadratic",
+        "exponent −",
+        "exponent +",
+        "floor at",
+    ]
+    return Summary(
+        f"valley: half-widths at a rise of {rise} nats per token, in parameter units",
+        columns,
+        rows,
+        "Exponent: 2 quadratic, 1 V, above 2 flat-bottomed U. > : the rise was not reached within the limit.",
+    )
+
+
+def _samples(results: Sequence[xr.Dataset]) -> Summary:
+    families = list(dict.fromkeys(map(str, results[0].family.values))) if "family" in results[0].coords else []
+    rows = []
+    for ds in results:
+        last = ds.isel(step=-1)
+        row = [ds.attrs["run"], str(int(last.step)), str(ds.sizes["sample"]), number(last.loss.mean())]
+        for f in families:
+            row += [
+                number(last.loss.values[ds.family.values == f].mean()),
+                number(last.correct.values[ds.family.values == f].mean(), 3),
+            ]
+        if families:
+            content = ds.information_content.values
+            row.append(number(np.corrcoef(content, last.loss.values)[0, 1], 3) if np.isfinite(content).all() else "–")
+        rows.append(row)
+    columns = ["run", "step", "samples", "mean loss"]
+    for f in families:
+        columns += [f"loss {f}", f"correct {f}"]
+    columns += ["corr(IC, loss)"] if families else []
+    return Summary("samples: loss per sample (nats per token), share of tokens right", columns, rows)
+
+
+def _surface(results: Sequence[xr.Dataset]) -> Summary:
+    rows = [
+        [
+            ds.attrs["run"],
+            str(ds.attrs["step"]),
+            str(ds.attrs["directions"]),
+            f"{ds.sizes['alpha']} x {ds.sizes['beta']}",
+            number(ds.loss.min()),
+            number(ds.loss.max()),
+            number(ds.explained_variance.sum(), 3) if "explained_variance" in ds else "–",
+            number(ds.path_distance.max(), 3) if "path_distance" in ds else "–",
+        ]
+        for ds in results
+    ]
+    columns = [
+        "run",
+        "centre step",
+        "plane",
+        "grid",
+        "lowest loss",
+        "highest loss",
+        "path explained",
+        "path's distance from plane",
+    ]
+    return Summary("surface: loss on a plane (nats per token)", columns, rows)
+
+
+SUMMARIES: dict[str, Callable[[Sequence[xr.Dataset]], Summary]] = {
+    "spectrum": _spectrum,
+    "valley": _valley,
+    "samples": _samples,
+    "surface": _surface,
+}

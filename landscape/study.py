@@ -1,0 +1,93 @@
+"""Several runs at once: found on disk, with results that may be compared because their settings agree."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import xarray as xr
+
+from landscape.errors import LandscapeError
+from landscape.results import available
+from landscape.run import Run
+from landscape.store import FILE_NAME
+
+__all__ = ["Study"]
+
+
+class Study:
+    """Runs that are looked at together.
+
+    Attributes:
+        runs: in the order given; within a folder, by name.
+
+    Example:
+        >>> import tempfile
+        >>> from landscape import RunConfig, Study, sweep, train
+        >>> small = {"task": {"n_train": 16, "n_probe": 8, "n_test": 8}, "model": {"width": 4}, "steps": 2}
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     for arch in ("single", "looped"):
+        ...         run = train(RunConfig.make(arch=arch, **small), f"{folder}/{arch}")
+        ...         _ = sweep("samples", run, seed=0)
+        ...     study = Study.open([folder])
+        ...     [ds.attrs["arch"] for ds in study.results("samples")]
+        ['looped', 'single']
+    """
+
+    def __init__(self, runs: Iterable[Run]) -> None:
+        self.runs = tuple(runs)
+
+    @classmethod
+    def open(cls, paths: Iterable[str | os.PathLike[str]]) -> Study:
+        """The runs at these paths; a folder that is no run stands for the runs directly in it.
+
+        Raises:
+            LandscapeError: if a path holds no run, or a run cannot be read.
+        """
+        found: dict[Path, None] = {}
+        for path in map(Path, paths):
+            inside = sorted(p.parent for p in path.glob(f"*/{FILE_NAME}")) if not (path / FILE_NAME).exists() else []
+            for folder in inside or [path.parent if path.name == FILE_NAME else path]:
+                found.setdefault(folder)
+        if not found:
+            raise LandscapeError("expected at least one run folder, found none. Make one with `landscape train`.")
+        return cls(Run.open(p) for p in found)
+
+    def metrics(self) -> list[xr.Dataset]:
+        """Metrics of every run."""
+        return [run.metrics for run in self.runs]
+
+    def results(self, probe: str) -> list[xr.Dataset]:
+        """One stored answer per run, all to the same question: the most recent settings that every run has.
+
+        Raises:
+            LandscapeError: naming the runs that lack an answer, or if there are no common settings.
+        """
+        if probe == "metrics":
+            return self.metrics()
+        answers = [{_settings(ds): ds for ds in reversed(list(available(run, probe)))} for run in self.runs]
+        if lacking := [str(run.path) for run, a in zip(self.runs, answers, strict=True) if not a]:
+            raise LandscapeError(
+                f"no result of probe {probe!r} for {', '.join(lacking)}. "
+                f"Compute it with: landscape probe {' '.join(lacking)} -p {probe}"
+            )
+        common = [k for k in answers[0] if all(k in a for a in answers)]
+        if not common:
+            raise LandscapeError(
+                f"the runs have results of probe {probe!r}, but none with the same settings for all. "
+                f"Compute them in one command: landscape probe {' '.join(str(r.path) for r in self.runs)} -p {probe}"
+            )
+        return [a[common[-1]] for a in answers]
+
+    def __len__(self) -> int:
+        return len(self.runs)
+
+    def __iter__(self) -> Iterator[Run]:
+        return iter(self.runs)
+
+
+def _settings(ds: xr.Dataset) -> str:
+    """The settings that must agree between runs: all but the step a whole-run probe was asked at."""
+    return json.dumps({k: v for k, v in json.loads(ds.attrs["settings"]).items() if k != "step"}, sort_keys=True)

@@ -1,0 +1,276 @@
+"""Extreme eigenpairs of a symmetric operator by Lanczos, with a check that no repeated eigenvalue was missed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from landscape.errors import LandscapeError
+from landscape.probes.linalg.krylov import Counted, Krylov, Locked, Vector, gaussian
+from landscape.probes.linalg.missed import SHARE, Watch, lock
+from landscape.probes.linalg.ritz import WHICH, Ritz, Which, choose, ends, projected
+from landscape.symmetric import Symmetric
+
+__all__ = ["Eigenpairs", "lanczos"]
+
+TARGET = 0.5
+"""Lanczos stops at estimates of this part of the tolerance, so that the recomputed residuals do not just miss it."""
+
+MIN_CHECK = 40
+"""A check for missed eigenvalues may always use this many products, and never more than the solve before it."""
+
+
+@dataclass(frozen=True)
+class Eigenpairs:
+    r"""Eigenpairs that say whether to believe them: some eigenvalue of A lies within `residuals` of each value.
+
+    Attributes:
+        values: (m,) Rayleigh quotients v' A v, algebraically descending.
+        vectors: (P, m) columns v of unit norm.
+        residuals: (m,) true \|A v - lam v\|_2, each from one more product, never the recurrence's word.
+        converged: (m,) bool, residual <= tol * scale.
+        end: (m,) which end of the spectrum a pair was asked from: "top", "bottom" or "largest".
+        scale: estimate of the spectral norm, the largest |Ritz value| seen.
+        orthogonality: max |V'V - I|.
+        n_products: products A v used, those of the residuals and of the check included.
+        resolved: the check for missed eigenvalues ended well (see `lanczos`).
+        asymmetry: max |A - A'| / max |A| where the matrix is known (`dense_eigenpairs`), else NaN.
+    """
+
+    values: Tensor
+    vectors: Tensor
+    residuals: Tensor
+    converged: Tensor
+    end: tuple[str, ...]
+    scale: float
+    orthogonality: float
+    n_products: int
+    resolved: bool
+    asymmetry: float = float("nan")
+
+
+def lanczos(
+    op: Symmetric,
+    *,
+    k: int = 10,
+    which: Which = "top",
+    tol: float = 1e-6,
+    max_products: int | None = None,
+    seed: int,
+    init: Tensor | None = None,
+    check_missed: bool = True,
+) -> Eigenpairs:
+    r"""The k extreme eigenpairs of `op`, A v_i = lam_i v_i, by Lanczos with full re-orthogonalisation.
+
+    Stops when \|beta_m s_mi\| <= tol * scale / 2 for every wanted Ritz pair, then recomputes all residuals.
+    `converged` promises an eigenvalue within the residual of the value; isolated values are far better than that
+    (error about residual^2 / gap).
+
+    One start vector sees one copy of a repeated eigenvalue. `check_missed` therefore runs Lanczos from a fresh random
+    vector on what is orthogonal to the Ritz vectors found, until the orthogonal polynomials of that run prove that
+    no eigenvalue beyond the k-th found by more than tol * scale is left there, except with probability 1e-4 (over
+    the seed; `missed.py` has the argument). A missed one is added and the check repeated. So `resolved` and all of
+    `converged` mean: the i-th value is within 3 tol * scale of the i-th eigenvalue, counted with multiplicity. Values
+    closer to each other than that are not told apart. `resolved` is False if `check_missed` is, or if products ran
+    out: the pairs are then still eigenpairs to within their residuals, but another one may be missing. The check
+    uses float64 rounding or 20 roundings of the dtype in place of a smaller tol.
+
+    Args:
+        op: the operator A, (P, P).
+        k: number of pairs; for "both" k from each end. With k >= P (2k >= P for "both") all P pairs come once.
+        which: "top" or "bottom" of the algebraic order, "both", or "largest" in magnitude.
+        tol: residual relative to the spectral norm. In float32 products are rarely better than 1e-6: use 1e-5.
+        max_products: ceil of all products. When it is reached, the best pairs are returned, unconverged (fewer than
+            k if it is below 2k). Default 300 + 30 per wanted pair.
+        seed: seed of the local generator of all random vectors.
+        init: start vector (P,), or a block (P, b) of which the sum of the unit columns starts the run (vectors of a
+            nearby problem save about a tenth of the products).
+        check_missed: run the check.
+
+    Returns:
+        The pairs on `op.device` in `op.dtype`.
+
+    Raises:
+        LandscapeError: for a wrong k, which, tol, max_products or shape of init, or a product that is not finite.
+
+    Source:
+        Parlett, The Symmetric Eigenvalue Problem (SIAM 1998), chapter 13.
+
+    Example:
+        >>> A = Symmetric.from_dense(torch.diag(torch.tensor([3.0, 3.0, 1.0, -5.0], dtype=torch.float64)))
+        >>> pairs = lanczos(A, k=2, seed=0)
+        >>> [round(x, 9) for x in pairs.values.tolist()], pairs.resolved
+        ([3.0, 3.0], True)
+    """
+    n_wanted = _check(op, k, which, tol, max_products, init)
+    budget = 300 + 30 * n_wanted if max_products is None else max_products
+    solver = _Solver(Counted(op), k, which, tol, budget, torch.Generator().manual_seed(seed))
+    start = gaussian(op.size, solver.generator, solver.op)
+    if init is not None:
+        block = init.detach().to(dtype=op.dtype, device=op.device).reshape(op.size, -1)
+        peak = block.abs().amax(dim=0)
+        block = block[:, peak > 0] / peak[peak > 0]  # before squaring: a start of size 1e-30 is as good as any
+        summed = (block / block.norm(dim=0)).sum(dim=1)
+        start = summed if float(summed.norm()) > 0 else start
+    resolved = solver.solve(start, check_missed=check_missed)
+    return solver.finish(resolved)
+
+
+def _check(op: Symmetric, k: int, which: str, tol: float, max_products: int | None, init: Tensor | None) -> int:
+    """Refuse bad input; the number of wanted pairs."""
+    if which not in WHICH:
+        raise LandscapeError(f"expected which to be one of {', '.join(WHICH)}, found {which!r}.")
+    if isinstance(k, bool) or not isinstance(k, int) or k < 1:
+        raise LandscapeError(f"expected k to be an integer >= 1, found {k!r}. Ask for at least one eigenpair.")
+    if not 0.0 < tol < 1.0:
+        raise LandscapeError(f"expected a relative tolerance 0 < tol < 1, found {tol!r}. Use for example 1e-6.")
+    if max_products is not None and max_products < 2:
+        raise LandscapeError(
+            f"expected max_products >= 2, found {max_products!r}: one pair needs a product and one for its residual."
+        )
+    if init is not None and (init.ndim not in (1, 2) or init.shape[0] != op.size or init.numel() == 0):
+        raise LandscapeError(
+            f"expected init of shape ({op.size},) or ({op.size}, b), found {tuple(init.shape)}. "
+            "Give one vector, or a block with one vector a column."
+        )
+    if init is not None and not bool(torch.isfinite(init).all()):
+        raise LandscapeError("expected a finite init, found NaN or infinity. Leave init out for a random start.")
+    return min(op.size, 2 * k if which == "both" else k)
+
+
+class _Solver:
+    """One solve: rounds of Lanczos, each from a fresh vector and orthogonal to what was locked before it."""
+
+    def __init__(self, op: Counted, k: int, which: Which, tol: float, budget: int, generator: torch.Generator) -> None:
+        self.op, self.k, self.which, self.tol, self.budget, self.generator = op, k, which, tol, budget, generator
+        self.n_wanted = min(op.size, 2 * k if which == "both" else k)
+        self.scale = 0.0  # in units of the operator, as all the numbers here
+        self.run: Krylov
+        self.ritz: Ritz
+        # Residuals are paid for in advance, one product each; with too few products both halves shrink.
+        self.limit = max(budget - self.n_wanted, budget // 2)
+
+    def solve(self, start: Tensor, *, check_missed: bool) -> bool:
+        """Rounds until converged, and checked if asked; whether the check ended well."""
+        self.run = Krylov(self.op, start)
+        if self.run.ended:  # an init that is all zeros after rounding
+            self.run = self._random_run(None)
+        watch: Watch | None = None
+        n_solve = 0
+        while True:
+            done = self._advance(watch, n_solve)
+            if self.run.complete:
+                return True
+            if watch is not None and watch.passed:
+                return watch.bound <= 2 * watch.margin
+            if self.op.n_products >= self.limit or done == "stopped" or not self.run.alpha:
+                return False
+            if done == "converged":
+                if not check_missed:
+                    return False
+                n_solve = n_solve or self.op.n_products
+                margin = max(self.tol, 20 * self.op.eps) * self.scale
+                # A check that found something may have done so only because of its share of the gap.
+                share = SHARE if watch is None else 0.0
+                locked, edges, bound = lock(self.run, self.ritz, self.k, self.which, margin, share=share)
+                watch = Watch(edges, self.op.size - locked.theta.size, margin, bound)
+                self.run = self._random_run(locked)
+            else:  # an invariant space without enough pairs: keep all of it and look elsewhere
+                watch = None
+                self.run = self._random_run(self._everything())
+
+    def _random_run(self, locked: Locked | None) -> Krylov:
+        run = Krylov(self.op, gaussian(self.op.size, self.generator, self.op), locked)
+        for _ in range(8):  # one dimension is left of thousands, and the vector had nearly nothing of it
+            if not run.ended or run.complete:
+                break
+            run = Krylov(self.op, gaussian(self.op.size, self.generator, self.op), locked)
+        return run
+
+    def _everything(self) -> Locked:
+        basis = torch.as_tensor(self.ritz.weights.T.copy(), dtype=self.op.dtype, device=self.op.device) @ self.run.basis
+        return Locked(basis, self.ritz.theta, self.ritz.error)
+
+    def _advance(self, watch: Watch | None, n_solve: int) -> Literal["converged", "ended", "stopped"]:
+        """Steps of the present run until there is something to decide."""
+        first, next_look = self.op.n_products, 0
+        while not self.run.ended and self.op.n_products < self.limit:
+            self.run.step()
+            n = self.run.basis.shape[0]
+            if watch is not None and not watch.found:
+                watch.step(self.run.alpha, self.run.beta)
+                if watch.passed:
+                    break
+                if not watch.found and not self.run.ended:
+                    if self.op.n_products - first >= max(MIN_CHECK, n_solve):
+                        self._look()
+                        return "stopped"
+                    continue
+            if n >= self.n_wanted and n >= next_look:
+                next_look = n + 1 + n // 50  # the small problem stays far below the cost of the products
+                if self._look():
+                    return "converged"
+        return "converged" if self._look() else "ended"
+
+    def _look(self) -> bool:
+        """Solve the projected problem; whether every wanted pair is there and its estimate small enough."""
+        self.ritz = projected(self.run)
+        self.scale = max(self.scale, float(np.abs(self.ritz.theta).max()))
+        wanted = choose(self.ritz.theta, self.k, self.which)
+        return wanted.size == self.n_wanted and bool((self.ritz.error[wanted] <= TARGET * self.tol * self.scale).all())
+
+    def _pairs(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Wanted vectors (m, P) as rows of unit norm, values (m,) and residual vectors (m, P), one product each."""
+        wanted = choose(self.ritz.theta, min(self.k, self.budget), self.which)
+        room = self.budget - self.op.n_products
+        if wanted.size > room:
+            wanted = choose(self.ritz.theta, room // 2 if self.which == "both" and room > 1 else room, self.which)[
+                :room
+            ]
+        weights = torch.as_tensor(self.ritz.weights[:, wanted].T.copy(), dtype=self.op.dtype, device=self.op.device)
+        rows = weights @ self.run.basis
+        rows = rows / rows.norm(dim=1, keepdim=True)
+        products = torch.stack([self.op(v) for v in rows])
+        values = (rows * products).sum(dim=1)
+        return rows, values, products - values[:, None] * rows
+
+    def finish(self, resolved: bool) -> Eigenpairs:
+        """True residuals; where they disagree with the estimates, one more round from the worst of them."""
+        rows, values, rest = self._pairs()
+        failed = rest.norm(dim=1) > self.tol * self.scale
+        if bool(failed.any()) and self.op.n_products + 2 * self.n_wanted <= self.budget and not self.run.complete:
+            locked = Locked(rows, _host(values), _host(rest.norm(dim=1)))
+            self.run = Krylov(self.op, rest[failed].sum(dim=0), locked)
+            # More than a few steps cannot help: then the products themselves are not good to the tolerance.
+            self.limit = min(self.budget - self.n_wanted, self.op.n_products + self.n_wanted)
+            if not self.run.ended:
+                self._advance(None, 0)
+                again = self._pairs()
+                if again[2].norm(dim=1).max() < rest.norm(dim=1).max():
+                    rows, values, rest = again
+        return self._report(rows, values, rest.norm(dim=1), resolved)
+
+    def _report(self, rows: Tensor, values: Tensor, residuals: Tensor, resolved: bool) -> Eigenpairs:
+        order = torch.argsort(values, descending=True, stable=True)
+        rows, values, residuals = rows[order], values[order], residuals[order]
+        gram = rows @ rows.T
+        unit = self.op.unit
+        return Eigenpairs(
+            values=values * unit,
+            vectors=rows.T.contiguous(),
+            residuals=residuals * unit,
+            converged=residuals <= self.tol * self.scale,
+            end=ends(values.numel(), self.which),
+            scale=self.scale * unit,
+            orthogonality=float((gram - torch.eye(gram.shape[0], dtype=gram.dtype, device=gram.device)).abs().max()),
+            n_products=self.op.n_products,
+            resolved=resolved,
+        )
+
+
+def _host(x: Tensor) -> Vector:
+    return x.cpu().double().numpy()

@@ -1,0 +1,172 @@
+"""Traces of functions of an operator from few products: stochastic Lanczos quadrature, and Hutch++."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from landscape.errors import LandscapeError
+from landscape.probes.linalg.krylov import Counted, Krylov, gaussian, tridiagonal
+from landscape.symmetric import Symmetric
+
+__all__ = ["Quadrature", "hutchpp", "lanczos_quadrature", "spectral_sum"]
+
+
+@dataclass(frozen=True)
+class Quadrature:
+    """Gauss quadratures of the spectral measures of random unit vectors; float64 on the CPU.
+
+    Attributes:
+        node: (n_vectors, n_steps) ascending; NaN where the Krylov space ended earlier.
+        weight: (n_vectors, n_steps), the sum over each row is 1; 0 where the node is NaN.
+        n_products: products used.
+        size: P.
+    """
+
+    node: Tensor
+    weight: Tensor
+    n_products: int
+    size: int
+
+
+def lanczos_quadrature(
+    op: Symmetric,
+    *,
+    n_vectors: int,
+    n_steps: int,
+    seed: int,
+    distribution: Literal["rademacher", "gaussian"] = "rademacher",
+    start: Tensor | None = None,
+) -> Quadrature:
+    r"""Quadratures with z' f(A) z ~ sum_j weight_j f(node_j), exact for polynomials of degree 2 n_steps - 1.
+
+    Nodes are the eigenvalues of the Lanczos matrix of a unit vector z, weights the squared first entries of its
+    eigenvectors. Full re-orthogonalisation, so there are no spurious copies. Where the Krylov space ends before
+    n_steps the quadrature is exact for every f, and the rest of the row is padded.
+
+    Args:
+        op: the operator A (P, P).
+        n_vectors: number of random vectors; the standard error needs two.
+        n_steps: Lanczos steps, i.e. products, per vector.
+        seed: seed of the local generator.
+        distribution: of the vectors before they are made unit. Both are unbiased, E[P z' f(A) z] = tr f(A).
+        start: (n_vectors, P) vectors to use in place of random ones, e.g. all unit vectors for an exact answer.
+
+    Raises:
+        LandscapeError: for counts below 1, an unknown distribution, a wrong `start`, or a product that is not finite.
+
+    Source:
+        Ubaru, Chen, Saad, SIAM J. Matrix Anal. Appl. 38 (2017); Golub, Welsch, Math. Comp. 23 (1969).
+
+    Example:
+        >>> A = Symmetric.from_dense(torch.diag(torch.tensor([1.0, 2.0, 3.0], dtype=torch.float64)))
+        >>> q = lanczos_quadrature(A, n_vectors=4, n_steps=3, seed=0)
+        >>> round(spectral_sum(q, lambda x: x)[0], 9)
+        6.0
+    """
+    if n_vectors < 1 or n_steps < 1:
+        raise LandscapeError(f"expected n_vectors, n_steps >= 1, found {n_vectors}, {n_steps}. Try 10 and 80.")
+    if distribution not in ("rademacher", "gaussian"):
+        raise LandscapeError(f"expected distribution rademacher or gaussian, found {distribution!r}.")
+    if start is not None and start.shape != (n_vectors, op.size):
+        raise LandscapeError(f"expected start of shape ({n_vectors}, {op.size}), found {tuple(start.shape)}.")
+    counted = Counted(op)
+    generator = torch.Generator().manual_seed(seed)
+    node = torch.full((n_vectors, n_steps), math.nan, dtype=torch.float64)
+    weight = torch.zeros((n_vectors, n_steps), dtype=torch.float64)
+    for i in range(n_vectors):
+        z = gaussian(op.size, generator, counted) if start is None else start[i].to(op.device, op.dtype)
+        if start is None and distribution == "rademacher":
+            z = z.sign() + (z == 0)
+        run = Krylov(counted, z)
+        if run.ended:
+            raise LandscapeError(f"expected start vectors that are not zero, found row {i} to be zero.")
+        while not run.ended and len(run.alpha) < n_steps:
+            run.step()
+        theta, vectors = tridiagonal(run.alpha, run.beta)
+        n = theta.size
+        node[i, :n] = torch.as_tensor(theta * counted.unit)
+        weight[i, :n] = torch.as_tensor(vectors[0] ** 2 / (vectors[0] ** 2).sum())
+    return Quadrature(node, weight, counted.n_products, op.size)
+
+
+def spectral_sum(quadrature: Quadrature, f: Callable[[Tensor], Tensor]) -> tuple[float, float]:
+    r"""Estimate of tr f(A) = sum_i f(lam_i), and its standard error over the vectors.
+
+    P * mean over vectors of sum_j weight_j f(node_j); the error is P * std / sqrt(n_vectors), NaN for one vector. It
+    is the sampling error only: a function with a kink or a jump also has a quadrature error that falls with n_steps.
+
+    Args:
+        quadrature: from `lanczos_quadrature`.
+        f: elementwise function of a 1-D float64 tensor of nodes. A NaN of f at a node makes the estimate NaN.
+
+    Example:
+        >>> A = Symmetric.from_dense(torch.eye(5, dtype=torch.float64))
+        >>> spectral_sum(lanczos_quadrature(A, n_vectors=3, n_steps=2, seed=0), torch.ones_like)
+        (5.0, 0.0)
+    """
+    real = quadrature.weight > 0
+    terms = torch.zeros_like(quadrature.weight)
+    terms[real] = quadrature.weight[real] * f(quadrature.node[real]).to(torch.float64)
+    samples = quadrature.size * terms.sum(dim=1)
+    return float(samples.mean()), _standard_error(samples)
+
+
+def hutchpp(op: Symmetric, *, n_products: int, seed: int) -> tuple[float, float]:
+    r"""Trace by Hutch++: tr A ~ tr(Q'AQ) + mean over g of g'(I - QQ')A(I - QQ')g, Q an orthonormal basis of A S.
+
+    S (P, m) and the g (P,) are Rademacher, a third of the products each for A S, A Q and the g. The variance is that
+    of the small rest after the best-captured m directions. Exact when m reaches P.
+
+    Args:
+        op: the operator A (P, P).
+        n_products: number of products, at least 3.
+        seed: seed of the local generator.
+
+    Returns:
+        (trace, standard error), the error from the spread over the g: NaN with fewer than two, 0 when exact.
+
+    Raises:
+        LandscapeError: for fewer than 3 products or a product that is not finite.
+
+    Source:
+        Meyer, Musco, Musco, Woodruff, Hutch++: optimal stochastic trace estimation (SOSA 2021), algorithm 1.
+
+    Example:
+        >>> A = Symmetric.from_dense(torch.diag(torch.tensor([9.0, 0.0, 0.0, 0.0, 0.0], dtype=torch.float64)))
+        >>> round(hutchpp(A, n_products=6, seed=0)[0], 9)
+        9.0
+    """
+    if n_products < 3:
+        raise LandscapeError(f"expected n_products >= 3, found {n_products}: Hutch++ splits them in three.")
+    counted = Counted(op)
+    generator = torch.Generator().manual_seed(seed)
+
+    def sign() -> Tensor:
+        z = gaussian(op.size, generator, counted)
+        return z.sign() + (z == 0)
+
+    m = min(n_products // 3, op.size)
+    sketch = torch.stack([counted(sign()) for _ in range(m)], dim=1)  # (P, m)
+    q = torch.linalg.qr(sketch)[0]
+    captured = sum(float(column.dot(counted(column))) for column in q.T)
+    samples = []
+    for _ in range(n_products - 2 * m if m < op.size else 0):
+        g = sign()
+        for _ in range(2):
+            g = g - q @ (q.T @ g)
+        samples.append(float(g.dot(counted(g))))
+    if not samples:
+        return captured * counted.unit, 0.0
+    rest = torch.tensor(samples, dtype=torch.float64)
+    return (captured + float(rest.mean())) * counted.unit, _standard_error(rest) * counted.unit
+
+
+def _standard_error(samples: Tensor) -> float:
+    n = samples.numel()
+    return float(samples.std()) / math.sqrt(n) if n > 1 else math.nan

@@ -1,0 +1,88 @@
+"""How does every single sample fare? Loss and correctness, next to the sample's known difficulty."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import ArrayLike
+from torch import Tensor
+
+from landscape.errors import LandscapeError
+from landscape.objective import Objective
+from landscape.schema import Probe, Schema, Variable
+
+if TYPE_CHECKING:
+    from landscape.run import Run
+
+__all__ = ["PROBE", "samples"]
+
+SCHEMA = Schema(
+    {
+        "loss": Variable(("sample",), "nats per token", "loss of the sample"),
+        "correct": Variable(("sample",), "1", "share of the sample's scored tokens predicted right"),
+        "information_content": Variable(
+            ("sample",), "bits per token", "information content under the true distribution", swept=False
+        ),
+        "family": Variable(("sample",), "", "family of the sample", "U", swept=False),
+    },
+    optional=frozenset({"correct", "information_content", "family"}),
+)
+
+
+def samples(
+    objective: Objective,
+    w: Tensor,
+    *,
+    correct: Callable[[Any, Any], Tensor] | None = None,
+    information_content: ArrayLike | None = None,
+    family: ArrayLike | None = None,
+) -> xr.Dataset:
+    """Loss of every sample at w, in the order of the data; swept over checkpoints, the per-sample trajectories.
+
+    Args:
+        objective: the loss, on N samples.
+        w: where, (P,).
+        correct: ``(outputs, targets) -> (N,)`` shares in [0, 1]; left out of the result if None.
+        information_content: (N,) bits per token, a label.
+        family: (N,) names, a label.
+
+    Returns:
+        Dataset with dim `sample`; see `SCHEMA` for variables and units.
+
+    Raises:
+        LandscapeError: if a label does not have N entries.
+
+    Example:
+        >>> import torch
+        >>> model = torch.nn.Linear(1, 1, bias=False)
+        >>> data = (torch.ones(3, 1), torch.arange(3.0)[:, None])
+        >>> objective = Objective(model, lambda y, t: ((y - t) ** 2).sum(1), data)
+        >>> samples(objective, torch.tensor([1.0])).loss.values.tolist()
+        [1.0, 0.0, 1.0]
+    """
+    values: dict[str, Any] = {"loss": objective.per_sample(w)}
+    if correct is not None:
+        values["correct"] = objective.map(w, correct)
+    labels: dict[str, Any] = {}
+    for name, label in (("information_content", information_content), ("family", family)):
+        if label is not None:
+            labels[name] = np.asarray(label)
+            if labels[name].shape != (objective.n_samples,):
+                raise LandscapeError(
+                    f"expected one {name} per sample, ({objective.n_samples},), found {labels[name].shape}."
+                )
+    return SCHEMA.dataset(values, coords=labels)
+
+
+def _context(run: Run, objective: Objective, split: str, n: int | None) -> dict[str, Any]:  # noqa: ARG001
+    part = run.task.split(split).head(n)
+    names = np.asarray(run.task.families)[part.family]
+    return {"correct": run.task.correct, "information_content": part.information_content, "family": names}
+
+
+PROBE = Probe(
+    "samples", 1, samples, SCHEMA, _context, context_names=frozenset({"correct", "information_content", "family"})
+)

@@ -1,0 +1,141 @@
+"""Which curvatures does the loss have? Extreme eigenpairs of the Hessian, or all of them."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import torch
+import xarray as xr
+from torch import Tensor
+
+from landscape.errors import LandscapeError
+from landscape.objective import Objective
+from landscape.probes.linalg import Eigenpairs, dense_eigenpairs, lanczos
+from landscape.probes.pyhessian_engine import pyhessian_eigenpairs
+from landscape.schema import Probe, Schema, Variable
+
+__all__ = ["PROBE", "spectrum"]
+
+CURVATURE = "nats per token per squared parameter unit"
+DENSE_MEMORY = 8 * 2**30
+"""Bytes that a dense solution may take."""
+
+SCHEMA = Schema(
+    {
+        "eigenvalue": Variable(("mode",), CURVATURE, "Hessian eigenvalue"),
+        "residual": Variable(("mode",), CURVATURE, "|H v - lambda v| recomputed, an error bound of the eigenvalue"),
+        "converged": Variable(("mode",), "1", "residual below tol times the spectral norm", "b"),
+        "end": Variable(("mode",), "", "end of the spectrum the mode was asked from", "U", swept=False),
+        "spectral_norm": Variable((), CURVATURE, "largest |eigenvalue| found"),
+        "orthogonality": Variable((), "1", "max |V'V - I| of the eigenvectors"),
+        "resolved": Variable((), "1", "multiplicities were checked and no eigenvalue is missing", "b"),
+        "n_products": Variable((), "1", "Hessian-vector products used", "i"),
+        "eigenvector": Variable(("mode", "parameter"), "1", "unit eigenvector"),
+    },
+    optional=frozenset({"eigenvector"}),
+)
+
+
+def spectrum(
+    objective: Objective,
+    w: Tensor,
+    *,
+    seed: int,
+    k: int = 10,
+    which: Literal["top", "bottom", "both", "largest", "all"] = "top",
+    engine: Literal["lanczos", "dense", "pyhessian"] = "lanczos",
+    tol: float = 1e-6,
+    max_products: int | None = None,
+    eigenvectors: bool = False,
+) -> xr.Dataset:
+    r"""Eigenpairs H v = lambda v of the Hessian of the mean loss at w, in algebraically descending order.
+
+    Every pair carries its true residual \|H v - lambda v\|_2, recomputed with one more product: H has an eigenvalue
+    within that distance of lambda. Pairs that miss the tolerance are returned with `converged` False, not dropped.
+
+    Args:
+        objective: the loss.
+        w: where, (P,).
+        seed: of the start vector.
+        k: number of pairs, from each end for "both".
+        which: "top" or "bottom" end, "both", "largest" in magnitude, or "all" (dense, whatever the engine).
+        engine: "lanczos" with full re-orthogonalisation; "dense" (P products and one LAPACK call);
+            "pyhessian" (power iteration, float32 vectors, largest magnitude only) as a second opinion.
+        tol: residual over spectral norm below which a pair is `converged`; for "pyhessian" its own stopping tolerance
+            too.
+        max_products: budget of the iterative engines; None lets Lanczos choose; power iterations per pair for
+            "pyhessian" (default 100).
+        eigenvectors: keep the vectors in the result (k P numbers).
+
+    Returns:
+        Dataset with dim `mode`; see `SCHEMA` for variables and units.
+
+    Raises:
+        LandscapeError: for settings out of range, a Hessian that is not finite, or a dense matrix over 8 GiB.
+
+    Example:
+        >>> import torch
+        >>> model = torch.nn.Linear(2, 1, bias=False)
+        >>> data = (torch.tensor([[2.0, 0.0], [0.0, 1.0]]), torch.zeros(2, 1))
+        >>> objective = Objective(model, lambda y, t: ((y - t) ** 2).sum(1), data)
+        >>> spectrum(objective, objective.w0, seed=0, k=2).eigenvalue.values.round(9).tolist()
+        [4.0, 1.0]
+    """
+    if engine == "pyhessian":
+        if which != "largest":
+            raise LandscapeError(
+                f'engine "pyhessian" finds the largest in magnitude: expected which="largest", found {which!r}.'
+            )
+        pairs = _witness(objective, w, k=k, tol=tol, max_iterations=max_products or 100, seed=seed)
+    elif engine == "dense" or which == "all":
+        pairs = _dense(objective, w, k=None if which == "all" else k, which="top" if which == "all" else which, tol=tol)
+    else:
+        H = objective.hessian(w)
+        pairs = lanczos(H, k=k, which=which, tol=tol, max_products=max_products, seed=seed)
+    values: dict[str, Any] = {
+        "eigenvalue": pairs.values,
+        "residual": pairs.residuals,
+        "converged": pairs.converged,
+        "spectral_norm": pairs.scale,
+        "orthogonality": pairs.orthogonality,
+        "resolved": pairs.resolved,
+        "n_products": pairs.n_products,
+    }
+    if eigenvectors:
+        values["eigenvector"] = pairs.vectors.T
+    return SCHEMA.dataset(values, coords={"end": pairs.end}, engine=engine)
+
+
+def _dense(objective: Objective, w: Tensor, *, k: int | None, which: Any, tol: float) -> Eigenpairs:
+    need = 4 * 8 * objective.size**2  # matrix, eigenvectors and LAPACK's workspace
+    if need > DENSE_MEMORY:
+        raise LandscapeError(
+            f"a dense Hessian of P = {objective.size} parameters needs {need / 2**30:.1f} GiB (4 x 8 P^2 bytes), more "
+            f'than the limit of {DENSE_MEMORY / 2**30:.0f}. Use engine="lanczos" with some k, or fewer `parameters`.'
+        )
+    return dense_eigenpairs(objective.hessian(w), k=k, which=which, tol=tol)
+
+
+def _witness(objective: Objective, w: Tensor, *, k: int, tol: float, max_iterations: int, seed: int) -> Eigenpairs:
+    """PyHessian's pairs, held to the same standard: residuals recomputed by our own product."""
+    k = min(k, objective.size)
+    values, vectors = pyhessian_eigenpairs(objective, w, k=k, tol=tol, max_iterations=max_iterations, seed=seed)
+    H = objective.hessian(w)
+    residuals = (H.mm(vectors) - vectors * values).norm(dim=0)
+    scale = float(values.abs().max())
+    return Eigenpairs(
+        values=values,
+        vectors=vectors,
+        residuals=residuals,
+        converged=residuals <= tol * scale,
+        end=("largest",) * k,
+        scale=scale,
+        orthogonality=float(
+            (vectors.T @ vectors - torch.eye(k, dtype=vectors.dtype, device=vectors.device)).abs().max()
+        ),
+        n_products=-1,  # PyHessian does not count
+        resolved=False,
+    )
+
+
+PROBE = Probe("spectrum", 1, spectrum, SCHEMA)
