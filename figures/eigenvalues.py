@@ -68,9 +68,11 @@ def eigenvalues(runs: Sequence[xr.Dataset], *, scale: Scale = "symlog") -> Figur
     steps = np.unique(np.concatenate([d["step"].values for d in runs])).astype(float)
     for ax in axes[0]:
         ax.set_xlabel(step_axis(ax, steps, scale=scale))
+        if ax.get_xscale() == "symlog":  # its default margin is as wide as the linear part
+            ax.set_xlim(-0.3 * steps[steps > 0].min() if steps[0] == 0 else 0.8 * steps[0], 1.25 * steps[-1])
         if name == "symlog":
             ax.axhline(0, color=NEUTRAL, linewidth=0.5, zorder=1)
-    figure.legend(handles=_legend(list(groups)), loc="outside upper center", ncols=min(1 + len(groups), 3))
+    figure.legend(handles=_legend(runs), loc="outside upper center", ncols=2 if len(groups) == 1 else 4)
     return figure
 
 
@@ -92,7 +94,7 @@ def _draw_arch(ax: Axes, group: Sequence[xr.Dataset], *, color: str) -> None:
 
 def _look(ends: Sequence[str], mode: int, color: str) -> dict[str, Any]:
     """The extreme mode of each end is darkest, the others fade; bottom modes are grey and point down."""
-    top = ends[mode] == "top"
+    top = ends[mode] != "bottom"
     first, last = ends.index(ends[mode]), len(ends) - 1 - ends[::-1].index(ends[mode])
     rank = (mode - first if top else last - mode) / max(1, last - first)
     return {
@@ -102,12 +104,18 @@ def _look(ends: Sequence[str], mode: int, color: str) -> dict[str, Any]:
     }
 
 
-def _legend(archs: Sequence[str]) -> list[Line2D | Patch]:
-    """What the marks mean."""
-    tops = [Line2D([], [], color=arch_style(a).color, marker="o", label=f"{a}, top") for a in archs]
-    return [
-        *tops,
-        Line2D([], [], color=NEUTRAL, marker="v", linestyle=":", label="bottom"),
-        Line2D([], [], color=NEUTRAL, marker="o", linestyle="none", markerfacecolor="white", label="not converged"),
-        Patch(facecolor=NEUTRAL, alpha=0.2, label="range over seeds ± residual"),
+def _legend(runs: Sequence[xr.Dataset]) -> list[Line2D | Patch]:
+    """What the marks that are there mean."""
+    archs = list(dict.fromkeys(d.attrs["arch"] for d in runs))
+    ends = {str(e) for d in runs for e in d["end"].values}
+    top = "largest magnitude" if "largest" in ends else "top"
+    marks: list[Line2D | Patch] = [
+        Line2D([], [], color=arch_style(a).color, marker="o", label=f"{a}, {top}") for a in archs if ends != {"bottom"}
     ]
+    if "bottom" in ends:
+        marks.append(Line2D([], [], color=NEUTRAL, marker="v", linestyle=":", label="bottom"))
+    if not all(bool(d["converged"].all()) for d in runs):
+        hollow = Line2D([], [], color=NEUTRAL, marker="o", linestyle="none", markerfacecolor="white")
+        hollow.set_label("not converged")
+        marks.append(hollow)
+    return [*marks, Patch(facecolor=NEUTRAL, alpha=0.2, label="range over seeds ± residual")]

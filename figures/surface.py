@@ -78,7 +78,8 @@ def surface(runs: Sequence[xr.Dataset], *, levels: Literal["auto", "linear", "lo
         ax.set_xlabel(_axis_label(ds, 0, variance))
         ax.set_ylabel(_axis_label(ds, 1, variance))
     figure.colorbar(contours, ax=panels, label=scale.label, ticks=scale.ticks, format="%g", pad=0.02, aspect=30)
-    figure.legend(handles=_legend(), loc="outside upper center", ncols=2 if len(slices) == 1 else 3)
+    holes = any(not np.isfinite(d["loss"].values).all() for d in slices)
+    figure.legend(handles=_legend(holes), loc="outside upper center", ncols=2 if len(slices) == 1 else 4)
     return figure
 
 
@@ -165,18 +166,18 @@ def _axis_label(ds: xr.Dataset, i: int, variance: Array | None) -> str:
     """Name, explained variance and unit of a direction."""
     kind = str(ds.attrs.get("directions", "given"))
     name = f"{_NAMES.get(kind, kind + ' direction')} {i + 1}"
-    share = "" if variance is None or not np.isfinite(variance[i]) else f", {variance[i]:.0%} of the variance"
+    share = "" if variance is None or not np.isfinite(variance[i]) else f", {variance[i]:.0%} of squared displacement"
     length = float(np.sqrt(ds["gram"].values[i, i]))
     unit = "parameter distance" if abs(length - 1) < 1e-6 else f"multiples of a direction of length {length:.3g}"
     return f"{name}{share}\n({unit})"
 
 
-def _legend() -> list[Line2D | Patch]:
-    """What the marks mean."""
+def _legend(holes: bool) -> list[Line2D | Patch]:
+    """What the marks that are there mean."""
     return [
         Line2D([], [], color="white", linewidth=1.2, path_effects=_OUTLINE, label="training path (projected)"),
         Line2D([], [], marker="o", **_POINT, label="first step of the path"),
         Line2D([], [], marker="s", **_POINT, label="last step of the path"),
         Line2D([], [], marker="P", **_POINT, label="centre of the slice"),
-        missing(),
+        *([missing()] if holes else []),
     ]

@@ -51,6 +51,7 @@ def trajectories(runs: Sequence[xr.Dataset], *, variable: str = "loss", scale: S
     shown = [group[0] for group in groups.values()]
     families = list(dict.fromkeys(str(f) for d in shown for f in d["family"].values))
     values = np.concatenate([d[variable].values.ravel().astype(float) for d in shown])
+    holes = not np.isfinite(values).all()
     values = values[np.isfinite(values)]
     norm = Normalize(values.min(), values.max()) if len(values) else Normalize(0, 1)
     figure, axes = grid(1, len(shown), height=3.2)
@@ -62,7 +63,9 @@ def trajectories(runs: Sequence[xr.Dataset], *, variable: str = "loss", scale: S
     axes[0][0].set_ylabel("sample, by information content\n(bits per token; one row per sample)")
     figure.colorbar(mesh, ax=axes[0], label=_LABELS[variable], pad=0.02, aspect=30)
     handles = [Patch(facecolor=family_color(i), label=f"{name} family") for i, name in enumerate(families)]
-    figure.legend(handles=[*handles, missing()], loc="outside upper center", ncols=3, handlelength=1.2)
+    figure.legend(
+        handles=[*handles, *([missing()] if holes else [])], loc="outside upper center", ncols=3, handlelength=1.2
+    )
     return figure
 
 

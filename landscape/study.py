@@ -10,6 +10,7 @@ from pathlib import Path
 import xarray as xr
 
 from landscape.errors import LandscapeError
+from landscape.models import ARCHITECTURES
 from landscape.results import available
 from landscape.run import Run
 from landscape.store import FILE_NAME
@@ -21,7 +22,7 @@ class Study:
     """Runs that are looked at together.
 
     Attributes:
-        runs: in the order given; within a folder, by name.
+        runs: in the order given; within a folder by task, architecture and seed.
 
     Example:
         >>> import tempfile
@@ -33,7 +34,7 @@ class Study:
         ...         _ = sweep("samples", run, seed=0)
         ...     study = Study.open([folder])
         ...     [ds.attrs["arch"] for ds in study.results("samples")]
-        ['looped', 'single']
+        ['single', 'looped']
     """
 
     def __init__(self, runs: Iterable[Run]) -> None:
@@ -46,14 +47,15 @@ class Study:
         Raises:
             LandscapeError: if a path holds no run, or a run cannot be read.
         """
-        found: dict[Path, None] = {}
+        found: dict[Path, Run] = {}
         for path in map(Path, paths):
-            inside = sorted(p.parent for p in path.glob(f"*/{FILE_NAME}")) if not (path / FILE_NAME).exists() else []
-            for folder in inside or [path.parent if path.name == FILE_NAME else path]:
-                found.setdefault(folder)
+            inside = [] if (path / FILE_NAME).exists() else [p.parent for p in path.glob(f"*/{FILE_NAME}")]
+            runs = [Run.open(p) for p in inside or [path.parent if path.name == FILE_NAME else path]]
+            for run in sorted(runs, key=_order):
+                found.setdefault(run.path.resolve(), run)
         if not found:
             raise LandscapeError("expected at least one run folder, found none. Make one with `landscape train`.")
-        return cls(Run.open(p) for p in found)
+        return cls(found.values())
 
     def metrics(self) -> list[xr.Dataset]:
         """Metrics of every run."""
@@ -86,6 +88,10 @@ class Study:
 
     def __iter__(self) -> Iterator[Run]:
         return iter(self.runs)
+
+
+def _order(run: Run) -> tuple[str, int, int, str]:
+    return run.config.task.name, list(ARCHITECTURES).index(run.config.arch), run.config.seed, run.name
 
 
 def _settings(ds: xr.Dataset) -> str:

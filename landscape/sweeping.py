@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -17,7 +17,9 @@ from landscape.results import Question, save
 from landscape.run import Run
 from landscape.schema import Probe
 
-__all__ = ["sweep"]
+__all__ = ["Request", "answer", "plan", "sweep"]
+
+_DTYPES = {"float64": torch.float64, "float32": torch.float32}
 
 
 def sweep(
@@ -78,87 +80,148 @@ def sweep(
         from landscape.probes import get_probe
 
         probe = get_probe(probe)
+    request = plan(
+        probe,
+        run,
+        seed=seed,
+        steps=steps,
+        split=split,
+        samples=samples,
+        dtype=dtype,
+        device=device,
+        parameters=parameters,
+        **settings,
+    )
+    report = None if progress is None else lambda _, done, total: progress(done, total)
+    return answer([request], chunk=chunk, jobs=jobs, recompute=recompute, progress=report)[0]
+
+
+@dataclass(frozen=True, eq=False)
+class Request:
+    """A question and the training steps it is asked at."""
+
+    question: Question
+    steps: tuple[int, ...]
+
+
+def plan(
+    probe: Probe,
+    run: Run,
+    *,
+    seed: int,
+    steps: Sequence[int] | None = None,
+    split: str = "probe",
+    samples: int | None = None,
+    dtype: str = "float64",
+    device: str = "cpu",
+    parameters: str | None = None,
+    **settings: Any,
+) -> Request:
+    """Check the arguments of `sweep` and say what there is to do, without doing it."""
     wanted = _steps(run, steps, only_last=probe.whole_run)
+    if dtype not in _DTYPES:
+        raise LandscapeError(f"expected dtype {' or '.join(map(repr, _DTYPES))}, found {dtype!r}.")
     objective = {"split": split, "samples": samples, "dtype": dtype, "device": device, "parameters": parameters}
     identity = {**probe.settings(settings), **objective}
     if probe.random:
         identity["seed"] = seed
     if probe.whole_run:
         identity["step"] = wanted[-1]
-    question = Question(run, probe, identity)
-    return _answer(question, wanted, chunk=chunk, jobs=jobs, recompute=recompute, progress=progress)
+    return Request(Question(run, probe, identity), tuple(wanted))
 
 
-def _answer(
-    question: Question,
-    wanted: Sequence[int],
+def answer(
+    requests: Sequence[Request],
     *,
-    chunk: int | None,
-    jobs: int,
-    recompute: bool,
-    progress: Callable[[int, int], None] | None,
-) -> xr.Dataset:
-    if recompute:
-        shutil.rmtree(question.partial, ignore_errors=True)
-    stored = None if recompute else question.stored()
+    chunk: int | None = None,
+    jobs: int = 1,
+    recompute: bool = False,
+    progress: Callable[[int, int, int], None] | None = None,
+) -> list[xr.Dataset]:
+    """Answer several requests with one pool of processes; `progress` gets (index of the request, done, total).
+
+    Every single checkpoint's answer is saved when it is there, every request's file when its last one is.
+    """
+    have: list[dict[int, xr.Dataset]] = []
+    for request in requests:
+        if recompute:
+            shutil.rmtree(request.question.partial, ignore_errors=True)
+        have.append({} if recompute else _known(request.question))
+    todo = [(i, s) for i, r in enumerate(requests) for s in r.steps if s not in have[i]]
+    report = progress or (lambda *_: None)
+    for i, request in enumerate(requests):
+        report(i, len(request.steps) - sum(j == i for j, _ in todo), len(request.steps))
+    waiting = [sum(j == i for j, _ in todo) for i in range(len(requests))]
+    for i, step, part in _compute(requests, todo, chunk=chunk, jobs=jobs):
+        have[i][step] = part
+        waiting[i] -= 1
+        report(i, len(requests[i].steps) - waiting[i], len(requests[i].steps))
+        if not waiting[i]:
+            _finish(requests[i].question, have[i])
+    return [_select(request, parts) for request, parts in zip(requests, have, strict=True)]
+
+
+def _known(question: Question) -> dict[int, xr.Dataset]:
+    """Answers of single checkpoints that are on disk, from a finished file or an interrupted sweep."""
+    stored = question.stored()
     if question.probe.whole_run:
-        if stored is None:
-            stored = _measure(question, wanted[-1], chunk)
-            save(stored, question.path)
-        if progress is not None:
-            progress(1, 1)
-        return stored
-    have = _split_steps(question, stored) if stored is not None else {}
-    have |= question.parts()
-    todo = [s for s in wanted if s not in have]
-    if progress is not None:
-        progress(len(wanted) - len(todo), len(wanted))
-    for done, (step, part) in enumerate(_compute(question, todo, chunk=chunk, jobs=jobs), start=1):
-        have[step] = part
-        if progress is not None:
-            progress(len(wanted) - len(todo) + done, len(wanted))
-    ds = question.probe.schema.stack(have).assign_attrs(question.attributes())
-    if stored is None or todo:
-        save(ds, question.path)
+        return {} if stored is None else {question.settings["step"]: stored}
+    return (_split_steps(question, stored) if stored is not None else {}) | question.parts()
+
+
+def _finish(question: Question, parts: Mapping[int, xr.Dataset]) -> None:
+    """Write the request's one file; the single answers are then no longer needed."""
+    save(_whole(question, parts), question.path)
     shutil.rmtree(question.partial, ignore_errors=True)
-    return ds.sel(step=list(wanted))
+
+
+def _whole(question: Question, parts: Mapping[int, xr.Dataset]) -> xr.Dataset:
+    if question.probe.whole_run:
+        return parts[question.settings["step"]]
+    return question.probe.schema.stack(parts).assign_attrs(question.attributes())
+
+
+def _select(request: Request, parts: Mapping[int, xr.Dataset]) -> xr.Dataset:
+    return _whole(request.question, {s: parts[s] for s in request.steps})
 
 
 def _compute(
-    question: Question, steps: Sequence[int], *, chunk: int | None, jobs: int
-) -> Iterator[tuple[int, xr.Dataset]]:
-    """Measure, save and yield each checkpoint as it is done, in any order."""
-    if jobs == 1 or len(steps) <= 1:
-        for step in steps:
-            yield _part(question, step, chunk)
+    requests: Sequence[Request], todo: Sequence[tuple[int, int]], *, chunk: int | None, jobs: int
+) -> Iterator[tuple[int, int, xr.Dataset]]:
+    """Measure, save and yield (request, step, answer) as each is done, in any order."""
+    if jobs == 1 or len(todo) <= 1:
+        for i, step in todo:
+            yield i, step, _part(requests[i].question, step, chunk)
         return
-    arguments = (str(question.run.path), question.probe.name, question.settings, chunk)
-    pool = Parallel(n_jobs=jobs, return_as="generator_unordered", pre_dispatch="all", batch_size=1)
-    with contextlib.closing(pool(delayed(_part_in_worker)(*arguments, step) for step in steps)) as results:
+    calls = []
+    for i, step in todo:
+        q = requests[i].question
+        calls.append(delayed(_part_in_worker)(i, str(q.run.path), q.probe.name, q.settings, chunk, step))
+    pool = Parallel(n_jobs=min(jobs, len(todo)), return_as="generator_unordered", batch_size=1)
+    with contextlib.closing(pool(calls)) as results:
         yield from results
 
 
 def _part_in_worker(
-    path: str, probe: str, settings: Mapping[str, Any], chunk: int | None, step: int
-) -> tuple[int, xr.Dataset]:
+    index: int, path: str, probe: str, settings: Mapping[str, Any], chunk: int | None, step: int
+) -> tuple[int, int, xr.Dataset]:
     from landscape.probes import get_probe
 
     torch.set_num_threads(1)  # workers share the cores; more threads each would collapse under load
-    return _part(Question(Run.open(Path(path)), get_probe(probe), settings), step, chunk)
+    return index, step, _part(Question(Run.open(path), get_probe(probe), settings), step, chunk)
 
 
-def _part(question: Question, step: int, chunk: int | None) -> tuple[int, xr.Dataset]:
+def _part(question: Question, step: int, chunk: int | None) -> xr.Dataset:
     ds = _measure(question, step, chunk)
-    save(ds, question.partial / f"{step}.nc")
-    return step, ds
+    if not question.probe.whole_run:
+        save(ds, question.partial / f"{step}.nc")
+    return ds
 
 
 def _measure(question: Question, step: int, chunk: int | None) -> xr.Dataset:
     run, probe, s = question.run, question.probe, dict(question.settings)
     split, n = s.pop("split"), s.pop("samples")
-    dtype = {"float64": torch.float64, "float32": torch.float32}.get(s.pop("dtype"))
-    if dtype is None:
-        raise LandscapeError(f"expected dtype 'float64' or 'float32', found {question.settings['dtype']!r}.")
+    dtype = _DTYPES[s.pop("dtype")]
     s.pop("step", None)
     objective = run.objective(
         split, n=n, dtype=dtype, chunk=chunk, device=s.pop("device"), parameters=s.pop("parameters")
@@ -180,13 +243,14 @@ def _split_steps(question: Question, ds: xr.Dataset) -> dict[int, xr.Dataset]:
 
 
 def _steps(run: Run, steps: Sequence[int] | None, *, only_last: bool) -> list[int]:
-    if steps is None:
-        found = [int(s) for s in run.steps]
-        if not found:
-            raise LandscapeError(f"{run.path} has no checkpoint yet.")
-        return found[-1:] if only_last else found
-    if not len(steps):
-        raise LandscapeError("expected at least one step to probe, found none.")
-    for step in steps:
+    found = sorted({int(s) for s in (run.steps if steps is None else steps)})
+    if not found:
+        what = (
+            f"{run.path} has no checkpoint yet."
+            if steps is None
+            else "expected at least one step to probe, found none."
+        )
+        raise LandscapeError(what)
+    for step in found:
         run.index(step)
-    return sorted(set(map(int, steps)))
+    return found[-1:] if only_last else found

@@ -128,8 +128,8 @@ def test_axes_tell_lengths_skewness_and_variance():
     gram = np.array([[4.0, 1.0], [1.0, 1.0]])
     ds = tiny(gram=(("direction", "direction_2"), gram), explained_variance=("direction", [0.63, 0.2]))
     ax = draw_surface([ds.assign_attrs(directions="pca")]).axes[0]
-    assert ax.get_xlabel() == "PCA direction 1, 63% of the variance\n(multiples of a direction of length 2)"
-    assert ax.get_ylabel() == "PCA direction 2, 20% of the variance\n(parameter distance)"
+    assert ax.get_xlabel() == "PCA direction 1, 63% of squared displacement\n(multiples of a direction of length 2)"
+    assert ax.get_ylabel() == "PCA direction 2, 20% of squared displacement\n(parameter distance)"
     assert "cosine 0.5" in ax.get_title(loc="left")
 
 

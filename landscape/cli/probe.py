@@ -16,7 +16,7 @@ from landscape.probes import PROBES
 from landscape.run import Run
 from landscape.settings import nest
 from landscape.study import Study
-from landscape.sweeping import sweep
+from landscape.sweeping import answer, plan
 
 __all__ = ["command"]
 
@@ -54,6 +54,9 @@ def command(
     steps: str | None,
     assignments: tuple[str, ...],
     device: str,
+    chunk: int | None,
+    jobs: int,
+    recompute: bool,
     as_json: bool,
     quiet: bool,
     **settings: Any,
@@ -82,22 +85,25 @@ def command(
         PROBES[name].settings(given.get(name, {}))
     study = Study.open(paths)
     wanted = {run.path: _select(run, every, steps) for run in study}
-    answers: dict[str, list[xr.Dataset]] = {}
+    requests = [
+        plan(PROBES[n], run, steps=wanted[run.path], device=resolve_device(device), **settings, **given.get(n, {}))
+        for n in names
+        for run in study
+    ]
+    now = [0] * len(requests)
     with progress_bars(quiet=quiet) as bars:
-        for name in names:
-            for run in study:
-                label = f"{run.name} {name}"
-                answers.setdefault(name, []).append(
-                    sweep(
-                        PROBES[name],
-                        run,
-                        steps=wanted[run.path],
-                        device=resolve_device(device),
-                        progress=lambda done, total, label=label: bars.update(label, done, total),  # type: ignore[misc]
-                        **settings,
-                        **given.get(name, {}),
-                    )
-                )
+
+        def report(i: int, done: int, total: int) -> None:
+            now[i] = done
+            q = requests[i].question
+            bars.update(
+                "probing", sum(now), sum(len(r.steps) for r in requests), f"{q.run.name} {q.probe.name} {done}/{total}"
+            )
+
+        results = answer(requests, chunk=chunk, jobs=jobs, recompute=recompute, progress=report)
+    answers: dict[str, list[xr.Dataset]] = {}
+    for request, ds in zip(requests, results, strict=True):
+        answers.setdefault(request.question.probe.name, []).append(ds)
     tables = {name: SUMMARIES[name](results) for name, results in answers.items()}
     if as_json:
         emit_json({name: [dict(zip(t.columns, row, strict=True)) for row in t.rows] for name, t in tables.items()})

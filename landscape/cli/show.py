@@ -9,6 +9,9 @@ from typing import Any
 import click
 
 from landscape.cli.common import emit_json, number, show_table
+from landscape.cli.summaries import SUMMARIES
+from landscape.errors import LandscapeError
+from landscape.results import load
 from landscape.run import Run
 from landscape.study import Study
 
@@ -31,6 +34,7 @@ def command(paths: tuple[Path, ...], as_json: bool) -> None:
         _one(described[0])
     else:
         _several(described)
+        _found(study)
 
 
 def describe(run: Run) -> dict[str, Any]:
@@ -73,9 +77,6 @@ def describe(run: Run) -> dict[str, Any]:
 
 
 def _result(run: Run, path: Path) -> dict[str, Any]:
-    from landscape.errors import LandscapeError
-    from landscape.results import load
-
     try:
         ds = load(path)
     except LandscapeError as error:
@@ -186,3 +187,14 @@ def _several(described: list[dict[str, Any]]) -> None:
         "probed",
     ]
     show_table("Runs", columns, rows)
+
+
+def _found(study: Study) -> None:
+    """The stored results of all runs, each in its own table."""
+    for name, summary in SUMMARIES.items():
+        try:
+            results = study.results(name)
+        except LandscapeError:  # not all runs were asked the same question
+            continue
+        table = summary(results)
+        show_table(table.title, table.columns, table.rows, caption=table.caption)

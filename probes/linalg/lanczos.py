@@ -3,25 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from landscape.errors import LandscapeError
-from landscape.probes.linalg.krylov import Counted, Krylov, Locked, Vector, gaussian
-from landscape.probes.linalg.missed import SHARE, Watch, lock
-from landscape.probes.linalg.ritz import WHICH, Ritz, Which, choose, ends, projected
+from landscape.probes.linalg.krylov import Counted, gaussian
+from landscape.probes.linalg.ritz import WHICH, Which, ends
+from landscape.probes.linalg.solver import Solver
 from landscape.symmetric import Symmetric
 
 __all__ = ["Eigenpairs", "lanczos"]
-
-TARGET = 0.5
-"""Lanczos stops at estimates of this part of the tolerance, so that the recomputed residuals do not just miss it."""
-
-MIN_CHECK = 40
-"""A check for missed eigenvalues may always use this many products, and never more than the solve before it."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +100,7 @@ def lanczos(
     """
     n_wanted = _check(op, k, which, tol, max_products, init)
     budget = 300 + 30 * n_wanted if max_products is None else max_products
-    solver = _Solver(Counted(op), k, which, tol, budget, torch.Generator().manual_seed(seed))
+    solver = Solver(Counted(op), k, which, tol, budget, torch.Generator().manual_seed(seed))
     start = gaussian(op.size, solver.generator, solver.op)
     if init is not None:
         block = init.detach().to(dtype=op.dtype, device=op.device).reshape(op.size, -1)
@@ -117,7 +109,22 @@ def lanczos(
         summed = (block / block.norm(dim=0)).sum(dim=1)
         start = summed if float(summed.norm()) > 0 else start
     resolved = solver.solve(start, check_missed=check_missed)
-    return solver.finish(resolved)
+    rows, values, residuals = solver.verified()
+    order = torch.argsort(values, descending=True, stable=True)
+    rows, values, residuals = rows[order], values[order], residuals[order]
+    gram = rows @ rows.T
+    unit = solver.op.unit
+    return Eigenpairs(
+        values=values * unit,
+        vectors=rows.T.contiguous(),
+        residuals=residuals * unit,
+        converged=residuals <= tol * solver.scale,
+        end=ends(values.numel(), which),
+        scale=solver.scale * unit,
+        orthogonality=float((gram - torch.eye(gram.shape[0], dtype=gram.dtype, device=gram.device)).abs().max()),
+        n_products=solver.op.n_products,
+        resolved=resolved,
+    )
 
 
 def _check(op: Symmetric, k: int, which: str, tol: float, max_products: int | None, init: Tensor | None) -> int:
@@ -140,137 +147,3 @@ def _check(op: Symmetric, k: int, which: str, tol: float, max_products: int | No
     if init is not None and not bool(torch.isfinite(init).all()):
         raise LandscapeError("expected a finite init, found NaN or infinity. Leave init out for a random start.")
     return min(op.size, 2 * k if which == "both" else k)
-
-
-class _Solver:
-    """One solve: rounds of Lanczos, each from a fresh vector and orthogonal to what was locked before it."""
-
-    def __init__(self, op: Counted, k: int, which: Which, tol: float, budget: int, generator: torch.Generator) -> None:
-        self.op, self.k, self.which, self.tol, self.budget, self.generator = op, k, which, tol, budget, generator
-        self.n_wanted = min(op.size, 2 * k if which == "both" else k)
-        self.scale = 0.0  # in units of the operator, as all the numbers here
-        self.run: Krylov
-        self.ritz: Ritz
-        # Residuals are paid for in advance, one product each; with too few products both halves shrink.
-        self.limit = max(budget - self.n_wanted, budget // 2)
-
-    def solve(self, start: Tensor, *, check_missed: bool) -> bool:
-        """Rounds until converged, and checked if asked; whether the check ended well."""
-        self.run = Krylov(self.op, start)
-        if self.run.ended:  # an init that is all zeros after rounding
-            self.run = self._random_run(None)
-        watch: Watch | None = None
-        n_solve = 0
-        while True:
-            done = self._advance(watch, n_solve)
-            if self.run.complete:
-                return True
-            if watch is not None and watch.passed:
-                return watch.bound <= 2 * watch.margin
-            if self.op.n_products >= self.limit or done == "stopped" or not self.run.alpha:
-                return False
-            if done == "converged":
-                if not check_missed:
-                    return False
-                n_solve = n_solve or self.op.n_products
-                margin = max(self.tol, 20 * self.op.eps) * self.scale
-                # A check that found something may have done so only because of its share of the gap.
-                share = SHARE if watch is None else 0.0
-                locked, edges, bound = lock(self.run, self.ritz, self.k, self.which, margin, share=share)
-                watch = Watch(edges, self.op.size - locked.theta.size, margin, bound)
-                self.run = self._random_run(locked)
-            else:  # an invariant space without enough pairs: keep all of it and look elsewhere
-                watch = None
-                self.run = self._random_run(self._everything())
-
-    def _random_run(self, locked: Locked | None) -> Krylov:
-        run = Krylov(self.op, gaussian(self.op.size, self.generator, self.op), locked)
-        for _ in range(8):  # one dimension is left of thousands, and the vector had nearly nothing of it
-            if not run.ended or run.complete:
-                break
-            run = Krylov(self.op, gaussian(self.op.size, self.generator, self.op), locked)
-        return run
-
-    def _everything(self) -> Locked:
-        basis = torch.as_tensor(self.ritz.weights.T.copy(), dtype=self.op.dtype, device=self.op.device) @ self.run.basis
-        return Locked(basis, self.ritz.theta, self.ritz.error)
-
-    def _advance(self, watch: Watch | None, n_solve: int) -> Literal["converged", "ended", "stopped"]:
-        """Steps of the present run until there is something to decide."""
-        first, next_look = self.op.n_products, 0
-        while not self.run.ended and self.op.n_products < self.limit:
-            self.run.step()
-            n = self.run.basis.shape[0]
-            if watch is not None and not watch.found:
-                watch.step(self.run.alpha, self.run.beta)
-                if watch.passed:
-                    break
-                if not watch.found and not self.run.ended:
-                    if self.op.n_products - first >= max(MIN_CHECK, n_solve):
-                        self._look()
-                        return "stopped"
-                    continue
-            if n >= self.n_wanted and n >= next_look:
-                next_look = n + 1 + n // 50  # the small problem stays far below the cost of the products
-                if self._look():
-                    return "converged"
-        return "converged" if self._look() else "ended"
-
-    def _look(self) -> bool:
-        """Solve the projected problem; whether every wanted pair is there and its estimate small enough."""
-        self.ritz = projected(self.run)
-        self.scale = max(self.scale, float(np.abs(self.ritz.theta).max()))
-        wanted = choose(self.ritz.theta, self.k, self.which)
-        return wanted.size == self.n_wanted and bool((self.ritz.error[wanted] <= TARGET * self.tol * self.scale).all())
-
-    def _pairs(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Wanted vectors (m, P) as rows of unit norm, values (m,) and residual vectors (m, P), one product each."""
-        wanted = choose(self.ritz.theta, min(self.k, self.budget), self.which)
-        room = self.budget - self.op.n_products
-        if wanted.size > room:
-            wanted = choose(self.ritz.theta, room // 2 if self.which == "both" and room > 1 else room, self.which)[
-                :room
-            ]
-        weights = torch.as_tensor(self.ritz.weights[:, wanted].T.copy(), dtype=self.op.dtype, device=self.op.device)
-        rows = weights @ self.run.basis
-        rows = rows / rows.norm(dim=1, keepdim=True)
-        products = torch.stack([self.op(v) for v in rows])
-        values = (rows * products).sum(dim=1)
-        return rows, values, products - values[:, None] * rows
-
-    def finish(self, resolved: bool) -> Eigenpairs:
-        """True residuals; where they disagree with the estimates, one more round from the worst of them."""
-        rows, values, rest = self._pairs()
-        failed = rest.norm(dim=1) > self.tol * self.scale
-        if bool(failed.any()) and self.op.n_products + 2 * self.n_wanted <= self.budget and not self.run.complete:
-            locked = Locked(rows, _host(values), _host(rest.norm(dim=1)))
-            self.run = Krylov(self.op, rest[failed].sum(dim=0), locked)
-            # More than a few steps cannot help: then the products themselves are not good to the tolerance.
-            self.limit = min(self.budget - self.n_wanted, self.op.n_products + self.n_wanted)
-            if not self.run.ended:
-                self._advance(None, 0)
-                again = self._pairs()
-                if again[2].norm(dim=1).max() < rest.norm(dim=1).max():
-                    rows, values, rest = again
-        return self._report(rows, values, rest.norm(dim=1), resolved)
-
-    def _report(self, rows: Tensor, values: Tensor, residuals: Tensor, resolved: bool) -> Eigenpairs:
-        order = torch.argsort(values, descending=True, stable=True)
-        rows, values, residuals = rows[order], values[order], residuals[order]
-        gram = rows @ rows.T
-        unit = self.op.unit
-        return Eigenpairs(
-            values=values * unit,
-            vectors=rows.T.contiguous(),
-            residuals=residuals * unit,
-            converged=residuals <= self.tol * self.scale,
-            end=ends(values.numel(), self.which),
-            scale=self.scale * unit,
-            orthogonality=float((gram - torch.eye(gram.shape[0], dtype=gram.dtype, device=gram.device)).abs().max()),
-            n_products=self.op.n_products,
-            resolved=resolved,
-        )
-
-
-def _host(x: Tensor) -> Vector:
-    return x.cpu().double().numpy()

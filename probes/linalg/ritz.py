@@ -16,11 +16,15 @@ WHICH: tuple[str, ...] = get_args(Which)
 
 
 class Ritz(NamedTuple):
-    """Ritz values (n,) descending, weights (n, n) on the rows of the basis, one pair a column, residual bounds (n,)."""
+    """Ritz values (n,) descending, weights (n, n) on the rows of the basis, one pair a column.
+
+    `error` (n,) bounds the residuals, `own` (n,) is the part of it that more steps of the same run reduce.
+    """
 
     theta: Vector
     weights: NDArray[np.float64]
     error: Vector
+    own: Vector
 
 
 def projected(run: Krylov) -> Ritz:
@@ -33,7 +37,8 @@ def projected(run: Krylov) -> Ritz:
     locked, steps = run.locked, len(run.alpha)
     if locked is None:
         theta, weights = tridiagonal(run.alpha, run.beta)
-        return Ritz(theta[::-1].copy(), weights[:, ::-1].copy(), run.beta[-1] * np.abs(weights[-1, ::-1]))
+        own = run.beta[-1] * np.abs(weights[-1, ::-1])
+        return Ritz(theta[::-1].copy(), weights[:, ::-1].copy(), own, own)
     n = locked.theta.size
     matrix = np.diag(np.concatenate([locked.theta, np.asarray(run.alpha, dtype=np.float64)]))
     if steps:
@@ -46,10 +51,8 @@ def projected(run: Krylov) -> Ritz:
         left = locked.error
     theta, weights = np.linalg.eigh(matrix)
     theta, weights = theta[::-1].copy(), weights[:, ::-1].copy()
-    error = left @ np.abs(weights[:n])
-    if steps:
-        error = error + run.beta[-1] * np.abs(weights[-1])
-    return Ritz(theta, weights, error)
+    own = run.beta[-1] * np.abs(weights[-1]) if steps else np.zeros(n)
+    return Ritz(theta, weights, left @ np.abs(weights[:n]) + own, own)
 
 
 def choose(theta: Vector, k: int, which: Which) -> NDArray[np.intp]:

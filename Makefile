@@ -1,0 +1,57 @@
+# `make demo` and `make test` do everything on a fresh machine; they need Python >= 3.11 and nothing else.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+DEMO := demo
+
+# The package is installed in place. A file added or removed, or another set of dependencies, makes it install again.
+STAMP := $(shell (find landscape models probes figures -name '*.py' | sort; cat pyproject.toml constraints.txt) | cksum | cut -d' ' -f1)
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --config-settings editable_mode=strict
+
+.PHONY: demo test test-fast lint format types clean help
+
+help:
+	@echo "make demo       install, train single and looped, probe, plot: about three minutes"
+	@echo "make test       install, lint, type-check, run all tests: what CI runs"
+	@echo "make test-fast  the tests that take about a minute together"
+	@echo "make format     format the code"
+	@echo "make clean      remove the environment and everything that was made"
+
+$(VENV)/installed-$(STAMP):
+	$(PYTHON) -m venv $(VENV)
+	rm -rf build $(VENV)/installed-* $(VENV)/developer-*
+	$(PIP) -e .
+	touch $@
+
+$(VENV)/developer-$(STAMP): $(VENV)/installed-$(STAMP)
+	$(PIP) -e ".[dev]"
+	touch $@
+
+demo: $(VENV)/installed-$(STAMP)
+	$(BIN)/landscape train --arch single --arch looped --seed 0 --steps 1280 --jobs 2 --runs $(DEMO)/runs
+	$(BIN)/landscape probe $(DEMO)/runs -p spectrum -p samples -p surface --every 2 --samples 128 --jobs 2 > /dev/null
+	$(BIN)/landscape probe $(DEMO)/runs -p valley --steps 1280 --samples 128 --jobs 2 \
+	  --set valley.top=3 --set valley.random=1 > /dev/null
+	$(BIN)/landscape plot $(DEMO)/runs -o $(DEMO)/figures
+	$(BIN)/landscape show $(DEMO)/runs
+	@echo "The pictures are in $(DEMO)/figures, the runs in $(DEMO)/runs."
+
+lint: $(VENV)/developer-$(STAMP)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+types: $(VENV)/developer-$(STAMP)
+	cd build && ../$(BIN)/mypy --config-file ../pyproject.toml -p landscape
+
+format: $(VENV)/developer-$(STAMP)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+test: lint types
+	$(BIN)/pytest -n 2
+
+test-fast: $(VENV)/developer-$(STAMP)
+	$(BIN)/pytest -n 2 -m "not slow"
+
+clean:
+	rm -rf $(VENV) build $(DEMO) *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,173 @@
+"""The rounds of Lanczos behind `lanczos`: solve, check, and what to do when the check finds something."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from landscape.probes.linalg.krylov import Counted, Krylov, Locked, Vector, gaussian
+from landscape.probes.linalg.missed import SHARE, Watch, lock
+from landscape.probes.linalg.ritz import Ritz, Which, choose, projected
+
+__all__ = ["Solver"]
+
+TARGET = 0.5
+"""Lanczos stops at estimates of this part of the tolerance, so that the recomputed residuals do not just miss it."""
+
+MIN_CHECK = 40
+"""A check for missed eigenvalues may always use this many products, and never more than the solve before it."""
+
+State = Literal["converged", "open", "stale", "stopped"]
+
+
+class Solver:
+    """One solve: rounds of Lanczos, each from a fresh vector and orthogonal to what was locked before it."""
+
+    def __init__(self, op: Counted, k: int, which: Which, tol: float, budget: int, generator: torch.Generator) -> None:
+        self.op, self.k, self.which, self.tol, self.budget, self.generator = op, k, which, tol, budget, generator
+        self.n_wanted = min(op.size, 2 * k if which == "both" else k)
+        self.scale = 0.0  # in units of the operator, as all the numbers here
+        self.run: Krylov
+        self.ritz: Ritz
+        # Residuals are paid for in advance, one product each; with too few products both halves shrink.
+        self.limit = max(budget - self.n_wanted, budget // 2)
+
+    def solve(self, start: Tensor, *, check_missed: bool) -> bool:
+        """Rounds until converged, and checked if asked; whether the check ended well."""
+        self.run = Krylov(self.op, start)
+        if self.run.ended:  # an init that is all zeros after rounding
+            self.run = self._random_run(None)
+        watch: Watch | None = None
+        n_solve, found = 0, False
+        while True:
+            done = self._advance(watch, n_solve)
+            if self.run.complete:
+                return True
+            if watch is not None and watch.passed:
+                return watch.bound <= 2 * watch.margin
+            if self.op.n_products >= self.limit or done == "stopped" or not self.run.alpha:
+                return False
+            found = found or (watch is not None and watch.found)
+            if done == "stale":
+                if self.op.n_products + self.n_wanted >= self.limit:
+                    return False
+                rows, values, rest = self._pairs()
+                if not self._replace_errors(_host(rest.norm(dim=1))):
+                    watch, self.run = None, self._from_residual(rows, values, rest)
+                    continue
+            if done in ("converged", "stale"):
+                if not check_missed:
+                    return False
+                n_solve = n_solve or self.op.n_products
+                margin = max(self.tol, 20 * self.op.eps) * self.scale
+                # A check that found something may have done so only because of its share of the gap.
+                share = 0.0 if found else SHARE
+                locked, edges, bound = lock(self.run, self.ritz, self.k, self.which, margin, share=share)
+                watch = Watch(edges, self.op.size - locked.theta.size, margin, bound)
+                self.run = self._random_run(locked)
+            else:  # an invariant space without enough pairs: keep all of it and look elsewhere
+                watch = None
+                self.run = self._random_run(
+                    Locked(self._vectors(np.arange(self.ritz.theta.size)), self.ritz.theta, self.ritz.error)
+                )
+
+    def _random_run(self, locked: Locked | None) -> Krylov:
+        run = Krylov(self.op, gaussian(self.op.size, self.generator, self.op), locked)
+        for _ in range(8):  # one dimension is left of thousands, and the vector had nearly nothing of it
+            if not run.ended or run.complete:
+                break
+            run = Krylov(self.op, gaussian(self.op.size, self.generator, self.op), locked)
+        return run
+
+    def _vectors(self, index: NDArray[np.intp]) -> Tensor:
+        """Ritz vectors as rows (len(index), P)."""
+        weights = torch.as_tensor(self.ritz.weights[:, index].T.copy(), dtype=self.op.dtype, device=self.op.device)
+        return weights @ self.run.basis
+
+    def _advance(self, watch: Watch | None, n_solve: int) -> State:
+        """Steps of the present run until there is something to decide."""
+        first, next_look = self.op.n_products, 0
+        while not self.run.ended and self.op.n_products < self.limit:
+            self.run.step()
+            n = self.run.basis.shape[0]
+            if watch is not None and not watch.found:
+                watch.step(self.run.alpha, self.run.beta)
+                if watch.passed:
+                    break
+                if not watch.found and not self.run.ended:
+                    if self.op.n_products - first >= max(MIN_CHECK, n_solve):
+                        self._look()
+                        return "stopped"
+                    continue
+            if n >= self.n_wanted and n >= next_look:
+                next_look = n + 1 + n // 50  # the small problem stays far below the cost of the products
+                state = self._look()
+                if state != "open":
+                    return state
+        return self._look()
+
+    def _look(self) -> State:
+        """Solve the projected problem: "converged" if every wanted pair is there with a small enough estimate.
+
+        "stale" if only what the locked vectors brought along is too large, which this run was not started to reduce.
+        """
+        self.ritz = projected(self.run)
+        self.scale = max(self.scale, float(np.abs(self.ritz.theta).max()))
+        wanted = choose(self.ritz.theta, self.k, self.which)
+        target = TARGET * self.tol * self.scale
+        if wanted.size < self.n_wanted or (self.ritz.own[wanted] > target).any():
+            return "open"
+        return "converged" if (self.ritz.error[wanted] <= target).all() else "stale"
+
+    def _pairs(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Wanted vectors (m, P) as rows of unit norm, values (m,) and residual vectors (m, P), one product each."""
+        wanted = choose(self.ritz.theta, min(self.k, self.budget), self.which)
+        room = self.budget - self.op.n_products
+        if wanted.size > room:
+            wanted = choose(self.ritz.theta, room // 2 if self.which == "both" and room > 1 else room, self.which)[
+                :room
+            ]
+        rows = self._vectors(wanted)
+        rows = rows / rows.norm(dim=1, keepdim=True)
+        products = torch.stack([self.op(v) for v in rows])
+        values = (rows * products).sum(dim=1)
+        return rows, values, products - values[:, None] * rows
+
+    def _replace_errors(self, true: Vector) -> bool:
+        """Put true residuals in place of the bounds on those of the wanted pairs; whether they are small enough."""
+        self.ritz.error[choose(self.ritz.theta, self.k, self.which)] = true
+        return bool((true <= TARGET * self.tol * self.scale).all())
+
+    def _from_residual(self, rows: Tensor, values: Tensor, rest: Tensor) -> Krylov:
+        """A run from the worst residual vector, all Ritz vectors locked: Lanczos goes on where these pairs stand."""
+        errors = rest.norm(dim=1)
+        others = np.setdiff1d(np.arange(self.ritz.theta.size), choose(self.ritz.theta, self.k, self.which))
+        locked = Locked(
+            torch.cat([rows, self._vectors(others)]),
+            np.concatenate([_host(values), self.ritz.theta[others]]),
+            np.concatenate([_host(errors), self.ritz.error[others]]),
+        )
+        return Krylov(self.op, rest[int(errors.argmax())], locked)
+
+    def verified(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Rows (m, P), values (m,), true residuals (m,); where these fail the tolerance, one more short round."""
+        rows, values, rest = self._pairs()
+        failed = bool((rest.norm(dim=1) > self.tol * self.scale).any())
+        if failed and self.op.n_products + 2 * self.n_wanted <= self.budget and not self.run.complete:
+            self.run = self._from_residual(rows, values, rest)
+            # More than a few steps cannot help: then the products themselves are not good to the tolerance.
+            self.limit = min(self.budget - self.n_wanted, self.op.n_products + self.n_wanted)
+            if not self.run.ended:
+                self._advance(None, 0)
+                again = self._pairs()
+                if again[2].norm(dim=1).max() < rest.norm(dim=1).max():
+                    rows, values, rest = again
+        return rows, values, rest.norm(dim=1)
+
+
+def _host(x: Tensor) -> Vector:
+    return x.cpu().double().numpy()
