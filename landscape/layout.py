@@ -141,8 +141,8 @@ class Layout:
         """Vector (P,) holding, at each entry, the Euclidean norm of the filter of `w` that the entry belongs to."""
         out = []
         for part, axis in zip(self.unflatten(w).values(), self.filter_axes, strict=True):
-            dims = [d for d in range(part.ndim) if d != axis]
-            norm = part.norm() if axis is None else part.norm(dim=dims, keepdim=True) if dims else part.abs()
+            dims = None if axis is None else [d for d in range(part.ndim) if d != axis]
+            norm = torch.linalg.vector_norm(part, dim=dims, keepdim=True)
             out.append(norm.expand(part.shape).reshape(-1))
         return torch.cat(out)
 

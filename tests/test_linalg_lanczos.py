@@ -145,6 +145,24 @@ def test_times_a_number_changes_only_the_unit(factor):
     assert other.resolved == one.resolved
 
 
+@pytest.mark.parametrize("split", [0.0, 1e-14, 1e-11, 1e-8, 1e-6])
+def test_nearly_repeated_eigenvalues_do_not_eat_the_budget(split):
+    # Copies a little apart: the first run returns a mixture of them, the check must separate or accept it, and go on.
+    for seed in range(8):
+        rng = np.random.default_rng(seed)
+        values = np.concatenate([40.0 / np.arange(1, 41), 0.05 * rng.normal(size=560)])
+        for i in rng.integers(0, 12, size=2):
+            values[i + 1] = values[i] * (1 - split)
+        op = known.diagonal(rng.permutation(values))
+        k, tol = int(rng.integers(1, 12)), 10.0 ** -int(rng.integers(2, 9))
+        pairs = lanczos(op, k=k, tol=tol, seed=seed)
+        assert pairs.resolved
+        assert pairs.converged.all()
+        assert pairs.n_products <= 130
+        true = known.wanted(values, k, "top")
+        torch.testing.assert_close(pairs.values, true, rtol=0, atol=3 * tol * float(true[0]))
+
+
 def test_counts_its_products_and_keeps_to_its_budget():
     op = known.with_spectrum(np.random.default_rng(0).normal(size=200), seed=1)
     full = lanczos(op, k=5, seed=0)

@@ -174,10 +174,23 @@ def test_nan_stays_nan_and_infinity_is_a_wall():
     assert not lost.converged
     assert not lost.censored
     assert math.isnan(find_floor(Curve(lambda t: t * np.nan, lambda t: t), limit=2.0).value)
+    gap = Curve(lambda t: np.where((t > 0.3) & (t < 0.4), np.nan, t * t), lambda t: 2 * t)  # unseen by the scan
+    found = crossings(gap, t0=0.0, f0=0.0, side=1, rises=np.array([0.35**2]), limit=2.0)
+    assert math.isnan(found.half_width[0])
+    assert not found.converged[0]
+    blind = Curve(lambda t: (t - 0.3) ** 2, lambda t: np.where(np.abs(t - 0.3) < 0.01, np.nan, 2 * (t - 0.3)))
+    assert not find_floor(blind, limit=2.0).converged
     tube = Curve(
         lambda t: np.where(t < 0.5, (t - 0.3) ** 2, np.inf), lambda t: np.where(t < 0.5, 2 * (t - 0.3), np.nan)
     )
     assert find_floor(tube, limit=2.0).t0 == pytest.approx(0.3, abs=1e-12)
+
+
+def test_a_sign_change_of_the_slope_that_is_no_minimum():
+    # Down to -0.5, then a step up by 1.5, then up: the slope changes sign at a place where f is not lowest.
+    step = Curve(lambda t: np.where(t < 0.5, -t, 1.0 + t), lambda t: np.where(t < 0.5, -1.0, 1.0))
+    floor = find_floor(step, limit=4.0)
+    assert floor.value < -0.49 or not floor.converged
 
 
 def test_few_evaluations():

@@ -68,15 +68,16 @@ def lanczos(
     the seed; `missed.py` has the argument). A missed one is added and the check repeated. So `resolved` and all of
     `converged` mean: the i-th value is within 3 tol * scale of the i-th eigenvalue, counted with multiplicity. Values
     closer to each other than that are not told apart. `resolved` is False if `check_missed` is, or if products ran
-    out: the pairs are then still eigenpairs to within their residuals, but another one may be missing. The check
-    uses float64 rounding or 20 roundings of the dtype in place of a smaller tol.
+    out: the pairs are then still eigenpairs to within their residuals, but another one may be missing. In the check tol
+    counts as no less than 20 roundings of the dtype. It costs about a quarter of the solve where the k-th value stands
+    out (7 products after 32 for 40 outliers 40 / i over a bulk of 1460, k = 10) and where it lies in a bulk.
 
     Args:
         op: the operator A, (P, P).
         k: number of pairs; for "both" k from each end. With k >= P (2k >= P for "both") all P pairs come once.
         which: "top" or "bottom" of the algebraic order, "both", or "largest" in magnitude.
         tol: residual relative to the spectral norm. In float32 products are rarely better than 1e-6: use 1e-5.
-        max_products: ceil of all products. When it is reached, the best pairs are returned, unconverged (fewer than
+        max_products: ceiling of all products. When it is reached, the best pairs are returned, unconverged (fewer than
             k if it is below 2k). Default 300 + 30 per wanted pair.
         seed: seed of the local generator of all random vectors.
         init: start vector (P,), or a block (P, b) of which the sum of the unit columns starts the run (vectors of a

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from landscape.probes.linalg.krylov import Krylov, Vector, tridiagonal
 
-__all__ = ["WHICH", "Ritz", "Which", "choose", "ends", "projected"]
+__all__ = ["WHICH", "Ritz", "Which", "choose", "ends", "projected", "unchanged"]
 
 Which = Literal["top", "bottom", "both", "largest"]
 WHICH: tuple[str, ...] = get_args(Which)
@@ -53,6 +53,16 @@ def projected(run: Krylov) -> Ritz:
     theta, weights = theta[::-1].copy(), weights[:, ::-1].copy()
     own = run.beta[-1] * np.abs(weights[-1]) if steps else np.zeros(n)
     return Ritz(theta, weights, left @ np.abs(weights[:n]) + own, own)
+
+
+def unchanged(run: Krylov) -> Ritz:
+    """The locked pairs alone: what a check that found nothing goes back to.
+
+    Rayleigh-Ritz would mix them with vectors of the check that have equal values but have not converged.
+    """
+    assert run.locked is not None
+    n = run.n_locked
+    return Ritz(run.locked.theta, np.eye(n + len(run.alpha), n), run.locked.error, np.zeros(n))
 
 
 def choose(theta: Vector, k: int, which: Which) -> NDArray[np.intp]:

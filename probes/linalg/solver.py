@@ -11,7 +11,7 @@ from torch import Tensor
 
 from landscape.probes.linalg.krylov import Counted, Krylov, Locked, Vector, gaussian
 from landscape.probes.linalg.missed import SHARE, Watch, lock
-from landscape.probes.linalg.ritz import Ritz, Which, choose, projected
+from landscape.probes.linalg.ritz import Ritz, Which, choose, projected, unchanged
 
 __all__ = ["Solver"]
 
@@ -53,11 +53,12 @@ class Solver:
                 return False
             found = found or (watch is not None and watch.found)
             if done == "stale":
-                if self.op.n_products + self.n_wanted >= self.limit:
+                index = self._unsure()
+                if self.op.n_products + index.size >= self.limit:
                     return False
-                rows, values, rest = self._pairs()
-                if not self._replace_errors(_host(rest.norm(dim=1))):
-                    watch, self.run = None, self._from_residual(rows, values, rest)
+                rows, values, rest = self._pairs(index)
+                if not self._replace_errors(index, _host(rest.norm(dim=1))):
+                    watch, self.run = None, self._from_residual(index, rows, values, rest)
                     continue
             if done in ("converged", "stale"):
                 if not check_missed:
@@ -96,18 +97,18 @@ class Solver:
             n = self.run.basis.shape[0]
             if watch is not None and not watch.found:
                 watch.step(self.run.alpha, self.run.beta)
-                if watch.passed:
-                    break
-                if not watch.found and not self.run.ended:
-                    if self.op.n_products - first >= max(MIN_CHECK, n_solve):
-                        self._look()
-                        return "stopped"
+                if not watch.found:
+                    if watch.passed or self.op.n_products - first >= max(MIN_CHECK, n_solve):
+                        break
                     continue
             if n >= self.n_wanted and n >= next_look:
                 next_look = n + 1 + n // 50  # the small problem stays far below the cost of the products
                 state = self._look()
                 if state != "open":
                     return state
+        if watch is not None and not watch.found:
+            self.ritz = unchanged(self.run)
+            return "converged" if watch.passed else "stopped"
         return self._look()
 
     def _look(self) -> State:
@@ -123,29 +124,38 @@ class Solver:
             return "open"
         return "converged" if (self.ritz.error[wanted] <= target).all() else "stale"
 
-    def _pairs(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Wanted vectors (m, P) as rows of unit norm, values (m,) and residual vectors (m, P), one product each."""
-        wanted = choose(self.ritz.theta, min(self.k, self.budget), self.which)
+    def _unsure(self) -> NDArray[np.intp]:
+        """The wanted pairs whose bound is too large."""
+        wanted = choose(self.ritz.theta, self.k, self.which)
+        return wanted[self.ritz.error[wanted] > TARGET * self.tol * self.scale]
+
+    def _affordable(self) -> NDArray[np.intp]:
+        """The wanted pairs, or as many as there are products left for."""
         room = self.budget - self.op.n_products
-        if wanted.size > room:
-            wanted = choose(self.ritz.theta, room // 2 if self.which == "both" and room > 1 else room, self.which)[
-                :room
-            ]
-        rows = self._vectors(wanted)
+        wanted = choose(self.ritz.theta, self.k, self.which)
+        if wanted.size <= room:
+            return wanted
+        return choose(self.ritz.theta, max(room // 2, 1) if self.which == "both" else room, self.which)[:room]
+
+    def _pairs(self, index: NDArray[np.intp]) -> tuple[Tensor, Tensor, Tensor]:
+        """Ritz vectors (m, P) as rows of unit norm, values (m,) and residual vectors (m, P), one product each."""
+        rows = self._vectors(index)
         rows = rows / rows.norm(dim=1, keepdim=True)
         products = torch.stack([self.op(v) for v in rows])
         values = (rows * products).sum(dim=1)
         return rows, values, products - values[:, None] * rows
 
-    def _replace_errors(self, true: Vector) -> bool:
-        """Put true residuals in place of the bounds on those of the wanted pairs; whether they are small enough."""
-        self.ritz.error[choose(self.ritz.theta, self.k, self.which)] = true
-        return bool((true <= TARGET * self.tol * self.scale).all())
+    def _replace_errors(self, index: NDArray[np.intp], true: Vector) -> bool:
+        """Put true residuals in place of bounds; whether all wanted pairs are now good enough."""
+        error = self.ritz.error.copy()
+        error[index] = true
+        self.ritz = self.ritz._replace(error=error)
+        return self._unsure().size == 0
 
-    def _from_residual(self, rows: Tensor, values: Tensor, rest: Tensor) -> Krylov:
+    def _from_residual(self, index: NDArray[np.intp], rows: Tensor, values: Tensor, rest: Tensor) -> Krylov:
         """A run from the worst residual vector, all Ritz vectors locked: Lanczos goes on where these pairs stand."""
         errors = rest.norm(dim=1)
-        others = np.setdiff1d(np.arange(self.ritz.theta.size), choose(self.ritz.theta, self.k, self.which))
+        others = np.setdiff1d(np.arange(self.ritz.theta.size), index)
         locked = Locked(
             torch.cat([rows, self._vectors(others)]),
             np.concatenate([_host(values), self.ritz.theta[others]]),
@@ -155,15 +165,16 @@ class Solver:
 
     def verified(self) -> tuple[Tensor, Tensor, Tensor]:
         """Rows (m, P), values (m,), true residuals (m,); where these fail the tolerance, one more short round."""
-        rows, values, rest = self._pairs()
+        index = self._affordable()
+        rows, values, rest = self._pairs(index)
         failed = bool((rest.norm(dim=1) > self.tol * self.scale).any())
         if failed and self.op.n_products + 2 * self.n_wanted <= self.budget and not self.run.complete:
-            self.run = self._from_residual(rows, values, rest)
+            self.run = self._from_residual(index, rows, values, rest)
             # More than a few steps cannot help: then the products themselves are not good to the tolerance.
             self.limit = min(self.budget - self.n_wanted, self.op.n_products + self.n_wanted)
             if not self.run.ended:
                 self._advance(None, 0)
-                again = self._pairs()
+                again = self._pairs(self._affordable())
                 if again[2].norm(dim=1).max() < rest.norm(dim=1).max():
                     rows, values, rest = again
         return rows, values, rest.norm(dim=1)

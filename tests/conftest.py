@@ -1,0 +1,39 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from landscape import RunConfig, train
+
+torch.set_num_threads(1)
+
+SMALL = {
+    "task": {"n_train": 61, "n_probe": 21, "n_test": 20, "length": 6},
+    "model": {"width": 4},
+    "steps": 20,
+    "batch": 16,
+    "evaluate_every": 7,
+    "checkpoints": 7,
+    "dense_checkpoints": 2,
+}
+
+
+def small_config(arch="looped", **changes) -> RunConfig:
+    """A config that trains in a fraction of a second; 61 samples in batches of 16 leave a last batch of 13."""
+    return RunConfig.make(arch=arch, **{**SMALL, **changes})
+
+
+@pytest.fixture
+def config():
+    return small_config
+
+
+@pytest.fixture(scope="session")
+def run(tmp_path_factory):
+    """A finished looped run. Tests must not write into it; `fresh_run` is for those that do."""
+    return train(small_config(), tmp_path_factory.mktemp("shared") / "looped")
+
+
+@pytest.fixture
+def fresh_run(tmp_path):
+    return train(small_config(), tmp_path / "looped")

@@ -1,0 +1,93 @@
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from landscape import LandscapeError, RunConfig
+from landscape.config import difference
+from landscape.optim import Constant, Cosine, WarmupStableDecay
+from landscape.settings import nest
+
+
+def test_text_form_gives_the_same_config():
+    config = RunConfig.make(arch="stacked", loops=2, optimizer={"name": "sgd", "lr": 1}, schedule={"name": "cosine"})
+    assert RunConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+    assert config.optimizer.lr == 1.0
+    assert (config.model.loops, config.model.layers) == (1, 2)
+
+
+def test_gradient_descent_uses_the_full_batch():
+    assert RunConfig.make(optimizer={"name": "gd"}).batch is None
+    with pytest.raises(LandscapeError, match="'gd' uses the whole training set"):
+        RunConfig.make(optimizer={"name": "gd"}, batch=8)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"stepz": 3}, "unknown setting of config 'stepz'. Did you mean 'steps'"),
+        ({"task": {"lenght": 3}}, "unknown setting of task 'lenght'. Did you mean 'length'"),
+        ({"task": {"name": "chess"}}, "unknown task 'chess'"),
+        ({"optimizer": {"momentum": 0.9}}, "unknown setting of optimizer 'momentum'"),
+        ({"schedule": {"decay": 0.5}}, "unknown setting of schedule 'decay'"),
+        ({"steps": "many"}, r"expected config\.steps to be int, found 'many'"),
+        ({"steps": True}, r"expected config\.steps to be int, found True"),
+        ({"steps": 0}, "expected steps >= 1, found 0"),
+        ({"batch": 0}, "expected batch >= 1"),
+        ({"dtype": "float16"}, "expected dtype"),
+        ({"model": {"loops": 3}}, r"model\.loops follows from the architecture"),
+        ({"model": {"attention": "none"}}, "'softmax' or 'linear'"),
+        ({"arch": "loopy"}, "unknown architecture 'loopy'. Did you mean 'looped'"),
+        ({"optimizer": {"lr": -1.0}}, "positive learning rate"),
+    ],
+)
+def test_wrong_settings_are_explained(settings, message):
+    with pytest.raises(LandscapeError, match=message):
+        RunConfig.make(**settings)
+
+
+def test_arch_and_model_must_agree():
+    wrong = {**RunConfig.make(arch="looped").to_dict(), "arch": "single"}
+    with pytest.raises(LandscapeError, match="architecture 'single' means"):
+        RunConfig.from_dict(wrong)
+
+
+def test_difference_names_every_changed_setting():
+    a, b = RunConfig.make().to_dict(), RunConfig.make(seed=3, task={"length": 9}).to_dict()
+    assert difference(a, b) == [("seed", 0, 3), ("task.length", 16, 9)]
+
+
+@given(st.integers(1, 5000), st.integers(2, 40), st.integers(0, 10))
+def test_checkpoints_are_dense_early_then_even_in_the_logarithm(steps, count, dense):
+    config = RunConfig.make(steps=steps, checkpoints=count, dense_checkpoints=dense)
+    found = config.checkpoint_steps()
+    assert (found[0], found[-1]) == (0, steps)
+    assert (np.diff(found) > 0).all()
+    assert len(found) <= count
+    early = min(dense, steps, count - 2)
+    assert found[: early + 1].tolist() == list(range(early + 1))
+    assert set(found) <= set(config.evaluation_steps())
+
+
+def test_log_spacing():
+    config = RunConfig.make(steps=1000, checkpoints=8, dense_checkpoints=1)
+    assert config.checkpoint_steps().tolist() == [0, 1, 3, 10, 32, 100, 316, 1000]
+
+
+def test_schedules():
+    total = 100
+    assert [Constant(warmup=4).factor(s, total) for s in (0, 1, 3, 50)] == [0.25, 0.5, 1.0, 1.0]
+    assert [Cosine().factor(s, total) for s in (0, 50, 100)] == pytest.approx([1.0, 0.5, 0.0])
+    assert Cosine(final=0.1).factor(100, total) == pytest.approx(0.1)
+    wsd = WarmupStableDecay(warmup=10, decay=0.2)
+    assert [wsd.factor(s, total) for s in (4, 9, 80, 90, 100)] == pytest.approx([0.5, 1.0, 1.0, 0.5, 0.0])
+
+
+def test_assignments_are_laid_over():
+    assert nest(["a.b=3", "a.c=x", "d=[1,2]"], into={"a": {"b": 1}}) == {"a": {"b": 3, "c": "x"}, "d": [1, 2]}
+    with pytest.raises(LandscapeError, match="NAME=VALUE"):
+        nest(["steps"])
+    with pytest.raises(LandscapeError, match="a is a value"):
+        nest(["a.b=1"], into={"a": 3})
