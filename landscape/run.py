@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from functools import cached_property
 from pathlib import Path
@@ -19,7 +18,7 @@ from landscape.config import RunConfig
 from landscape.errors import LandscapeError
 from landscape.layout import Layout
 from landscape.objective import Objective
-from landscape.store import FILE_NAME, STATUS, committed, open_for_reading
+from landscape.store import FILE_NAME, STATUS, committed, open_for_reading, read_header
 from landscape.tasks import Task, build_task
 from landscape.trainer import Trainer, TrainState
 
@@ -68,10 +67,12 @@ class Run:
         self.path = given.parent if given.name == FILE_NAME else given
         self._file = self.path / FILE_NAME
         with open_for_reading(self._file) as f:
-            self.id = str(f.attrs["id"])
-            self.config = RunConfig.from_dict(json.loads(f.attrs["config"]))
-            self.layout = Layout.from_json(json.loads(f.attrs["layout"]))
-            self.provenance: dict[str, Any] = json.loads(f.attrs["provenance"])
+            header = read_header(f)
+            self.id = str(header["id"])
+            self._labels = {"split": header["splits"], "family": header["families"]}
+            self.config = RunConfig.from_dict(header["config"])
+            self.layout = Layout.from_json(header["layout"])
+            self.provenance: dict[str, Any] = header["provenance"]
             if f["parameters"].shape[1] != self.layout.size:
                 raise LandscapeError(
                     f"expected checkpoints of {self.layout.size} parameters (layout {self.layout.hash}), "
@@ -134,12 +135,11 @@ class Run:
         with open_for_reading(self._file) as f:
             group = f["metrics"]
             n = committed(group)
-            splits, families = json.loads(group.attrs["splits"]), json.loads(group.attrs["families"])
             columns = {k: np.asarray(group[k][:n]) for k in _UNITS}
             steps = np.asarray(group["step"][:n], dtype=np.int64)
         ds = xr.Dataset(
             {k: (("step", "split", "family")[: v.ndim], v) for k, v in columns.items()},
-            coords={"step": steps, "split": splits, "family": families},
+            coords={"step": steps, **self._labels},
             attrs=self.attributes("metrics"),
         )
         for which in ("loss", "accuracy"):

@@ -6,43 +6,46 @@ How nothing committed is ever lost:
 - It is then written in HDF5's single-writer-multiple-reader mode, which keeps it readable at every moment.
 - A row's step number is written last. A row whose step is missing (or still the fill value -1) does not exist.
 - Every row carries HDF5's Fletcher-32 checksum; a damaged row is an error, not a number.
-- A killed writer leaves the file flagged as open. `recover` copies what is committed and renames the copy into place.
+- A killed writer leaves the file marked as open: it can still be read (see `landscape.hdf5`), and `recover` copies what
+  is committed and renames the copy into place.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
+import hashlib
+import importlib
 import json
 import os
+import shutil
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import h5py
 import numpy as np
 from numpy.typing import NDArray
 
 from landscape.errors import LandscapeError, RunFailedError
+from landscape.hdf5 import SETTINGS, open_readable
 
-try:
-    import fcntl
-except ImportError:  # pragma: no cover - not a POSIX system: two writers on one run are not detected
-    fcntl = None  # type: ignore[assignment]
-
-__all__ = ["FILE_NAME", "FORMAT", "STATUS", "RunWriter", "committed", "open_for_reading", "writer_lock"]
+__all__ = ["FILE_NAME", "FORMAT", "STATUS", "RunWriter", "committed", "open_for_reading", "read_header", "writer_lock"]
 
 FILE_NAME = "run.h5"
 FORMAT = "landscape-run"
 VERSION = 1
 STATUS = ("unfinished", "complete", "diverged")
-_FILE_SETTINGS: dict[str, Any] = {"libver": "latest", "locking": False}
+LOCK_NAME = ".lock"
+# Not a POSIX system: two writers on one run are not detected there.
+_fcntl: Any = importlib.import_module("fcntl") if os.name == "posix" else None
 
 
 @contextlib.contextmanager
-def open_for_reading(path: Path) -> Iterator[h5py.File]:
-    """Open a run file, also while another process writes it.
+def open_for_reading(path: Path, *, writer_alive: bool | None = None) -> Iterator[h5py.File]:
+    """Open a run file, also while a process writes it; None finds out whether one does.
 
     Raises:
         LandscapeError: if it is missing, empty, damaged, or not a run of this package.
@@ -52,26 +55,33 @@ def open_for_reading(path: Path) -> Iterator[h5py.File]:
             f"expected a run file at {path}, found none. Train one with `landscape train -o {path.parent}`."
         )
     try:
-        # The writer's rename or first flag may fall between two system calls of this open: try again before judging.
-        file = _retry(lambda: h5py.File(path, "r", swmr=True, **_FILE_SETTINGS))
-    except OSError:
-        try:
-            file = h5py.File(path, "r", locking=False)
-        except OSError as error:
-            raise LandscapeError(_damaged(path, error)) from error
+        file, cut = open_readable(path, writer_alive=_alive(path.parent) if writer_alive is None else writer_alive)
+    except OSError as error:
+        raise LandscapeError(_damaged(path, error)) from error
     with file:
-        if file.attrs.get("format") != FORMAT:
-            raise LandscapeError(
-                f"expected a run written by `landscape train`, found another kind of HDF5 file: {path}."
-            )
-        if (found := int(file.attrs.get("format_version", -1))) != VERSION:
-            raise LandscapeError(
-                f"expected run format {VERSION}, found {found} in {path}. Use the version that wrote it."
-            )
         try:
+            _check_format(file, path)
+            if cut:  # the writer met a full disk, or the copy is incomplete: are the committed rows there?
+                _read_everything(file)
             yield file
         except (OSError, KeyError, RuntimeError) as error:
             raise LandscapeError(_damaged(path, error)) from error
+
+
+def _check_format(file: h5py.File, path: Path) -> None:
+    if file.attrs.get("format") != FORMAT:
+        raise LandscapeError(f"expected a run written by `landscape train`, found another kind of HDF5 file: {path}.")
+    if (found := int(file.attrs.get("format_version", -1))) != VERSION:
+        raise LandscapeError(f"expected run format {VERSION}, found {found} in {path}. Use the version that wrote it.")
+
+
+def read_header(file: h5py.File) -> dict[str, Any]:
+    """The attributes the run was created with, as they were: config, layout, provenance."""
+    text = str(file.attrs["header"])
+    if _digest(text) != file.attrs["header_sha256"]:
+        raise OSError("the header fails its checksum")
+    header: dict[str, Any] = json.loads(text)
+    return header
 
 
 def committed(group: h5py.Group) -> int:
@@ -84,15 +94,34 @@ def committed(group: h5py.Group) -> int:
 def writer_lock(folder: Path) -> Iterator[None]:
     """Hold the right to write a run; the system gives it back if the process dies."""
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as handle:
-        if fcntl is not None:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                raise LandscapeError(
-                    f"another process is training {folder}. Wait for it or choose another folder."
-                ) from error
+    with (folder / LOCK_NAME).open("w") as handle:
+        if not _lock(handle, exclusive=True):
+            raise LandscapeError(f"another process is training {folder}. Wait for it or choose another folder.")
         yield
+
+
+def _alive(folder: Path) -> bool:
+    """Whether a process holds the right to write a run (True if the system cannot tell)."""
+    try:
+        with (folder / LOCK_NAME).open("r") as handle:
+            return _fcntl is None or not _lock(handle, exclusive=False, attempts=1)
+    except OSError:
+        return False
+
+
+def _lock(handle: IO[str], *, exclusive: bool, attempts: int = 10) -> bool:
+    """Take the lock; a few attempts, because readers hold a shared one for an instant when they ask if it is taken."""
+    if _fcntl is None:
+        return True
+    for attempt in range(attempts):
+        try:
+            _fcntl.flock(handle, (_fcntl.LOCK_EX if exclusive else _fcntl.LOCK_SH) | _fcntl.LOCK_NB)
+        except OSError:
+            if attempt < attempts - 1:
+                time.sleep(0.02)
+        else:
+            return True
+    return False
 
 
 class RunWriter:
@@ -100,7 +129,7 @@ class RunWriter:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._file = h5py.File(path, "r+", **_FILE_SETTINGS)
+        self._file = h5py.File(path, "r+", **SETTINGS)
         self._file.swmr_mode = True
         metrics = self._file["metrics"]
         self._evaluated = set(metrics["step"][: committed(metrics)].tolist())
@@ -117,19 +146,19 @@ class RunWriter:
         splits: Sequence[str],
         families: Sequence[str],
     ) -> RunWriter:
-        """Make a new file; `attributes` is stored as JSON text, one attribute per entry."""
+        """Make a new file; `attributes` is stored as one JSON text with its checksum."""
         temporary = path.with_name(f".{path.name}.tmp")
-        with h5py.File(temporary, "w", **_FILE_SETTINGS) as f:
-            f.attrs["format"], f.attrs["format_version"], f.attrs["id"] = FORMAT, VERSION, uuid.uuid4().hex[:12]
-            for key, value in attributes.items():
-                f.attrs[key] = json.dumps(value)
+        with h5py.File(temporary, "w", **SETTINGS) as f:
+            f.attrs["format"], f.attrs["format_version"] = FORMAT, VERSION
+            labels = {"id": uuid.uuid4().hex[:12], "splits": list(splits), "families": list(families)}
+            header = json.dumps({**attributes, **labels})
+            f.attrs["header"], f.attrs["header_sha256"] = header, _digest(header)
             f.create_dataset("status", data=np.zeros(1, np.int8))
             _make_rows(f, {"parameters": (parameters,), "optimizer": (optimizer,)}, dtype)
             both = (len(splits), len(families))
             columns: dict[str, tuple[int, ...]] = {"loss": both, "accuracy": both}
             columns |= dict.fromkeys(("gradient_norm", "learning_rate", "tokens", "flops", "seconds"), ())
             metrics = f.create_group("metrics")
-            metrics.attrs["splits"], metrics.attrs["families"] = json.dumps(list(splits)), json.dumps(list(families))
             _make_rows(metrics, columns, "float64")
         _publish(temporary, path)
         return cls(path)
@@ -141,7 +170,7 @@ class RunWriter:
             return cls(path)
         except OSError:  # flagged as open for writing: the last writer died
             temporary = path.with_name(f".{path.name}.tmp")
-            with open_for_reading(path) as old, h5py.File(temporary, "w", **_FILE_SETTINGS) as new:
+            with open_for_reading(path, writer_alive=False) as old, h5py.File(temporary, "w", **SETTINGS) as new:
                 _copy_committed(old, new)
             _publish(temporary, path)
             return cls(path)
@@ -172,17 +201,26 @@ class RunWriter:
 
     def _append(self, group: h5py.Group, step: int, row: Mapping[str, Any]) -> None:
         i = committed(group)
+        size = sum(np.asarray(value).nbytes for value in row.values())
         try:
+            # HDF5 does not recover from a write that fails half-way; better not to start one.
+            if shutil.disk_usage(self.path).free < 2 * size + 2**20:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             for name, value in row.items():
                 _put(group[name], i, value)
-            self._file.flush()
+            self._sync()
             _put(group["step"], i, step)
-            self._file.flush()
-        except OSError as error:
+            self._sync()
+        except (OSError, RuntimeError) as error:  # h5py raises either, depending on the call that fails
             raise RunFailedError(
                 f"could not write step {step} to {self.path}: {error}. Everything before it is safe. "
                 "Free disk space and start the same command again to continue."
             ) from error
+
+    def _sync(self) -> None:
+        """To the disk, not only to the system: after a power cut, too, a step number means that its row is there."""
+        self._file.flush()
+        os.fsync(self._file.id.get_vfd_handle())
 
     def __enter__(self) -> RunWriter:
         return self
@@ -193,6 +231,10 @@ class RunWriter:
                 self._file.close()
         else:
             self._file.close()
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def _make_rows(group: h5py.Group, columns: Mapping[str, tuple[int, ...]], dtype: str) -> None:
@@ -227,8 +269,6 @@ def _copy_committed(old: h5py.File, new: h5py.File) -> None:
         new.attrs[key] = value
     new.create_dataset("status", data=old["status"][...])
     metrics = new.create_group("metrics")
-    for key, value in old["metrics"].attrs.items():
-        metrics.attrs[key] = value
     for source, target in ((old, new), (old["metrics"], metrics)):
         names = [n for n, d in source.items() if isinstance(d, h5py.Dataset) and n not in ("status", "step")]
         dtype = source[names[0]].dtype.str
@@ -245,18 +285,16 @@ def _publish(temporary: Path, path: Path) -> None:
     os.replace(temporary, path)
 
 
-def _retry(function: Any, attempts: int = 5) -> Any:
-    for i in range(attempts):
-        try:
-            return function()
-        except OSError:
-            if i == attempts - 1:
-                raise
-            time.sleep(0.02)
-    return None
+def _read_everything(file: h5py.File) -> None:
+    """Read every committed row, so that one that is not there raises now."""
+    for group in (file, file["metrics"]):
+        for name, data in group.items():
+            if isinstance(data, h5py.Dataset) and name != "status":
+                for i in range(committed(group)):
+                    _ = data[i]
 
 
-def _damaged(path: Path, error: Exception) -> str:
+def _damaged(path: Path, error: Exception | None) -> str:
     size = path.stat().st_size
     what = "an empty file" if size == 0 else f"a damaged or foreign file of {size} bytes ({error})"
     return f"expected a run written by `landscape train`, found {what}: {path}. Restore it from a copy or train again."

@@ -16,7 +16,7 @@ from landscape.config import RunConfig, difference
 from landscape.errors import LandscapeError, RunFailedError
 from landscape.provenance import code_revision, created, fingerprint, versions
 from landscape.run import Run
-from landscape.store import FILE_NAME, RunWriter, open_for_reading, writer_lock
+from landscape.store import FILE_NAME, RunWriter, open_for_reading, read_header, writer_lock
 from landscape.trainer import EVALUATED, DivergedError, Evaluator, Trainer, TrainState
 
 __all__ = ["Progress", "train"]
@@ -61,16 +61,11 @@ def train(
         'complete'
     """
     path = Path(folder) / FILE_NAME
+    if path.exists() and (run := _check_same(config, Path(folder))).complete:
+        return run
     with writer_lock(Path(folder)):
         trainer = Trainer(config)
-        if path.exists():
-            run = _check_same(config, Path(folder))
-            if run.complete:
-                return run
-            writer = RunWriter.recover(path)
-        else:
-            writer = _create(config, trainer, path)
-        with writer:
+        with RunWriter.recover(path) if path.exists() else _create(config, trainer, path) as writer:
             _train(trainer, writer, Path(folder), progress)
     return Run.open(folder)
 
@@ -100,7 +95,7 @@ def _create(config: RunConfig, trainer: Trainer, path: Path) -> RunWriter:
 def _check_same(config: RunConfig, folder: Path) -> Run:
     """The run in the folder, if it may be continued with this config; else an error with the reason."""
     with open_for_reading(folder / FILE_NAME) as f:
-        stored: dict[str, Any] = json.loads(f.attrs["config"])
+        stored: dict[str, Any] = read_header(f)["config"]
     if changed := difference(stored, json.loads(json.dumps(config.to_dict()))):
         lines = "\n".join(f"  {name}: {old!r} in the run, {new!r} asked for" for name, old, new in changed)
         raise LandscapeError(

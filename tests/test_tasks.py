@@ -130,7 +130,7 @@ def test_wrong_settings_and_splits_are_explained():
         MarkovConfig(length=0)
     with pytest.raises(LandscapeError, match="5000 contexts"):
         MarkovConfig(complex_order=5)
-    with pytest.raises(LandscapeError, match="unknown split 'tset'. Did you mean 'test'"):
+    with pytest.raises(LandscapeError, match="unknown split 'tset'"):
         MarkovTask(MarkovConfig()).split("tset")
 
 

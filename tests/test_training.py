@@ -1,0 +1,281 @@
+import hashlib
+import json
+import multiprocessing
+import os
+import random
+import shutil
+import signal
+import time
+
+import h5py
+import numpy as np
+import pytest
+import torch
+import workers
+
+from landscape import LandscapeError, Run, RunFailedError, train
+from landscape.hdf5 import lookup3
+from landscape.store import FILE_NAME, writer_lock
+
+
+def identical(a: Run, b: Run) -> None:
+    """Every stored number equal, bit for bit; only the clock may differ."""
+    assert a.status == b.status == "complete"
+    assert np.array_equal(a.steps, b.steps)
+    assert torch.equal(a.parameters[:], b.parameters[:])
+    assert torch.equal(a.optimizer[:], b.optimizer[:])
+    x, y = a.metrics.drop_vars("seconds"), b.metrics.drop_vars("seconds")
+    assert x.equals(y)
+    assert (np.diff(b.metrics.seconds) >= 0).all()
+
+
+class Stop(Exception):
+    pass
+
+
+def stop_at(step):
+    def progress(p):
+        if p.step >= step:
+            raise Stop
+
+    return progress
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd", "gd"])
+def test_interrupted_in_order_and_continued(config, tmp_path, optimizer):
+    c = config(optimizer={"name": optimizer, "lr": 0.01}, **({"batch": None} if optimizer == "gd" else {}))
+    for step in (0, 1, 7, 11):
+        with pytest.raises(Stop):
+            train(c, tmp_path / "b", progress=stop_at(step))
+    identical(train(c, tmp_path / "a"), train(c, tmp_path / "b"))
+
+
+def test_complete_run_is_returned_untouched(fresh_run):
+    before = (fresh_run.path / FILE_NAME).read_bytes()
+    again = train(fresh_run.config, fresh_run.path)
+    assert again.id == fresh_run.id
+    assert (fresh_run.path / FILE_NAME).read_bytes() == before
+
+
+def test_other_config_is_refused_with_the_difference(fresh_run, config):
+    before = (fresh_run.path / FILE_NAME).read_bytes()
+    with pytest.raises(
+        LandscapeError, match=r"seed: 0 in the run, 5 asked for\n  task.length: 6 in the run, 7 asked for"
+    ):
+        train(config(seed=5, task={**{"n_train": 61, "n_probe": 21, "n_test": 20}, "length": 7}), fresh_run.path)
+    assert (fresh_run.path / FILE_NAME).read_bytes() == before
+
+
+def test_divergence_keeps_earlier_checkpoints_and_marks_the_run(config, tmp_path):
+    bad = config(optimizer={"name": "sgd", "lr": 1e3, "momentum": 0.0})
+    with pytest.raises(RunFailedError, match=r"NaN or infinite at step \d+.*checkpoints up to step \d+ are kept"):
+        train(bad, tmp_path / "bad")
+    run = Run.open(tmp_path / "bad")
+    assert run.status == "diverged"
+    assert len(run.steps) >= 2
+    assert torch.isfinite(run.parameters[:]).all()
+    assert np.isfinite(run.metrics.loss[0]).all()
+    before = (run.path / FILE_NAME).read_bytes()
+    with pytest.raises(RunFailedError, match="diverged"):
+        train(bad, tmp_path / "bad")
+    assert (run.path / FILE_NAME).read_bytes() == before
+
+
+def test_readers_see_committed_steps_while_training_writes(config, tmp_path):
+    seen = []
+
+    def look(p):
+        run = Run.open(tmp_path / "a")
+        assert run.status in ("unfinished", "complete")
+        assert int(run.metrics.step[-1]) == p.step
+        assert torch.isfinite(run.parameters[:]).all()
+        assert len(run.parameters) == len(run.steps) == len(run.optimizer)
+        seen.append(len(run.steps))
+
+    run = train(config(), tmp_path / "a", progress=look)
+    assert seen == sorted(seen)
+    assert seen[-1] == len(run.steps) == 7
+
+
+def test_two_writers_are_refused(config, tmp_path):
+    with writer_lock(tmp_path / "a"), pytest.raises(LandscapeError, match="another process is training"):
+        train(config(), tmp_path / "a")
+
+
+def _kill_after(config, path, seconds):
+    """Train in a process of its own and kill -9 it after so long; whether it was still at work."""
+    process = multiprocessing.get_context("forkserver").Process(target=workers.run_training, args=(config, path))
+    process.start()
+    deadline = time.monotonic() + 60
+    while not (path / FILE_NAME).exists() and process.is_alive() and time.monotonic() < deadline:
+        time.sleep(0.001)
+    time.sleep(seconds)
+    alive = process.is_alive()
+    if alive:
+        os.kill(process.pid, signal.SIGKILL)
+    process.join()
+    return alive
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [0, 1])
+def test_fifteen_kills_lose_nothing(config, tmp_path, seed):
+    """kill -9 at random moments: the file opens, holds every committed step, and continues to the same end."""
+    multiprocessing.set_forkserver_preload(["landscape.training"])
+    c = config(steps=300, evaluate_every=5, checkpoints=60)
+    start = time.monotonic()
+    whole = train(c, tmp_path / "whole")
+    duration = time.monotonic() - start
+    rng, kills = random.Random(seed), 0
+    for attempt in range(45):
+        path = tmp_path / f"killed-{attempt}"
+        kills += _kill_after(c, path, rng.uniform(0, 0.9 * duration))
+        if not (path / FILE_NAME).exists():  # killed before the first byte was committed
+            continue
+        before = Run.open(path)
+        steps, parameters, metrics = before.steps, before.parameters[:], before.metrics
+        n = len(steps)
+        assert np.array_equal(steps, whole.steps[:n])
+        assert torch.equal(parameters, whole.parameters[:n])
+        after = train(c, path)
+        assert np.array_equal(after.steps[:n], steps)
+        assert metrics.seconds.equals(after.metrics.seconds[: metrics.sizes["step"]])  # rows kept, not written again
+        identical(whole, after)
+        shutil.rmtree(path)
+        if kills == 15:
+            break
+    assert kills == 15
+
+
+@pytest.mark.slow
+def test_killed_twice_in_the_same_place(config, tmp_path):
+    multiprocessing.set_forkserver_preload(["landscape.training"])
+    c = config(steps=300, evaluate_every=5, checkpoints=60)
+    whole = train(c, tmp_path / "whole")
+    for _ in range(4):
+        _kill_after(c, tmp_path / "killed", 0.15)
+    identical(whole, train(c, tmp_path / "killed"))
+
+
+@pytest.mark.slow
+def test_full_disk_is_one_message_and_loses_nothing(config, tmp_path):
+    """A file-size limit stands in for a full disk: writing fails with the same OSError."""
+    context = multiprocessing.get_context("forkserver")
+    queue = context.Queue()
+    c = config(steps=100, checkpoints=50)
+    process = context.Process(target=workers.run_training_with_little_disk, args=(c, tmp_path / "a", queue))
+    process.start()
+    message = queue.get(timeout=60)
+    process.join()
+    assert "could not write step" in message
+    assert "Free disk space" in message
+    before = Run.open(tmp_path / "a").steps
+    assert 0 < len(before) < 50
+    identical(train(c, tmp_path / "whole"), train(c, tmp_path / "a"))
+
+
+def test_damaged_row_is_an_error_not_a_number(fresh_run):
+    path = fresh_run.path / FILE_NAME
+    row = fresh_run.parameters[3].numpy().tobytes()
+    data = bytearray(path.read_bytes())
+    at = bytes(data).find(row)
+    assert at > 0
+    data[at + 5] ^= 1
+    path.write_bytes(data)
+    assert torch.isfinite(fresh_run.parameters[2]).all()
+    with pytest.raises(LandscapeError, match="damaged"):
+        _ = fresh_run.parameters[3]
+
+
+def make_bad_file(path, kind, good):
+    if kind == "empty":
+        path.write_bytes(b"")
+    elif kind == "text":
+        path.write_text("step,loss\n0,2.7\n")
+    elif kind == "truncated":
+        path.write_bytes(good[: len(good) // 2])
+    elif kind == "foreign":
+        with h5py.File(path, "w") as f:
+            f["weights"] = np.zeros(3)
+    elif kind == "layout":
+        path.write_bytes(good)
+        with h5py.File(path, "r+") as f:
+            header = json.loads(f.attrs["header"])
+            header["layout"] = header["layout"].replace("[16, 4]", "[16, 5]")
+            text = json.dumps(header)
+            f.attrs["header"], f.attrs["header_sha256"] = text, hashlib.sha256(text.encode()).hexdigest()
+    elif kind == "version":
+        path.write_bytes(good)
+        with h5py.File(path, "r+") as f:
+            f.attrs["format_version"] = 99
+    elif kind == "headless":
+        path.write_bytes(good)
+        with h5py.File(path, "r+") as f:
+            del f.attrs["header"]
+
+
+BAD_FILES = ["empty", "text", "truncated", "foreign", "layout", "version", "headless"]
+
+
+@pytest.mark.parametrize("kind", BAD_FILES)
+def test_bad_files_give_one_clear_message(run, tmp_path, kind):
+    good = (run.path / FILE_NAME).read_bytes()
+    path = tmp_path / "bad" / FILE_NAME
+    path.parent.mkdir()
+    make_bad_file(path, kind, good)
+    before = path.read_bytes()
+    for use in (Run.open, lambda p: train(run.config, p)):
+        with pytest.raises(LandscapeError, match="expected") as caught:
+            use(path.parent)
+        assert str(path) in str(caught.value)
+        assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("share", [0.0, 0.001, 0.02, 0.1, 0.3, 0.5, 0.7, 0.9, 0.999])
+@pytest.mark.parametrize("marked", [False, True])
+def test_truncated_anywhere_is_an_error_or_whole(run, tmp_path, share, marked):
+    """Cut a finished file, or one whose writer was killed, anywhere: never a wrong number, never a long wait."""
+    data = bytearray((run.path / FILE_NAME).read_bytes())
+    if marked:
+        data[11] = 5  # open for writing, in reader's mode
+        data[44:48] = lookup3(bytes(data[:44])).to_bytes(4, "little")
+    path = tmp_path / "cut" / FILE_NAME
+    path.parent.mkdir()
+    path.write_bytes(data[: int(share * len(data))])
+    try:
+        cut = Run.open(path)
+        parameters, metrics = cut.parameters[:], cut.metrics
+    except LandscapeError:
+        pass
+    else:
+        assert torch.equal(parameters, run.parameters[: len(parameters)])
+        assert metrics.loss.equals(run.metrics.loss[: metrics.sizes["step"]])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("part", range(4))
+def test_any_flipped_byte_is_noticed_or_harmless(run, tmp_path, part):
+    """Flip one byte at 100 places: an error, or exactly the numbers that were stored."""
+    good = (run.path / FILE_NAME).read_bytes()
+    stored, losses = run.parameters[:], run.metrics.loss.values
+    path = tmp_path / "flipped" / FILE_NAME
+    path.parent.mkdir()
+    noticed = 0
+    for at in random.Random(part).sample(range(len(good)), 25):
+        data = bytearray(good)
+        data[at] ^= 0xFF
+        path.write_bytes(data)
+        try:
+            flipped = Run.open(path)
+            parameters, metrics = flipped.parameters[:], flipped.metrics
+        except LandscapeError:
+            noticed += 1
+        else:
+            assert torch.equal(parameters, stored[: len(parameters)])
+            assert np.array_equal(metrics.loss.values, losses[: len(metrics.loss)])
+    assert noticed > 0
+
+
+def test_missing_run_is_one_clear_message(tmp_path):
+    with pytest.raises(LandscapeError, match="found none"):
+        Run.open(tmp_path)
