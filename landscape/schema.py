@@ -94,7 +94,8 @@ class Schema:
         moving = xr.concat([parts[s].drop_vars(still) for s in steps], dim="step", join="exact")
         moving = moving.assign_coords(step=np.array(steps, dtype=np.int64))
         moving["step"].attrs = {"units": "updates", "long_name": "training step"}
-        ds = xr.merge([moving, fixed], join="exact", compat="equals", combine_attrs="drop")
+        ds = xr.merge([moving, fixed], join="exact", compat="equals", combine_attrs="override")
+        ds.attrs = {}
         self.check(ds, swept=True)
         return ds
 

@@ -1,0 +1,102 @@
+"""What is promised in docstrings, documents and the design is executed here."""
+
+import ast
+import doctest
+import importlib
+import inspect
+import pkgutil
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import landscape
+
+ROOT = Path(__file__).parent.parent
+MODULES = [m.name for m in pkgutil.walk_packages(landscape.__path__, "landscape.") if ".tests" not in m.name]
+
+# folder -> what its files must not import (the one direction of imports)
+FORBIDDEN = {
+    "models": {"landscape.(?!models)", "h5py", "matplotlib", "click", "rich", "numpy", "xarray"},
+    "probes": {
+        "h5py",
+        "matplotlib",
+        "click",
+        "rich",
+        r"landscape\.(cli|figures|sweeping|results|study|training|store)",
+    },
+    "probes/linalg": {r"landscape\.(?!symmetric|errors|probes\.linalg)", "h5py", "matplotlib", "xarray"},
+    "figures": {"torch", "h5py", "click", r"landscape\.(?!errors|figures)"},
+    "landscape": {"matplotlib"},
+    "landscape/tasks": {"h5py", "xarray", "matplotlib", r"landscape\.(probes|figures|cli|models)"},
+}
+SPINE_BELOW_PROBES = {r"landscape\.(figures|cli)"}
+
+
+def imports(path: Path) -> list[str]:
+    """Modules a file imports at run time (what only type checkers see does not count)."""
+    tree = ast.parse(path.read_text())
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            node.body = []
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found += [a.name for a in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            found.append(node.module or "")
+    return found
+
+
+@pytest.mark.parametrize("folder", list(FORBIDDEN))
+def test_no_layer_imports_upwards(folder):
+    files = list((ROOT / folder).glob("*.py"))
+    assert files
+    for path in files:
+        for module in imports(path):
+            for pattern in FORBIDDEN[folder] | (SPINE_BELOW_PROBES if folder == "landscape" else set()):
+                assert not re.match(rf"{pattern}(\.|$)?", module), f"{path} imports {module}"
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_examples_in_docstrings(name):
+    result = doctest.testmod(importlib.import_module(name), optionflags=doctest.NORMALIZE_WHITESPACE)
+    assert result.failed == 0
+
+
+def test_every_public_name_is_documented_and_has_an_example():
+    for name in landscape.__all__:
+        thing = getattr(landscape, name)
+        if name.startswith("__") or (inspect.isclass(thing) and issubclass(thing, Exception)):
+            continue
+        assert thing.__doc__, name
+        if name not in ("Progress", "load", "save"):
+            assert ">>>" in thing.__doc__, f"{name} has no example"
+
+
+def test_modules_stay_small():
+    for folder in ("landscape", "models", "probes", "figures"):
+        for path in (ROOT / folder).rglob("*.py"):
+            assert len(path.read_text().splitlines()) <= 300, path
+
+
+def test_help_does_not_wait_for_torch():
+    code = (
+        "import sys; sys.argv = ['landscape', '--help']; import landscape.cli as c; c.cli.main(standalone_mode=False); "
+    )
+    code += "assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+def test_constraints_pin_every_dependency():
+    def plain(name: str) -> str:
+        return re.split(r"[><=]", name)[0].lower().replace("_", "-")
+
+    pinned = {plain(line) for line in (ROOT / "constraints.txt").read_text().split()}
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = {plain(d) for d in project["dependencies"] + project["optional-dependencies"]["dev"]}
+    assert wanted
+    assert wanted <= pinned
