@@ -5,6 +5,8 @@ A probe is a pure function ``(objective, w, *, seed, **settings) -> xarray.Datas
 
 from __future__ import annotations
 
+from landscape.probes.density import PROBE as DENSITY
+from landscape.probes.density import density
 from landscape.probes.samples import PROBE as SAMPLES
 from landscape.probes.samples import samples
 from landscape.probes.spectrum import PROBE as SPECTRUM
@@ -16,9 +18,9 @@ from landscape.probes.valley import valley
 from landscape.registry import lookup
 from landscape.schema import Probe
 
-__all__ = ["PROBES", "get_probe", "samples", "spectrum", "surface", "valley"]
+__all__ = ["PROBES", "density", "get_probe", "samples", "spectrum", "surface", "valley"]
 
-PROBES: dict[str, Probe] = {p.name: p for p in (SPECTRUM, VALLEY, SAMPLES, SURFACE)}
+PROBES: dict[str, Probe] = {p.name: p for p in (SPECTRUM, DENSITY, VALLEY, SAMPLES, SURFACE)}
 """Name -> probe, in the order in which they are run by default."""
 
 

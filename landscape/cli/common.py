@@ -82,6 +82,11 @@ def progress_bars(*, quiet: bool) -> Iterator[Bars]:
         yield Bars(live, quiet=quiet)
 
 
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError  # `main` decides what that means, for tables as for all other output
+
+
 def show_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, caption: str = "") -> None:
     """A table on stdout; plain and unwrapped where stdout is not a terminal."""
     table = Table(title=title, caption=caption or None, box=box.SIMPLE, title_justify="left", caption_justify="left")
@@ -89,7 +94,7 @@ def show_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]
         table.add_column(column, justify="left" if i == 0 else "right", overflow="fold", no_wrap=i == 0)
     for row in rows:
         table.add_row(*row)
-    console = Console(width=None if sys.stdout.isatty() else 200)
+    console = _Console(width=None if sys.stdout.isatty() else 200)
     console.print(table)
 
 

@@ -44,6 +44,32 @@ def _spectrum(results: Sequence[xr.Dataset]) -> Summary:
     return Summary("spectrum: Hessian eigenvalues, nats per token per squared parameter unit", columns, rows)
 
 
+def _density(results: Sequence[xr.Dataset]) -> Summary:
+    names = ("trace", "trace_hutchpp", "frobenius", "effective_rank", "negative_share", "log_spread")
+    rows = []
+    for ds in results:
+        last = ds.isel(step=-1)
+        cells = [f"{number(last[n])} ± {number(last[f'{n}_stderr'], 1)}" for n in names]
+        rows.append([ds.attrs["run"], str(int(last.step)), *cells, f"{float(ds.n_products.mean()):.0f}"])
+    columns = [
+        "run",
+        "step",
+        "trace",
+        "trace (Hutch++)",
+        "Frobenius norm",
+        "effective rank",
+        "negative share",
+        "spread of log",
+        "products per step",
+    ]
+    return Summary(
+        "density: the whole Hessian spectrum, nats per token per squared parameter unit",
+        columns,
+        rows,
+        "±: standard error over the random vectors. Negative share: of the sum of |eigenvalue|.",
+    )
+
+
 def _valley(results: Sequence[xr.Dataset]) -> Summary:
     rows = []
     middle = results[0].sizes["rise"] // 2
@@ -139,6 +165,7 @@ def _surface(results: Sequence[xr.Dataset]) -> Summary:
 
 SUMMARIES: dict[str, Callable[[Sequence[xr.Dataset]], Summary]] = {
     "spectrum": _spectrum,
+    "density": _density,
     "valley": _valley,
     "samples": _samples,
     "surface": _surface,

@@ -1,0 +1,140 @@
+"""How are all curvatures distributed? The spectral density of the Hessian, and statistics of its whole spectrum."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal
+
+import numpy as np
+import torch
+import xarray as xr
+from torch import Tensor
+
+from landscape.errors import LandscapeError
+from landscape.objective import Objective
+from landscape.probes.linalg import hutchpp, lanczos_quadrature
+from landscape.probes.linalg.spectral import spectral_statistics
+from landscape.schema import Probe, Schema, Variable
+
+__all__ = ["PROBE", "density"]
+
+CURVATURE = "nats per token per squared parameter unit"
+WIDTH = "squared parameter unit per (nats per token)"
+
+_STATISTICS = {
+    "trace": Variable((), CURVATURE, "sum of all eigenvalues"),
+    "frobenius": Variable((), CURVATURE, "root of the sum of squared eigenvalues"),
+    "entropy": Variable((), "nats", "matrix entropy -sum p log p with p = |eigenvalue| / sum |eigenvalue|"),
+    "effective_rank": Variable((), "1", "exp(entropy)"),
+    "negative_share": Variable((), "1", "share of sum |eigenvalue| that is due to negative eigenvalues"),
+    "log_spread": Variable((), "1", "std of log eigenvalue over positive ones, weighted by the eigenvalue"),
+    "count_above": Variable(("threshold",), "1", "number of eigenvalues above the threshold"),
+    "count_below": Variable(("threshold",), "1", "number of eigenvalues below minus the threshold"),
+    "inverse_sum": Variable(("threshold", "upper"), WIDTH, "sum of 1/|eigenvalue|, threshold < |eigenvalue| <= upper"),
+    "trace_hutchpp": Variable((), CURVATURE, "sum of all eigenvalues by Hutch++"),
+}
+
+SCHEMA = Schema(
+    {
+        "node": Variable(
+            ("vector", "quad"), CURVATURE, "quadrature node (Ritz value); NaN where the space ended early"
+        ),
+        "weight": Variable(("vector", "quad"), "1", "share of the vector's spectral measure at the node"),
+        **_STATISTICS,
+        **{
+            f"{name}_stderr": Variable(v.dims, v.units, f"standard error over vectors: {v.long_name}")
+            for name, v in _STATISTICS.items()
+        },
+        "n_parameters": Variable((), "1", "number of eigenvalues P", "i", swept=False),
+        "n_products": Variable((), "1", "Hessian-vector products used, those of Hutch++ included", "i"),
+        "threshold": Variable(("threshold",), CURVATURE, "threshold of counts, lower end of windows", swept=False),
+        "upper": Variable(("upper",), CURVATURE, "upper end of windows", swept=False),
+    }
+)
+
+
+def density(
+    objective: Objective,
+    w: Tensor,
+    *,
+    seed: int,
+    vectors: int = 10,
+    quad: int = 80,
+    distribution: Literal["rademacher", "gaussian", "unit"] = "rademacher",
+    thresholds: tuple[float, ...] = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0),
+    uppers: tuple[float, ...] = (1e-2, 1.0, 100.0),
+    trace_products: int = 60,
+) -> xr.Dataset:
+    r"""Spectral density of the Hessian of the mean loss at w, by stochastic Lanczos quadrature.
+
+    Each random vector z gives a quadrature, nodes theta_j and weights omega_j, with
+    E[P sum_j omega_j f(theta_j)] = tr f(H) for any f. All nodes and weights are kept, so that any other spectral
+    function follows from the result; `spectral_statistics` defines those that are stored, each with a standard error.
+
+    The error is that of sampling. What a count or a sum of 1/|lambda| may lose besides, because few nodes stand for
+    many eigenvalues, shows when `quad` is varied.
+
+    Args:
+        objective: the loss.
+        w: where, (P,).
+        seed: of the random vectors.
+        vectors: number of random vectors; a standard error needs two.
+        quad: Lanczos steps, that is products, per vector.
+        distribution: of the vectors' entries; "unit" takes every unit vector instead (`vectors` must be P), which with
+            quad >= P is exact.
+        thresholds: for counts and lower ends of windows, absolute.
+        uppers: upper ends of windows, absolute.
+        trace_products: products spent on a second estimate of the trace, by Hutch++; 0 leaves it NaN.
+
+    Returns:
+        Dataset with dims `vector`, `quad`, `threshold`, `upper`; see `SCHEMA` for variables and units.
+
+    Raises:
+        LandscapeError: for settings out of range, or a Hessian that is not finite.
+
+    Source:
+        Ghorbani, Krishnan, Xiao, An investigation into neural net optimization via Hessian eigenvalue density
+        (ICML 2019); Meyer and others (2021) for Hutch++.
+
+    Example:
+        >>> import torch
+        >>> model = torch.nn.Linear(2, 1, bias=False)
+        >>> data = (torch.tensor([[2.0, 0.0], [0.0, 1.0]]), torch.zeros(2, 1))
+        >>> objective = Objective(model, lambda y, t: ((y - t) ** 2).sum(1), data)
+        >>> ds = density(objective, objective.w0, seed=0, vectors=3, quad=2)
+        >>> round(float(ds.trace), 9), round(float(ds.trace_hutchpp), 9), int(ds.n_products)
+        (5.0, 5.0, 10)
+    """
+    unit = distribution == "unit"
+    if unit and vectors != objective.size:
+        raise LandscapeError(
+            f'distribution="unit" takes each of the P = {objective.size} unit vectors: expected vectors='
+            f'{objective.size}, found {vectors}. Use "rademacher" for fewer.'
+        )
+    H = objective.hessian(w)
+    start = torch.eye(objective.size, dtype=objective.dtype, device=objective.device) if unit else None
+    quadrature = lanczos_quadrature(
+        H,
+        n_vectors=vectors,
+        n_steps=quad,
+        seed=seed,
+        distribution="rademacher" if distribution == "unit" else distribution,
+        start=start,
+    )
+    statistics = spectral_statistics(quadrature, thresholds=thresholds, uppers=uppers, exact=unit)
+    values: dict[str, Any] = {"node": quadrature.node, "weight": quadrature.weight}
+    for name, (value, error) in statistics.items():
+        values |= {name: value, f"{name}_stderr": error}
+    trace, error = (math.nan, math.nan)
+    if trace_products:
+        # Another stream: the same signs as above would make the two estimates of the trace agree by chance.
+        other = int(np.random.SeedSequence([seed, 1]).generate_state(1)[0])
+        trace, error = hutchpp(H, n_products=trace_products, seed=other)
+    values |= {"trace_hutchpp": trace, "trace_hutchpp_stderr": error}
+    return SCHEMA.dataset(
+        values | {"n_parameters": objective.size, "n_products": H.n_products},
+        coords={"threshold": np.array(thresholds, float), "upper": np.array(uppers, float)},
+    )
+
+
+PROBE = Probe("density", 1, density, SCHEMA)

@@ -1,0 +1,267 @@
+"""The commands as a user runs them. Most run in this process; streams and exit codes are those of `main`."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from click.testing import CliRunner
+from test_training import BAD_FILES, make_bad_file
+
+from landscape import Run
+from landscape.cli import main
+from landscape.store import FILE_NAME
+
+TINY = [
+    "--width", "4", "--steps", "12", "--batch", "16", "--checkpoints", "5", "-q", "--device", "cpu",
+    "--set", "task.n_train=61", "--set", "task.n_probe=21", "--set", "task.n_test=20", "--set", "task.length=6",
+]  # fmt: skip
+
+
+@pytest.fixture
+def landscape(monkeypatch, tmp_path, capfd):
+    """Call the command line in a fresh folder: (exit code, stdout, stderr)."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*args):
+        monkeypatch.setattr(sys, "argv", ["landscape", *map(str, args)])
+        with pytest.raises(SystemExit) as stop:
+            main()
+        out = capfd.readouterr()
+        assert "Traceback" not in out.out + out.err
+        return stop.value.code, out.out, out.err
+
+    return call
+
+
+@pytest.fixture
+def trained(landscape):
+    code, out, _ = landscape("train", "--arch", "single", "--arch", "looped", *TINY)
+    assert code == 0
+    assert "markov-single-s0" in out
+    return landscape
+
+
+def test_the_whole_job(trained, tmp_path):
+    code, out, _ = trained(
+        "probe", "runs", "-q", "--set", "spectrum.k=2", "--set", "valley.top=1", "--set", "surface.points=4"
+    )
+    assert code == 0
+    assert all(f"{p}:" in out for p in ("spectrum", "valley", "samples", "surface"))
+    code, out, err = trained("plot", "runs")
+    assert code == 0, err
+    pictures = sorted(p.name for p in (tmp_path / "figures").iterdir())
+    assert {
+        f"{n}.{k}" for n in ("learning", "eigenvalues", "widths", "trajectories", "surface") for k in ("pdf", "png")
+    } <= set(pictures)
+    assert all((tmp_path / "figures" / p).stat().st_size > 5000 for p in pictures)
+    assert "figures/learning.png" in out.split()
+    code, out, _ = trained("show", "runs")
+    assert code == 0
+    assert "Bayes" in out
+
+
+def test_repeating_a_command_changes_nothing(trained, tmp_path):
+    trained("probe", "runs", "-q", "-p", "samples")
+    before = {
+        p: (p.read_bytes(), p.stat().st_mtime_ns) for p in (tmp_path / "runs").rglob("*") if p.is_file() and p.suffix
+    }
+    assert trained("train", "--arch", "single", "--arch", "looped", *TINY)[0] == 0
+    assert trained("probe", "runs", "-q", "-p", "samples")[0] == 0
+    assert before == {p: (p.read_bytes(), p.stat().st_mtime_ns) for p in before}
+
+
+def test_show_one_run_and_json(trained):
+    code, out, _ = trained("show", "runs/markov-looped-s0")
+    assert code == 0
+    assert "complete, step 12 of 12" in out
+    code, out, err = trained("show", "runs", "--json")
+    described = json.loads(out)
+    assert [d["config"]["arch"] for d in described] == ["single", "looped"]
+    assert described[0]["checkpoints"][-1] == 12
+    assert err == ""
+
+
+def test_probe_json_is_json_and_nothing_else(trained):
+    code, out, _ = trained("probe", "runs", "-p", "spectrum", "--steps", "0,12", "--set", "spectrum.k=1", "--json")
+    assert code == 0
+    assert [row["run"] for row in json.loads(out)["spectrum"]] == ["markov-single-s0", "markov-looped-s0"]
+
+
+def test_steps_every_and_parameters(trained):
+    assert trained("probe", "runs/markov-single-s0", "-q", "-p", "samples", "--every", "3")[0] == 0
+    (file,) = Run.open("runs/markov-single-s0").path.glob("results/samples-*.nc")
+    from landscape import load
+
+    steps = Run.open("runs/markov-single-s0").steps.tolist()
+    assert load(file).step.values.tolist() == sorted({*steps[::3], steps[-1]})
+    code, _, _ = trained("probe", "runs", "-q", "-p", "spectrum", "--parameters", "blocks.*", "--steps", "12")
+    assert code == 0
+
+
+def test_config_file_is_overlaid_by_options(landscape, tmp_path):
+    (tmp_path / "run.toml").write_text(
+        "steps = 9\nbatch = 8\ncheckpoints = 4\n[task]\nn_train = 20\nn_probe = 8\nn_test = 8\n[model]\nwidth = 4\n"
+        '[optimizer]\nname = "sgd"\nlr = 0.01\n'
+    )
+    code, _, err = landscape("train", "--config", "run.toml", "--steps", "7", "--lr", "0.02", "-o", "mine", "-q")
+    assert code == 0, err
+    config = Run.open(tmp_path / "mine").config
+    assert (config.steps, config.batch, config.optimizer.name, config.optimizer.lr) == (7, 8, "sgd", 0.02)
+
+
+def test_full_batch_and_gradient_descent(landscape):
+    assert landscape("train", "--optimizer", "gd", *[a for a in TINY if a not in ("--batch", "16")], "-o", "gd")[0] == 0
+    assert Run.open("gd").config.batch is None
+    assert landscape("train", "--batch", "full", *[a for a in TINY if a not in ("--batch", "16")], "-o", "full")[0] == 0
+    assert Run.open("full").config.batch is None
+
+
+@pytest.mark.slow
+def test_runs_in_parallel_equal_runs_one_by_one(landscape):
+    import torch
+
+    args = ["train", "--arch", "single", "--seed", "0", "--seed", "1", *TINY]
+    assert landscape(*args)[0] == 0
+    assert landscape(*args, "--runs", "both", "--jobs", "2")[0] == 0
+    for seed in (0, 1):
+        a, b = (Run.open(f"{root}/markov-single-s{seed}") for root in ("runs", "both"))
+        assert torch.equal(a.parameters[:], b.parameters[:])
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "message"),
+    [
+        (["train", "--arch", "loopy"], 2, "Invalid value for '--arch'"),
+        (["train", "--set", "task.lenght=3"], 2, "Did you mean 'length'"),
+        (["train", "--set", "steps=many"], 2, "expected config.steps to be int"),
+        (["train", "--batch", "some"], 2, "whole number or `full`"),
+        (["train", "--seed", "0", "--seed", "1", "-o", "x"], 2, "Use --runs"),
+        (["train", "--config", "none.toml"], 2, "does not exist"),
+        (["probe", "nowhere"], 2, "expected a run"),
+        (["probe", "nowhere", "-p", "spectre"], 2, "Invalid value for '-p'"),
+        (["plot", "nowhere"], 2, "neither a path nor a figure"),
+        (["show", "nowhere"], 2, "expected a run"),
+        (["shew"], 2, "No such command 'shew'"),
+        (["train", "--device", "cuda"], 2, "finds no GPU"),
+    ],
+)
+def test_bad_use_is_one_message_and_code_2(landscape, args, code, message):
+    if "cuda" in args:
+        import torch
+
+        if torch.cuda.is_available():
+            pytest.skip("needs a machine without GPU")
+    found, out, err = landscape(*args)
+    assert found == code
+    assert message in err
+    assert out == ""
+
+
+def test_bad_probe_settings_are_found_before_anything_is_computed(trained, tmp_path):
+    for setting, message in (
+        ("spectrum.kk=1", "'kk'"),
+        ("spectrum.k=x", "spectrum.k to be int"),
+        ("nothing.k=1", "no such"),
+    ):
+        code, _, err = trained("probe", "runs", "-q", "--set", setting)
+        assert (code, message in err) == (2, True), err
+    assert trained("probe", "runs", "-q", "--steps", "0,11")[0] == 2
+    assert trained("probe", "runs", "-q", "--steps", "0,x")[0] == 2
+    assert trained("probe", "runs", "-q", "--every", "2", "--steps", "0")[0] == 2
+    assert not list((tmp_path / "runs").glob("*/results/*"))
+
+
+def test_figures_without_results_say_what_to_run(trained):
+    code, _, err = trained("plot", "runs", "eigenvalues")
+    assert code == 2
+    assert "landscape probe runs/markov-single-s0 runs/markov-looped-s0 -p spectrum" in err
+    code, out, err = trained("plot", "runs", "--format", "svg", "--set", "learning.x=flops")
+    assert (code, out.split()) == (0, ["figures/learning.svg"])
+    assert "eigenvalues: skipped" in err
+    code, _, err = trained("plot", "runs", "learning", "--set", "learning.colour=red")
+    assert (code, "learning" in err) == (2, True)
+
+
+@pytest.mark.parametrize("kind", BAD_FILES)
+def test_bad_run_files_are_one_message_and_code_2(landscape, run, tmp_path, kind):
+    path = tmp_path / "bad" / FILE_NAME
+    path.parent.mkdir()
+    make_bad_file(path, kind, (run.path / FILE_NAME).read_bytes())
+    for command in ("show", "probe", "plot"):
+        code, _, err = landscape(command, "bad")
+        assert code == 2
+        assert err.startswith("Error: expected")
+        assert len(err.splitlines()) == 1
+
+
+def test_other_config_shows_the_difference(trained):
+    code, _, err = trained("train", "--arch", "single", *TINY, "--lr", "0.5")
+    assert code == 2
+    assert "optimizer.lr: 0.003 in the run, 0.5 asked for" in err
+
+
+def test_divergence_is_code_1_and_does_not_stop_other_runs(landscape):
+    diverge = ["--optimizer", "sgd", "--lr", "1000000000000"]
+    code, out, err = landscape("train", "--arch", "single", *TINY, *diverge, "-o", "bad")
+    assert code == 1
+    assert "NaN or infinite" in err
+    assert "diverged" in out
+    assert Run.open("bad").status == "diverged"
+
+
+def test_help_works_for_every_command():
+    from landscape.cli import COMMANDS, cli
+
+    for name in COMMANDS:
+        old, sys.argv = sys.argv, ["landscape", name, "--help"]
+        try:
+            result = CliRunner().invoke(cli, [name, "--help"])
+        finally:
+            sys.argv = old
+        assert result.exit_code == 0
+        assert "Examples:" in result.output or name == "show"
+
+
+def run_command(*args, cwd):
+    code = "from landscape.cli import main; main()"
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        [sys.executable, "-c", code, *args],
+        cwd=cwd,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+@pytest.mark.slow
+def test_interrupted_training_is_code_130_and_continues(tmp_path):
+    args = ["train", "--arch", "looped", "--steps", "3000", "--width", "8", "-o", "a"]
+    process = run_command(*args, cwd=tmp_path)
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "a" / FILE_NAME).exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    time.sleep(1.0)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "Traceback" not in err
+    assert "repeat the command to continue" in err
+    run = Run.open(tmp_path / "a")
+    assert run.status == "unfinished"
+    assert len(run.steps) > 0
+
+
+@pytest.mark.slow
+def test_output_into_a_closed_pipe_is_no_error(run, tmp_path):
+    process = run_command("show", str(run.path), cwd=tmp_path)
+    process.stdout.close()
+    err = process.stderr.read()
+    process.stderr.close()
+    assert process.wait(timeout=60) == 0
+    assert err == ""
