@@ -4,16 +4,19 @@ import ast
 import doctest
 import importlib
 import inspect
+import io
 import pkgutil
 import re
 import subprocess
 import sys
 import tomllib
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import pytest
 
 import landscape
+from landscape.cli import COMMANDS
 
 ROOT = Path(__file__).parent.parent
 MODULES = [m.name for m in pkgutil.walk_packages(landscape.__path__, "landscape.") if ".tests" not in m.name]
@@ -100,3 +103,28 @@ def test_constraints_pin_every_dependency():
     wanted = {plain(d) for d in project["dependencies"] + project["optional-dependencies"]["dev"]}
     assert wanted
     assert wanted <= pinned
+
+
+def test_python_in_the_readme_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    with redirect_stdout(io.StringIO()) as printed:
+        exec(compile(code, "README.md", "exec"), {"__name__": "readme"})
+    assert len(printed.getvalue().splitlines()) >= 2
+    assert (tmp_path / "slice.nc").exists()
+
+
+def test_commands_in_the_documents_exist():
+    """Every option that a document or a Makefile gives to `landscape` is an option of that command."""
+    options = {}
+    for name, (module, _) in COMMANDS.items():
+        command = importlib.import_module(module).command
+        options[name] = {o for p in command.params for o in p.opts}
+    found = 0
+    for path in (ROOT / "README.md", ROOT / "Makefile", ROOT / "landscape" / "cli" / "__init__.py"):
+        text = path.read_text().replace("\\\n", " ")
+        for name, rest in re.findall(r"landscape (train|probe|plot|show)\b([^\n`#>]*)", text):
+            for option in re.findall(r"(?<=\s)(--?[a-z][a-z-]*)", rest):
+                assert option in options[name], f"{path.name}: landscape {name} has no {option}"
+                found += 1
+    assert found > 10
