@@ -50,6 +50,7 @@ FIGURES: dict[str, FigureSpec] = {
     for spec in (
         FigureSpec("learning", "metrics", "Learning curves by family, with the Bayes-optimal ceiling"),
         FigureSpec("eigenvalues", "spectrum", "Extreme Hessian eigenvalues over training"),
+        FigureSpec("density", "density", "Smoothed density of all Hessian eigenvalues at chosen steps"),
         FigureSpec("widths", "valley", "Valley widths and shape exponents by direction"),
         FigureSpec("trajectories", "samples", "Loss of every sample over training, by information content"),
         FigureSpec("surface", "surface", "Loss on a plane, with the training path projected on it"),

@@ -166,10 +166,11 @@ def _axis_label(ds: xr.Dataset, i: int, variance: Array | None) -> str:
     """Name, explained variance and unit of a direction."""
     kind = str(ds.attrs.get("directions", "given"))
     name = f"{_NAMES.get(kind, kind + ' direction')} {i + 1}"
-    share = "" if variance is None or not np.isfinite(variance[i]) else f", {variance[i]:.0%} of squared displacement"
+    known = variance is not None and np.isfinite(variance[i])
+    share = f"\n{variance[i]:.0%} of squared displacement" if variance is not None and known else ""
     length = float(np.sqrt(ds["gram"].values[i, i]))
-    unit = "parameter distance" if abs(length - 1) < 1e-6 else f"multiples of a direction of length {length:.3g}"
-    return f"{name}{share}\n({unit})"
+    unit = "parameter distance" if abs(length - 1) < 1e-6 else f"in units of its length {length:.3g}"
+    return f"{name} ({unit}){share}"
 
 
 def _legend(holes: bool) -> list[Line2D | Patch]:

@@ -119,7 +119,7 @@ def test_commands_in_the_documents_exist():
     options = {}
     for name, (module, _) in COMMANDS.items():
         command = importlib.import_module(module).command
-        options[name] = {o for p in command.params for o in p.opts}
+        options[name] = {"-h", "--help"} | {o for p in command.params for o in p.opts}
     found = 0
     for path in (ROOT / "README.md", ROOT / "Makefile", ROOT / "landscape" / "cli" / "__init__.py"):
         text = path.read_text().replace("\\\n", " ")

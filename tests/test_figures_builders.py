@@ -66,6 +66,26 @@ def spectrum(arch="single", seed=0, *, steps=STEPS, top=4, bottom=2):
     )
 
 
+def density(arch="single", seed=0, *, steps=STEPS, vectors=4, quad=20, size=500):
+    rng = generator(arch, seed)
+    sharp = 40 if arch == "looped" else 15
+    growth = (0.05 + 1 - np.exp(-np.asarray(steps) / 50))[:, None, None]
+    base = np.r_[-0.3, -0.02, -1e-3, 1e-4 * np.arange(1, quad - 12), sharp / (1 + np.arange(10)) ** 2][:quad]
+    shape = (len(steps), vectors, quad)
+    node = np.sort(growth * base * np.exp(0.1 * rng.standard_normal(shape)))
+    weight = np.where(np.abs(node) < 0.01, 1.0, 1 / size) * rng.random(shape)
+    node[:, 1, -2:], weight[:, 1, -2:] = np.nan, 0.0
+    return xr.Dataset(
+        {
+            "node": (("step", "vector", "quad"), node),
+            "weight": (("step", "vector", "quad"), weight / weight.sum(-1, keepdims=True)),
+            "n_parameters": size,
+        },
+        {"step": list(steps)},
+        attrs("density", arch, seed),
+    )
+
+
 def valley(arch="single", seed=0, *, steps=(0, 100, 1000)):
     rng = generator(arch, seed)
     names = ["top 1", "top 2", "top 3", "bottom 1", "random 1", "random 2", "gradient"]
@@ -132,7 +152,14 @@ def surface(arch="single", seed=0, *, directions="eigen"):
     )
 
 
-BUILDERS = {"learning": metrics, "eigenvalues": spectrum, "widths": valley, "trajectories": samples, "surface": surface}
+BUILDERS = {
+    "learning": metrics,
+    "eigenvalues": spectrum,
+    "density": density,
+    "widths": valley,
+    "trajectories": samples,
+    "surface": surface,
+}
 
 
 def four(name):

@@ -96,8 +96,8 @@ def test_alpha_is_x_and_beta_is_y(transposed):
     ds = tiny(path_alpha=("path_step", [0.0, 0]), path_beta=("path_step", [0.0, 0]))
     figure = draw_surface([ds.transpose() if transposed else ds])
     ax = figure.axes[0]
-    assert ax.get_xlabel() == "random direction 1\n(parameter distance)"
-    assert ax.get_ylabel() == "random direction 2\n(parameter distance)"
+    assert ax.get_xlabel() == "random direction 1 (parameter distance)"
+    assert ax.get_ylabel() == "random direction 2 (parameter distance)"
     extent = ax.dataLim
     assert (extent.x0, extent.x1, extent.y0, extent.y1) == (0, 2, 0, 3)
     contours = ax.collections[0]
@@ -128,8 +128,8 @@ def test_axes_tell_lengths_skewness_and_variance():
     gram = np.array([[4.0, 1.0], [1.0, 1.0]])
     ds = tiny(gram=(("direction", "direction_2"), gram), explained_variance=("direction", [0.63, 0.2]))
     ax = draw_surface([ds.assign_attrs(directions="pca")]).axes[0]
-    assert ax.get_xlabel() == "PCA direction 1, 63% of squared displacement\n(multiples of a direction of length 2)"
-    assert ax.get_ylabel() == "PCA direction 2, 20% of squared displacement\n(parameter distance)"
+    assert ax.get_xlabel() == "PCA direction 1 (in units of its length 2)\n63% of squared displacement"
+    assert ax.get_ylabel() == "PCA direction 2 (parameter distance)\n20% of squared displacement"
     assert "cosine 0.5" in ax.get_title(loc="left")
 
 

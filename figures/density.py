@@ -1,0 +1,142 @@
+"""The spectral density of the Hessian at chosen steps, one curve per architecture."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+
+from landscape.errors import LandscapeError
+from landscape.figures.marks import scale_note, signed_scale
+from landscape.figures.runs import Array, by_arch, count, over_seeds, require_all
+from landscape.figures.style import NEUTRAL, arch_style, grid, styled
+
+__all__ = ["density"]
+
+_NEEDED = {
+    "node": ("step", "vector", "quad"),
+    "weight": ("step", "vector", "quad"),
+    "n_parameters": (),
+    "step": ("step",),
+}
+_POINTS = 801
+_FLOOR = 0.1
+"""Lowest number of eigenvalues per decade that is drawn; one eigenvalue alone peaks at 0.4 / width."""
+
+
+@styled
+def density(runs: Sequence[xr.Dataset], *, steps: Sequence[int] | None = None, width: float = 0.1) -> Figure:
+    """Smoothed density of the Hessian eigenvalues on a symlog axis, one panel per step, one curve per architecture.
+
+    Every quadrature node is a Gaussian of standard deviation `width`, in decades of the drawn axis, so the area below
+    a curve is a number of eigenvalues. The curve is the mean over seeds of the mean over random vectors; the band
+    reaches from the smallest ``mean - standard error over the vectors`` of the seeds to the largest sum.
+
+    Args:
+        runs: one ``density`` dataset per run, all of one task.
+        steps: training steps to draw; None means the first, the middle and the last that all runs have.
+        width: of the Gaussian kernel, in decades.
+
+    Raises:
+        LandscapeError: if there is no run, a dataset lacks what is drawn, the runs lack a step in common or one of
+            `steps`, or `width` is not positive.
+
+    Example:
+        >>> attrs = dict(run="r", arch="single", task="markov", run_seed=0, probe="density")
+        >>> dims = ("step", "vector", "quad")
+        >>> ds = xr.Dataset({"node": (dims, [[[-0.1, 9.0]] * 2]), "weight": (dims, [[[0.5, 0.5]] * 2]),
+        ...                  "n_parameters": 40}, {"step": [10]}, attrs)
+        >>> density([ds]).axes[0].get_title(loc="left")
+        'step 10'
+    """
+    if not width > 0:
+        raise LandscapeError(f"expected a kernel width > 0 decades, found {width!r}. Try 0.1.")
+    runs = require_all(runs, _NEEDED)
+    groups = by_arch(runs)
+    chosen = _steps(runs, steps)
+    nodes = np.concatenate([d["node"].sel(step=chosen).values.ravel() for d in runs])
+    name, linthresh = signed_scale(nodes[np.isfinite(nodes)])
+    figure, axes = grid(1, len(chosen), height=2.6 if len(chosen) > 2 else 3.1, sharex=True, sharey=True)
+    axes[0][0].set_xscale(name, **({"linthresh": linthresh, "linscale": 1.0} if name == "symlog" else {}))
+    place, x = _decades(axes[0][0], nodes, name, linthresh, pad=5 * width)
+    for ax, step in zip(axes[0], chosen, strict=True):
+        for arch, group in groups.items():
+            curves = [_smooth(d.sel(step=step), place, place(x), width) for d in group]
+            mean, low, high = over_seeds([c[0] for c in curves], [c[1] for c in curves])
+            look = arch_style(arch)
+            ax.fill_between(x, np.maximum(low, _FLOOR / 10), high, color=look.color, alpha=0.2, linewidth=0)
+            ax.plot(x, mean, color=look.color, linestyle=look.linestyle)
+        ax.set_title(f"step {step}")
+        ax.set_xlim(x[0], x[-1])
+    _label(axes[0], name, linthresh, width)
+    figure.legend(handles=_legend(groups), loc="outside upper center", ncols=min(4, len(groups) + 1))
+    return figure
+
+
+def _steps(runs: Sequence[xr.Dataset], steps: Sequence[int] | None) -> list[int]:
+    """The steps to draw, all of them in every run."""
+    common = sorted(set.intersection(*({int(s) for s in d["step"].values} for d in runs)))
+    wanted = list(dict.fromkeys([common[0], common[len(common) // 2], common[-1]] if common else []))
+    chosen = wanted if steps is None else [int(s) for s in steps]
+    if not chosen or not set(chosen) <= set(common):
+        raise LandscapeError(
+            f"expected steps that every run has ({', '.join(map(str, common)) or 'there is none'}), found "
+            f"{', '.join(map(str, chosen)) or 'none'}. Probe the runs at the same steps."
+        )
+    return chosen
+
+
+def _decades(
+    ax: Axes, nodes: Array, name: str, linthresh: float, *, pad: float
+) -> tuple[Callable[[Array], Array], Array]:
+    """The position of a value on the axis in decades, and values to draw at, evenly spaced, `pad` beyond the nodes."""
+    transform = ax.xaxis.get_transform()
+    unit = linthresh if name == "symlog" else 1.0
+
+    def place(value: Array) -> Array:
+        return np.asarray(transform.transform(value), float) / unit
+
+    at = place(nodes[np.isfinite(nodes)])
+    low, high = (float(at.min()), float(at.max())) if len(at) else (0.0, 1.0)
+    return place, np.asarray(transform.inverted().transform(np.linspace(low - pad, high + pad, _POINTS) * unit), float)
+
+
+def _smooth(ds: xr.Dataset, place: Callable[[Array], Array], x: Array, width: float) -> tuple[Array, Array]:
+    """Eigenvalues per decade at positions x: mean over the vectors, and its standard error (0 for one vector)."""
+    node, weight = ds["node"].values, ds["weight"].values
+    if not np.isfinite(node[weight > 0]).all():
+        return np.full(len(x), np.nan), np.full(len(x), np.nan)
+    curves = []
+    for theta, omega in zip(node, weight, strict=True):
+        real = omega > 0
+        kernel = np.exp(-0.5 * ((x[:, None] - place(theta[real])) / width) ** 2) / (width * np.sqrt(2 * np.pi))
+        curves.append(int(ds["n_parameters"]) * kernel @ omega[real])
+    stack = np.stack(curves)
+    error = stack.std(0, ddof=1) / np.sqrt(len(stack)) if len(stack) > 1 else np.zeros(len(x))
+    return stack.mean(0), error
+
+
+def _label(axes: Sequence[Axes], name: str, linthresh: float, width: float) -> None:
+    """Axes that say what is on them, on which scale, and how it was smoothed."""
+    axes[0].set_yscale("log", nonpositive="clip")
+    axes[0].set_ylim(bottom=_FLOOR)
+    unit = "decade of the axis" if name != "linear" else "unit of the axis"
+    axes[0].set_ylabel(f"eigenvalues per {unit}\n(log scale; Gaussian kernel,\nstandard deviation {width:g})")
+    notes = ["Hessian eigenvalue", "(nats per token / parameter²)", f"({scale_note(name, linthresh)})"]
+    for ax in axes:
+        ax.set_xlabel("\n".join(n for n in notes if n != "()"))
+        if name == "symlog":
+            ax.axvline(0, color=NEUTRAL, linewidth=0.5, zorder=1)
+
+
+def _legend(groups: dict[str, list[xr.Dataset]]) -> list[Line2D | Patch]:
+    marks: list[Line2D | Patch] = [
+        Line2D([], [], color=arch_style(a).color, linestyle=arch_style(a).linestyle, label=f"{a} ({count(g)})")
+        for a, g in groups.items()
+    ]
+    return [*marks, Patch(facecolor=NEUTRAL, alpha=0.2, label="range over seeds ± standard error")]
