@@ -29,7 +29,7 @@ SCHEMA = Schema(
         "spectral_norm": Variable((), CURVATURE, "largest |eigenvalue| found"),
         "orthogonality": Variable((), "1", "max |V'V - I| of the eigenvectors"),
         "resolved": Variable((), "1", "multiplicities were checked and no eigenvalue is missing", "b"),
-        "n_products": Variable((), "1", "Hessian-vector products used", "i"),
+        "n_products": Variable((), "1", "Hessian-vector products used, NaN if the engine does not count", "if"),
         "eigenvector": Variable(("mode", "parameter"), "1", "unit eigenvector"),
     },
     optional=frozenset({"eigenvector"}),
@@ -99,7 +99,7 @@ def spectrum(
         "spectral_norm": pairs.scale,
         "orthogonality": pairs.orthogonality,
         "resolved": pairs.resolved,
-        "n_products": pairs.n_products,
+        "n_products": float("nan") if engine == "pyhessian" else pairs.n_products,
     }
     if eigenvectors:
         values["eigenvector"] = pairs.vectors.T
@@ -133,7 +133,7 @@ def _witness(objective: Objective, w: Tensor, *, k: int, tol: float, max_iterati
         orthogonality=float(
             (vectors.T @ vectors - torch.eye(k, dtype=vectors.dtype, device=vectors.device)).abs().max()
         ),
-        n_products=-1,  # PyHessian does not count
+        n_products=k,  # of ours, for the residuals; PyHessian does not count its own
         resolved=False,
     )
 

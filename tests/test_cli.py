@@ -138,6 +138,7 @@ def test_runs_in_parallel_equal_runs_one_by_one(landscape):
         (["train", "--arch", "loopy"], 2, "Invalid value for '--arch'"),
         (["train", "--set", "task.lenght=3"], 2, "Did you mean 'length'"),
         (["train", "--set", "steps=many"], 2, "expected config.steps to be int"),
+        (["train", "--loops", "5"], 2, "says nothing about --arch single"),
         (["train", "--batch", "some"], 2, "whole number or `full`"),
         (["train", "--seed", "0", "--seed", "1", "-o", "x"], 2, "Use --runs"),
         (["train", "--config", "none.toml"], 2, "does not exist"),

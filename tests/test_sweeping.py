@@ -146,6 +146,7 @@ def test_several_requests_in_one_pool(fresh_run):
         ({"which": "topp"}, "one of 'top', 'bottom'"),
         ({"dtype": "float16"}, "expected dtype"),
         ({"split": "validation"}, "unknown split 'validation'"),
+        ({"samples": 22}, "between 1 and 21 samples"),
         ({"parameters": "none"}, "no parameter matches 'none'"),
     ],
 )

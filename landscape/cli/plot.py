@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import click
 from landscape.errors import LandscapeError, RunFailedError
 from landscape.figures import FIGURES
 from landscape.figures.style import paper
+from landscape.registry import lookup
 from landscape.settings import nest
 from landscape.study import Study
 
@@ -61,10 +63,11 @@ def command(
                 raise
             click.echo(f"{name}: skipped, {error}", err=True)
             continue
-        try:
-            figure = spec.function(results, **given.get(name, {}))
-        except TypeError as error:
-            raise LandscapeError(f"figure {name!r}: {error}") from error
+        settings = given.get(name, {})
+        valid = {n: p for n, p in signature(spec.function).parameters.items() if p.kind is p.KEYWORD_ONLY}
+        for key in settings:
+            lookup(valid, key, kind=f"setting of figure {name!r}:")
+        figure = spec.function(results, **settings)
         for kind in formats or ("pdf", "png"):
             _save(figure, output / f"{name}.{kind}", dpi)
             drawn += 1

@@ -37,7 +37,7 @@ def _spectrum(results: Sequence[xr.Dataset]) -> Summary:
                 number(value[-1]),
                 number(last.residual.max(), 2),
                 f"{int(ds.converged.sum())}/{ds.converged.size}",
-                f"{float(ds.n_products.mean()):.0f}",
+                number(ds.n_products.mean(), 3),
             ]
         )
     columns = ["run", "step", "first", "second", "last", "max residual", "converged (all steps)", "products per step"]
@@ -50,7 +50,7 @@ def _density(results: Sequence[xr.Dataset]) -> Summary:
     for ds in results:
         last = ds.isel(step=-1)
         cells = [f"{number(last[n])} ± {number(last[f'{n}_stderr'], 1)}" for n in names]
-        rows.append([ds.attrs["run"], str(int(last.step)), *cells, f"{float(ds.n_products.mean()):.0f}"])
+        rows.append([ds.attrs["run"], str(int(last.step)), *cells, number(ds.n_products.mean(), 3)])
     columns = [
         "run",
         "step",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 import tomllib
 from itertools import product
@@ -98,6 +99,8 @@ def command(
     """
     base = nest(assignments, into=_settings(config_file, {**flags, "device": resolve_device(device)}))
     archs = arch or (base.pop("arch", "single"),)
+    if flags["loops"] is not None and set(archs) == {"single"}:
+        raise click.UsageError("--loops says nothing about --arch single, which has one pass. Add --arch looped?")
     seeds = seed or (base.pop("seed", 0),)
     base = {k: v for k, v in base.items() if k not in ("arch", "seed")}
     configs = [RunConfig.make(arch=a, seed=s, **base) for a, s in product(archs, seeds)]
@@ -176,7 +179,8 @@ def _train_all(jobs_list: list[Job], *, jobs: int, threads: int, quiet: bool) ->
 
 def _train_one(config: RunConfig, path: Path, threads: int, report: Any = None) -> LandscapeError | None:
     torch.set_num_threads(threads)
-    if config.device == "cuda":
+    if config.device == "cuda":  # runs must be repeatable bit for bit; cuBLAS reads this when it starts
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True)
     try:
         train(config, path, progress=report)

@@ -13,6 +13,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from landscape.errors import LandscapeError
+
 __all__ = ["IGNORE", "SPLITS", "Split", "Task", "epoch_batch", "token_accuracy", "token_loss"]
 
 SPLITS = ("train", "probe", "test")
@@ -41,6 +43,8 @@ class Split:
 
     def head(self, n: int | None) -> Split:
         """The first n samples (all if None); splits are stored so that every head has the families balanced."""
+        if n is not None and not 1 <= n <= len(self):
+            raise LandscapeError(f"expected between 1 and {len(self)} samples, the size of the split; found {n}.")
         return Split(self.inputs[:n], self.targets[:n], self.family[:n], self.information_content[:n])
 
 
