@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -10,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+from matplotlib.ticker import FixedLocator, NullLocator
 
 from landscape.errors import LandscapeError
 from landscape.figures.marks import scale_note, signed_scale
@@ -30,12 +32,14 @@ _FLOOR = 0.1
 
 
 @styled
-def density(runs: Sequence[xr.Dataset], *, steps: Sequence[int] | None = None, width: float = 0.1) -> Figure:
+def density(runs: Sequence[xr.Dataset], *, steps: Sequence[int] | None = None, width: float = 0.2) -> Figure:
     """Smoothed density of the Hessian eigenvalues on a symlog axis, one panel per step, one curve per architecture.
 
     Every quadrature node is a Gaussian of standard deviation `width`, in decades of the drawn axis, so the area below
     a curve is a number of eigenvalues. The curve is the mean over seeds of the mean over random vectors; the band
-    reaches from the smallest ``mean - standard error over the vectors`` of the seeds to the largest sum.
+    reaches from the smallest ``mean - standard error over the vectors`` of the seeds to the largest sum. Around zero
+    nodes are far apart on this axis: gaps there that close with a larger `width` are the quadrature's, not the
+    spectrum's.
 
     Args:
         runs: one ``density`` dataset per run, all of one task.
@@ -55,7 +59,7 @@ def density(runs: Sequence[xr.Dataset], *, steps: Sequence[int] | None = None, w
         'step 10'
     """
     if not width > 0:
-        raise LandscapeError(f"expected a kernel width > 0 decades, found {width!r}. Try 0.1.")
+        raise LandscapeError(f"expected a kernel width > 0 decades, found {width!r}. Try 0.2.")
     runs = require_all(runs, _NEEDED)
     groups = by_arch(runs)
     chosen = _steps(runs, steps)
@@ -64,16 +68,21 @@ def density(runs: Sequence[xr.Dataset], *, steps: Sequence[int] | None = None, w
     figure, axes = grid(1, len(chosen), height=2.6 if len(chosen) > 2 else 3.1, sharex=True, sharey=True)
     axes[0][0].set_xscale(name, **({"linthresh": linthresh, "linscale": 1.0} if name == "symlog" else {}))
     place, x = _decades(axes[0][0], nodes, name, linthresh, pad=5 * width)
+    peak = _FLOOR
     for ax, step in zip(axes[0], chosen, strict=True):
         for arch, group in groups.items():
             curves = [_smooth(d.sel(step=step), place, place(x), width) for d in group]
             mean, low, high = over_seeds([c[0] for c in curves], [c[1] for c in curves])
             look = arch_style(arch)
+            peak = max(peak, float(np.max(high, initial=_FLOOR, where=np.isfinite(high))))
             ax.fill_between(x, np.maximum(low, _FLOOR / 10), high, color=look.color, alpha=0.2, linewidth=0)
             ax.plot(x, mean, color=look.color, linestyle=look.linestyle)
         ax.set_title(f"step {step}")
         ax.set_xlim(x[0], x[-1])
     _label(axes[0], name, linthresh, width)
+    axes[0][0].set_ylim(_FLOOR, 3 * peak)
+    axes[0][0].xaxis.set_major_locator(FixedLocator(_ticks(place, x, linthresh)))
+    axes[0][0].xaxis.set_minor_locator(NullLocator())
     figure.legend(handles=_legend(groups), loc="outside upper center", ncols=min(4, len(groups) + 1))
     return figure
 
@@ -106,11 +115,23 @@ def _decades(
     return place, np.asarray(transform.inverted().transform(np.linspace(low - pad, high + pad, _POINTS) * unit), float)
 
 
+def _ticks(place: Callable[[Array], Array], x: Array, linthresh: float) -> list[float]:
+    """Zero and powers of ten, no two closer than labels are wide; larger ones go first."""
+    least = 0.13 * float(place(x[-1:])[0] - place(x[:1])[0])
+    powers = 10.0 ** np.arange(-30, 31)
+    powers = powers[(powers >= linthresh) & (powers <= np.abs(x).max())][::-1]
+    candidates = [0.0, *(s * p for p in powers for s in (1, -1))] if linthresh else list(powers)
+    chosen: list[float] = []
+    for value in candidates:
+        far = all(abs(float(place(np.array([value]))[0] - place(np.array([c]))[0])) >= least for c in chosen)
+        if x[0] <= value <= x[-1] and far:
+            chosen.append(float(value))
+    return sorted(chosen)
+
+
 def _smooth(ds: xr.Dataset, place: Callable[[Array], Array], x: Array, width: float) -> tuple[Array, Array]:
     """Eigenvalues per decade at positions x: mean over the vectors, and its standard error (0 for one vector)."""
     node, weight = ds["node"].values, ds["weight"].values
-    if not np.isfinite(node[weight > 0]).all():
-        return np.full(len(x), np.nan), np.full(len(x), np.nan)
     curves = []
     for theta, omega in zip(node, weight, strict=True):
         real = omega > 0
@@ -124,8 +145,7 @@ def _smooth(ds: xr.Dataset, place: Callable[[Array], Array], x: Array, width: fl
 def _label(axes: Sequence[Axes], name: str, linthresh: float, width: float) -> None:
     """Axes that say what is on them, on which scale, and how it was smoothed."""
     axes[0].set_yscale("log", nonpositive="clip")
-    axes[0].set_ylim(bottom=_FLOOR)
-    unit = "decade of the axis" if name != "linear" else "unit of the axis"
+    unit = "decade" if name != "linear" else "unit of the axis"
     axes[0].set_ylabel(f"eigenvalues per {unit}\n(log scale; Gaussian kernel,\nstandard deviation {width:g})")
     notes = ["Hessian eigenvalue", "(nats per token / parameter²)", f"({scale_note(name, linthresh)})"]
     for ax in axes:
@@ -135,8 +155,8 @@ def _label(axes: Sequence[Axes], name: str, linthresh: float, width: float) -> N
 
 
 def _legend(groups: dict[str, list[xr.Dataset]]) -> list[Line2D | Patch]:
-    marks: list[Line2D | Patch] = [
-        Line2D([], [], color=arch_style(a).color, linestyle=arch_style(a).linestyle, label=f"{a} ({count(g)})")
-        for a, g in groups.items()
-    ]
+    marks: list[Line2D | Patch] = []
+    for arch, group in groups.items():
+        look: dict[str, Any] = {"color": arch_style(arch).color, "linestyle": arch_style(arch).linestyle}
+        marks.append(Line2D([], [], label=f"{arch} ({count(group)})", **look))
     return [*marks, Patch(facecolor=NEUTRAL, alpha=0.2, label="range over seeds ± standard error")]

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from landscape.errors import LandscapeError
 from landscape.models import ARCHITECTURES, MODELS, AttentionConfig
-from landscape.optim import OPTIMIZERS, SCHEDULES, AdamW, Constant
+from landscape.optim import OPTIMIZERS, SCHEDULES, AdamW, Constant, GradientDescent
 from landscape.registry import lookup
 from landscape.settings import coerce
 from landscape.tasks import TASKS, MarkovConfig
@@ -72,8 +72,14 @@ class RunConfig:
             raise LandscapeError(
                 f"optimizer 'gd' uses the whole training set: expected batch null, found {self.batch}."
             )
-        if self.optimizer.lr <= 0 or (self.clip is not None and self.clip <= 0):
-            raise LandscapeError("expected a positive learning rate, and clip either positive or null.")
+        if self.clip is not None and not 0 < self.clip < np.inf:
+            raise LandscapeError(f"expected a positive clip, or null for no clipping; found {self.clip}.")
+        if self.device not in ("cpu", "cuda"):
+            raise LandscapeError(f"expected device 'cpu' or 'cuda', found {self.device!r}.")
+        if self.schedule.warmup >= self.steps:
+            raise LandscapeError(
+                f"expected fewer warm-up steps than steps, found {self.schedule.warmup} of {self.steps}."
+            )
         if self.dtype not in ("float32", "float64"):
             raise LandscapeError(f"expected dtype 'float32' or 'float64', found {self.dtype!r}.")
         want = lookup(ARCHITECTURES, self.arch, kind="architecture")(max(self.model.loops, self.model.layers))
@@ -89,10 +95,11 @@ class RunConfig:
     ) -> RunConfig:
         """A config from an architecture's name and T = `loops`; nested settings may be plain dictionaries."""
         shape = lookup(ARCHITECTURES, arch, kind="architecture")(loops)
-        model = dict(model or {})
+        model = dict(_table(model or {}, "model"))
         for key in set(shape) & set(model):
             raise LandscapeError(f"model.{key} follows from the architecture; set `arch` and `loops` instead.")
-        if settings.get("optimizer", {}) and _name_of(settings["optimizer"]) == "gd":
+        optimizer = settings.get("optimizer", {})
+        if isinstance(optimizer, GradientDescent) or (isinstance(optimizer, Mapping) and optimizer.get("name") == "gd"):
             settings.setdefault("batch", None)
         return cls.from_dict({"arch": arch, "model": {**model, **shape}, **settings})
 
@@ -109,8 +116,8 @@ class RunConfig:
         out = dict(values)
         for key, table in kinds.items():
             part = out.get(key)
-            if part is None or isinstance(part, Mapping):
-                part = dict(part or {})
+            if part is None or not dataclasses.is_dataclass(part):
+                part = dict(_table({} if part is None else part, key))
                 name = part.setdefault("name", defaults[key])
                 out[key] = _build(lookup(table, name, kind=key), part, where=key)
         config: RunConfig = _build(cls, out, where="config")
@@ -154,12 +161,14 @@ def difference(old: Mapping[str, Any], new: Mapping[str, Any], *, prefix: str = 
 
 def _at_least(config: Any, **limits: int) -> None:
     for name, limit in limits.items():
-        if getattr(config, name) < limit:
+        if not limit <= getattr(config, name) < 2**63:
             raise LandscapeError(f"expected {name} >= {limit}, found {getattr(config, name)}.")
 
 
-def _name_of(part: Any) -> Any:
-    return part.get("name") if isinstance(part, Mapping) else part.name
+def _table(value: Any, where: str) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        raise LandscapeError(f"expected {where} to be a group of settings such as {where}.name, found {value!r}.")
+    return value
 
 
 def _build(cls: type[Any], values: Mapping[str, Any], *, where: str) -> Any:

@@ -1,13 +1,15 @@
-"""Exact Hessian products of a sum of scalar functions by double backward."""
+"""Exact Hessian products of a sum of scalar functions: double backward, and forward over reverse."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.func import grad, jvp, vjp
 
-__all__ = ["DEFAULT_MEMORY", "hessian_product"]
+__all__ = ["DEFAULT_MEMORY", "forward_product", "gauss_newton_product", "hessian_product"]
 
 DEFAULT_MEMORY = 2 * 2**30
 """Bytes of gradient graphs kept between products by default."""
@@ -38,6 +40,38 @@ def hessian_product(
             total += _GradientGraph(term, w).product(v)
         return total
 
+    return product
+
+
+def forward_product(term: Callable[[Tensor], Tensor], w: Tensor, v: Tensor) -> Tensor:
+    r"""\nabla^2 f(w) v as the derivative of the gradient along v: nothing is kept between products.
+
+    Example:
+        >>> import torch
+        >>> forward_product(lambda w: (w**4).sum(), torch.tensor([1.0, 2.0]), torch.tensor([1.0, 1.0])).tolist()
+        [12.0, 48.0]
+    """
+    product: Tensor = jvp(grad(term), (w,), (v,))[1]
+    return product
+
+
+def gauss_newton_product(
+    outputs: Callable[[Tensor], Any], loss: Callable[[Any], Tensor], w: Tensor, v: Tensor
+) -> Tensor:
+    r"""J' (\nabla^2 l) J v, with J the Jacobian of z(w) = outputs(w) and \nabla^2 l the Hessian of loss(z).
+
+    Source:
+        Schraudolph, Fast curvature matrix-vector products for second-order gradient descent (2002).
+
+    Example:
+        >>> import torch
+        >>> w, v = torch.tensor([1.0, 2.0]), torch.tensor([1.0, 1.0])
+        >>> gauss_newton_product(lambda w: w**2, lambda z: (z**2).sum(), w, v).tolist()
+        [8.0, 32.0]
+    """
+    z, pull = vjp(outputs, w)[:2]
+    along = jvp(outputs, (w,), (v,))[1]
+    product: Tensor = pull(jvp(grad(loss), (z,), (along,))[1])[0]
     return product
 
 

@@ -13,8 +13,9 @@ from landscape.errors import LandscapeError
 
 if TYPE_CHECKING:
     from landscape.objective import Objective
+    from landscape.symmetric import Symmetric
 
-__all__ = ["check_deterministic"]
+__all__ = ["check_deterministic", "check_symmetric"]
 
 
 def check_deterministic(objective: Objective) -> None:
@@ -37,12 +38,14 @@ def check_deterministic(objective: Objective) -> None:
         raise LandscapeError(f"the loss is random: two evaluations draw random numbers or differ.{hint}")
     if any(not torch.equal(b.nan_to_num(), buffers[n].nan_to_num()) for n, b in module.named_buffers()):
         raise LandscapeError(f"evaluating the loss changes the module's buffers.{hint}")
-    half = slice(0, (index.stop + 1) // 2)
+    # Two samples at least, whatever the chunk: one sample cannot show that it depends on another.
+    group = slice(0, min(objective.n_samples, max(2, index.stop)))
+    half = slice(0, (group.stop + 1) // 2)
     with torch.random.fork_rng(devices=devices), torch.no_grad():
-        among = _losses(objective, half)
+        together, among = _losses(objective, group), _losses(objective, half)
     tolerance = torch.finfo(objective.dtype).eps ** 0.5
     if not torch.allclose(
-        first[half], among, rtol=tolerance, atol=tolerance * float(first.abs().nan_to_num().max()), equal_nan=True
+        together[half], among, rtol=tolerance, atol=tolerance * float(together.abs().nan_to_num().max()), equal_nan=True
     ):
         raise LandscapeError(
             "the loss of a sample depends on the other samples that are evaluated with it, so the mean loss would "
@@ -50,9 +53,39 @@ def check_deterministic(objective: Objective) -> None:
         )
 
 
+def check_symmetric(H: Symmetric, gradient: Tensor) -> None:
+    """Refuse second derivatives that torch computes wrongly: u'Hv must be v'Hu for random vectors u, v (two products).
+
+    torch's fused weight normalisation is such a case (torch 2.13): its gradient is right, its double backward is not.
+
+    Raises:
+        LandscapeError: if the two differ by more than rounding.
+    """
+    generator = torch.Generator().manual_seed(0)
+    u, v = torch.randn(2, H.size, generator=generator, dtype=torch.float64).to(gradient)
+    Hu, Hv = H.mv(u), H.mv(v)
+    eps = torch.finfo(H.dtype).eps
+    rounding = eps**0.5 * float(u.norm() * Hv.norm() + v.norm() * Hu.norm()) + 1e3 * eps * float(
+        gradient.norm() * u.norm()
+    )
+    difference = abs(float(u @ Hv - v @ Hu))
+    if difference > rounding:  # False for NaN, about which the solvers speak
+        raise LandscapeError(
+            f"torch's second derivatives of this module are wrong: u'Hv and v'Hu differ by {difference:.3g}, where "
+            f"rounding allows {rounding:.3g}. Some fused operations, such as weight normalisation, have a wrong double "
+            "backward; replace them by plain ones (weight_norm: torch.nn.utils.parametrize.remove_parametrizations)."
+        )
+
+
 def _losses(objective: Objective, index: slice) -> Tensor:
-    losses = objective.evaluate(objective.w0, index, objective._per_sample_loss)
     n = index.stop - index.start
+    try:
+        losses = objective.evaluate(objective.w0, index, objective._per_sample_loss)
+    except ValueError as error:
+        if not (hint := _suspects(objective._module)).startswith(" In training mode"):
+            raise
+        # batch normalisation refuses a single sample in this way
+        raise LandscapeError(f"the loss cannot be evaluated on {n} of the samples alone: {error}.{hint}") from error
     if not isinstance(losses, Tensor) or losses.shape != (n,):
         found = tuple(losses.shape) if isinstance(losses, Tensor) else type(losses).__name__
         raise LandscapeError(

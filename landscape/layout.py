@@ -60,13 +60,18 @@ class Layout:
 
     @classmethod
     def of(cls, module: nn.Module, *, only: str | Sequence[str] | None = None) -> Layout:
-        """The layout of a module's parameters (tied parameters counted once), optionally of a subset by glob."""
-        named = [(n, tuple(p.shape)) for n, p in module.named_parameters()]
-        if not named:
-            raise LandscapeError(f"{type(module).__name__} has no parameters, so it has no loss landscape.")
-        if only is not None:
-            keep = set(match(tuple(n for n, _ in named), only))
-            named = [(n, s) for n, s in named if n in keep]
+        """The layout of a module's trainable parameters, or of those that match `only`, trainable or not.
+
+        Trainable means floating and with ``requires_grad``. Tied parameters count once.
+        """
+        every = {n: p for n, p in module.named_parameters() if p.is_floating_point() or p.is_complex()}
+        if complex_ones := [n for n, p in every.items() if p.is_complex()]:
+            raise LandscapeError(f"expected real parameters, found complex ones: {', '.join(complex_ones)}.")
+        keep = set(match(tuple(every), only)) if only is not None else {n for n, p in every.items() if p.requires_grad}
+        if not keep:
+            frozen = f"; frozen: {', '.join(every)}. Name some in `parameters`" if every else ""
+            raise LandscapeError(f"{type(module).__name__} has no trainable parameters, so no loss landscape{frozen}.")
+        named = [(n, tuple(p.shape)) for n, p in every.items() if n in keep]
         return cls(
             names=tuple(n for n, _ in named),
             shapes=tuple(s for _, s in named),
@@ -150,6 +155,10 @@ class Layout:
 def match(names: Sequence[str], pattern: str | Iterable[str]) -> list[str]:
     """The names that match any of the patterns; an error lists what exists if a pattern matches nothing."""
     patterns = [pattern] if isinstance(pattern, str) else list(pattern)
+    if not patterns:
+        raise LandscapeError(
+            f"expected at least one pattern of parameter names. The parameters are: {', '.join(names)}."
+        )
     for p in patterns:
         if not any(fnmatchcase(n, p) for n in names):
             raise LandscapeError(f"no parameter matches {p!r}. The parameters are: {', '.join(names)}.")

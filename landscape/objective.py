@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -12,14 +12,19 @@ from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils import _pytree as pytree
 
-from landscape.curvature import DEFAULT_MEMORY, hessian_product
-from landscape.determinism import check_deterministic
+from landscape.curvature import DEFAULT_MEMORY, forward_product, gauss_newton_product, hessian_product
+from landscape.data import common_length, place
+from landscape.determinism import check_deterministic, check_symmetric
 from landscape.errors import LandscapeError
 from landscape.layout import Layout
 from landscape.provenance import fingerprint
 from landscape.symmetric import Symmetric
 
-__all__ = ["Objective"]
+__all__ = ["Objective", "Strategy"]
+
+Strategy = Literal["auto", "cached", "forward", "compiled"]
+"""How products with a curvature matrix are computed; see `Objective.hessian`."""
+Product = Callable[[Tensor, Tensor, Any], Tensor]
 
 
 class Objective:
@@ -40,7 +45,8 @@ class Objective:
         chunk: samples evaluated at once; None means all.
         dtype: floating dtype of parameters and floating data.
         device: where to compute; None means where the module's parameters are.
-        parameters: shell-style pattern(s) selecting the parameters that make up w; the others stay fixed.
+        parameters: shell-style pattern(s) selecting the parameters that make up w; the others stay fixed. None takes
+            all that are trainable (``requires_grad``).
 
     Attributes:
         size: P.
@@ -50,7 +56,8 @@ class Objective:
 
     Raises:
         LandscapeError: if shapes disagree, or the loss is not a deterministic function of w and each sample
-            (dropout on, batch normalisation in training mode, random numbers drawn in the forward pass).
+            (dropout on, batch normalisation in training mode, random numbers drawn in the forward pass), or torch's
+            second derivatives of the module are wrong (seen on the first `hessian`).
 
     Example:
         >>> import torch
@@ -74,6 +81,10 @@ class Objective:
         device: torch.device | str | None = None,
         parameters: str | Sequence[str] | None = None,
     ) -> None:
+        if dtype not in (torch.float32, torch.float64):
+            raise LandscapeError(f"expected dtype torch.float64 or torch.float32, found {dtype}.")
+        if chunk is not None and (not isinstance(chunk, int) or chunk < 1):
+            raise LandscapeError(f"expected chunk to be an integer >= 1 or None, found {chunk!r}.")
         # A compiled module has no double backward; its original is the same function.
         module = getattr(module, "_orig_mod", module)
         self.layout = Layout.of(module, only=parameters)
@@ -81,13 +92,13 @@ class Objective:
         self.device = torch.device(device if device is not None else next(module.parameters()).device)
         self._module = _frozen_copy(module, self.dtype, self.device)
         self._per_sample_loss = per_sample_loss
-        self._data = _place(data, self.dtype, self.device)
-        self.n_samples = _common_length(self._data)
-        if chunk is not None and chunk < 1:
-            raise LandscapeError(f"expected chunk >= 1 or None, found {chunk}.")
+        self._data = place(data, dtype=self.dtype, device=self.device)
+        self.n_samples = common_length(self._data)
         self.chunk = min(chunk or self.n_samples, self.n_samples)
         named = dict(self._module.named_parameters())
         self.w0 = self.layout.flatten({n: named[n].detach() for n in self.layout.names})
+        self._traces: dict[str, dict[Any, Any]] = {}
+        self._trusted = False
         check_deterministic(self)
 
     @property
@@ -130,15 +141,82 @@ class Objective:
         w = self.vector(w)
         return self._mean(_gradient(self.chunk_sum(c), w) for c in self.chunks())
 
-    def hessian(self, w: Tensor, *, memory: int = DEFAULT_MEMORY) -> Symmetric:
-        """Hessian of the mean loss at w as an operator (P, P); `memory` bounds the graphs kept between products.
+    def hessian(
+        self, w: Tensor, *, strategy: Strategy = "auto", block: int = 1, memory: int = DEFAULT_MEMORY
+    ) -> Symmetric:
+        """Hessian of the mean loss at w as an operator (P, P); every strategy is exact.
 
-        A product is exact: double backward through the gradient's graph, which is kept for as many chunks as fit in
-        `memory` bytes and rebuilt for the others.
+        Args:
+            w: (P,).
+            strategy: "cached": double backward through the gradient's graph, which is kept for as many chunks as fit
+                in `memory` and rebuilt for the others. "forward": the derivative of the gradient along v, nothing is
+                kept. "compiled": the latter traced, cut and compiled (see `landscape.linearised`): seconds to start,
+                cheaper per product, and compiled once for all checkpoints. "auto" is "cached".
+            block: vectors that "compiled" multiplies at once in `Symmetric.mm`.
+            memory: bytes kept between products.
+
+        Raises:
+            LandscapeError: for an unknown strategy, or a loss that cannot be traced or compiled.
         """
         w = self.vector(w).clone()
-        product = hessian_product([self.chunk_sum(c) for c in self.chunks()], w, memory=memory)
-        return Symmetric(self.size, self.dtype, lambda v: product(v) / self.n_samples, device=self.device)
+        if strategy in ("auto", "cached"):
+            H = self._operator(hessian_product([self.chunk_sum(c) for c in self.chunks()], w, memory=memory))
+            if not self._trusted:
+                check_symmetric(H, self.grad(w))
+                self._trusted, H.n_products = True, 0
+            return H
+        return self._linear("hessian", self._hessian_term, w, strategy=strategy, block=block, memory=memory)
+
+    def ggn(self, w: Tensor, *, strategy: Strategy = "auto", block: int = 1, memory: int = DEFAULT_MEMORY) -> Symmetric:
+        r"""Generalised Gauss-Newton matrix G = (1/N) sum_i J_i' (\nabla^2 l_i) J_i at w, an operator (P, P).
+
+        J_i is the Jacobian of the module's outputs, \nabla^2 l_i the Hessian of the loss in the outputs. "forward" and
+        "auto" derive anew at each product; "compiled" as in `hessian`.
+
+        Raises:
+            LandscapeError: for an unknown strategy, or a loss that cannot be traced or compiled.
+        """
+        w = self.vector(w).clone()
+        strategy = "forward" if strategy == "auto" else strategy
+        return self._linear("ggn", self._ggn_term, w, strategy=strategy, block=block, memory=memory)
+
+    def residual(self, w: Tensor, *, strategy: Strategy = "auto", memory: int = DEFAULT_MEMORY) -> Symmetric:
+        """H - G at w: the curvature that comes from the bending of the module's outputs, an operator (P, P)."""
+        H = self.hessian(w, strategy=strategy, memory=memory)
+        G = self.ggn(w, strategy="forward" if strategy == "cached" else strategy, memory=memory)
+        return Symmetric(self.size, self.dtype, lambda v: H.mv(v) - G.mv(v), device=self.device)
+
+    def _linear(self, kind: str, term: Product, w: Tensor, *, strategy: str, block: int, memory: int) -> Symmetric:
+        """The operator of a product that is linear in v and summed over chunks, derived anew or compiled."""
+        batches = [self._slice(c) for c in self.chunks()]
+        if strategy == "forward":
+            return self._operator(lambda v: torch.stack([term(w, v, b) for b in batches]).sum(0))
+        if strategy != "compiled":
+            raise LandscapeError(
+                f"expected strategy auto, {'cached, ' if kind == 'hessian' else ''}forward or compiled for the {kind}, "
+                f"found {strategy!r}."
+            )
+        from landscape.linearised import Linearised  # the compiler's modules take a second to load
+
+        traces = self._traces.setdefault(kind, {})
+        linear = Linearised(term, w, batches, block=block, memory=memory, traces=traces)
+        return self._operator(linear.mv, linear.mm if block > 1 else None)
+
+    def _operator(self, mv: Callable[[Tensor], Tensor], mm: Callable[[Tensor], Tensor] | None = None) -> Symmetric:
+        """A sum over the samples as an operator of the mean."""
+        many = None if mm is None else lambda V: mm(V) / self.n_samples
+        return Symmetric(self.size, self.dtype, lambda v: mv(v) / self.n_samples, mm=many, device=self.device)
+
+    def _hessian_term(self, w: Tensor, v: Tensor, batch: Any) -> Tensor:
+        return forward_product(lambda u: self._apply(u, batch, self._per_sample_loss).sum(), w, v)
+
+    def _ggn_term(self, w: Tensor, v: Tensor, batch: Any) -> Tensor:
+        return gauss_newton_product(
+            lambda u: self._apply(u, batch, lambda outputs, _: outputs),
+            lambda outputs: self._per_sample_loss(outputs, batch[1]).sum(),
+            w,
+            v,
+        )
 
     # -- pieces -------------------------------------------------------------------------------------------------------
 
@@ -154,7 +232,14 @@ class Objective:
 
     def evaluate(self, w: Tensor, index: slice, function: Callable[[Any, Any], Tensor]) -> Tensor:
         """``function(module(inputs; w), targets)`` on a slice of the samples; differentiable in w."""
-        inputs, targets = pytree.tree_map(lambda x: x[index], self._data)
+        value: Tensor = self._apply(w, self._slice(index), function)
+        return value
+
+    def _slice(self, index: slice) -> Any:
+        return pytree.tree_map(lambda x: x[index], self._data)
+
+    def _apply(self, w: Tensor, batch: Any, function: Callable[[Any, Any], Any]) -> Any:
+        inputs, targets = batch
         args = tuple(inputs) if isinstance(inputs, tuple | list) else () if isinstance(inputs, dict) else (inputs,)
         kwargs = inputs if isinstance(inputs, dict) else {}
         with sdpa_kernel(SDPBackend.MATH):
@@ -194,26 +279,3 @@ def _frozen_copy(module: nn.Module, dtype: torch.dtype, device: torch.device) ->
         parameter.requires_grad_(False)
         parameter.grad = None
     return twin
-
-
-def _place(data: Any, dtype: torch.dtype, device: torch.device) -> Any:
-    if not isinstance(data, tuple | list) or len(data) != 2:
-        raise LandscapeError(f"expected data = (inputs, targets), found {type(data).__name__}.")
-
-    def place(x: Any) -> Any:
-        if not isinstance(x, Tensor):
-            raise LandscapeError(f"expected tensors in (inputs, targets), found {type(x).__name__}.")
-        return x.detach().to(device=device, dtype=dtype if x.is_floating_point() else x.dtype)
-
-    return pytree.tree_map(place, tuple(data))
-
-
-def _common_length(data: Any) -> int:
-    leaves = pytree.tree_leaves(data)
-    lengths = {x.shape[0] if x.ndim else None for x in leaves}
-    if len(lengths) != 1 or None in lengths or 0 in lengths:
-        shapes = ", ".join(str(tuple(x.shape)) for x in leaves)
-        raise LandscapeError(
-            f"expected inputs and targets with the same first axis, at least one sample; found {shapes}."
-        )
-    return int(leaves[0].shape[0])

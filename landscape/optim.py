@@ -29,6 +29,24 @@ __all__ = [
 ]
 
 
+_Range = tuple[float, float, str]
+_POSITIVE: _Range = (0.0, math.inf, "()")
+_NOT_NEGATIVE: _Range = (0.0, math.inf, "[)")
+_SHARE: _Range = (0.0, 1.0, "[)")
+
+
+def _within(config: Any, **ranges: _Range) -> None:
+    """Refuse a setting outside its range; NaN is outside of every range."""
+    for name, (low, high, ends) in ranges.items():
+        x = getattr(config, name)
+        above = x >= low if ends[0] == "[" else x > low
+        below = x <= high if ends[1] == "]" else x < high
+        if not (above and below):
+            raise LandscapeError(
+                f"expected {name} of {config.name!r} in {ends[0]}{low:g}, {high:g}{ends[1]}, found {x}."
+            )
+
+
 @dataclass(frozen=True, kw_only=True)
 class AdamW:
     """AdamW (Loshchilov and Hutter, 2019); weight decay acts on all parameters."""
@@ -40,6 +58,9 @@ class AdamW:
     eps: float = 1e-8
     weight_decay: float = 0.01
 
+    def __post_init__(self) -> None:
+        _within(self, lr=_POSITIVE, beta1=_SHARE, beta2=_SHARE, eps=_POSITIVE, weight_decay=_NOT_NEGATIVE)
+
 
 @dataclass(frozen=True, kw_only=True)
 class SGD:
@@ -50,6 +71,9 @@ class SGD:
     momentum: float = 0.9
     weight_decay: float = 0.0
 
+    def __post_init__(self) -> None:
+        _within(self, lr=_POSITIVE, momentum=_SHARE, weight_decay=_NOT_NEGATIVE)
+
 
 @dataclass(frozen=True, kw_only=True)
 class GradientDescent:
@@ -57,6 +81,9 @@ class GradientDescent:
 
     name: str = "gd"
     lr: float = 0.1
+
+    def __post_init__(self) -> None:
+        _within(self, lr=_POSITIVE)
 
 
 OPTIMIZERS: dict[str, type[Any]] = {"adamw": AdamW, "sgd": SGD, "gd": GradientDescent}
@@ -70,6 +97,9 @@ class Constant:
     name: str = "constant"
     warmup: int = 0
 
+    def __post_init__(self) -> None:
+        _within(self, warmup=_NOT_NEGATIVE)
+
     def factor(self, step: int, total: int) -> float:  # noqa: ARG002
         """Multiplier of the learning rate at a step."""
         return _warm(step, self.warmup)
@@ -82,6 +112,9 @@ class Cosine:
     name: str = "cosine"
     warmup: int = 0
     final: float = 0.0
+
+    def __post_init__(self) -> None:
+        _within(self, warmup=_NOT_NEGATIVE, final=_NOT_NEGATIVE)
 
     def factor(self, step: int, total: int) -> float:
         """Multiplier of the learning rate at a step."""
@@ -97,6 +130,9 @@ class WarmupStableDecay:
     warmup: int = 0
     decay: float = 0.2
     final: float = 0.0
+
+    def __post_init__(self) -> None:
+        _within(self, warmup=_NOT_NEGATIVE, decay=(0.0, 1.0, "[]"), final=_NOT_NEGATIVE)
 
     def factor(self, step: int, total: int) -> float:
         """Multiplier of the learning rate at a step."""

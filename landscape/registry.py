@@ -20,8 +20,8 @@ def lookup(table: Mapping[str, T], name: str, *, kind: str) -> T:
         >>> lookup({"markov": 1}, "markov", kind="task")
         1
     """
-    if name in table:
+    if isinstance(name, str) and name in table:
         return table[name]
-    close = get_close_matches(name, table, n=1)
+    close = get_close_matches(str(name), table, n=1)
     guess = f" Did you mean {close[0]!r}?" if close else ""
     raise LandscapeError(f"unknown {kind} {name!r}.{guess} Valid names: {', '.join(sorted(table))}.")

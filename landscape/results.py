@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
+import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -100,7 +102,14 @@ def save(ds: xr.Dataset, path: Path) -> None:
     except OSError as error:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
-        raise RunFailedError(f"could not write {path}: {error}. Free disk space, then repeat the command.") from error
+        raise RunFailedError(f"could not write {path}: {error}. {advice(error)}") from error
+
+
+def advice(error: OSError) -> str:
+    """What to do about a file that cannot be written."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return "Free disk space, then repeat the command."
+    return "Check that the folder exists and may be written."
 
 
 def load(path: Path) -> xr.Dataset:
@@ -127,6 +136,11 @@ def load(path: Path) -> xr.Dataset:
 
 def available(run: Run, probe: str) -> Iterator[xr.Dataset]:
     """All stored answers of a probe that belong to this run, newest first."""
-    found = [load(p) for p in (run.path / "results").glob(f"{probe}-*.nc")]
+    found = []
+    for path in (run.path / "results").glob(f"{probe}-*.nc"):
+        try:
+            found.append(load(path))
+        except LandscapeError as error:  # one damaged file must not hide the others
+            warnings.warn(str(error), stacklevel=2)
     mine = [ds for ds in found if ds.attrs.get("run_id") == run.id]
     return iter(sorted(mine, key=lambda ds: str(ds.attrs["created"]), reverse=True))

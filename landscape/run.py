@@ -179,13 +179,21 @@ class Run:
         split: str = "probe",
         *,
         n: int | None = None,
+        at: int | None = None,
         dtype: torch.dtype = torch.float64,
         chunk: int | None = None,
         device: torch.device | str | None = None,
         parameters: str | list[str] | None = None,
     ) -> Objective:
-        """The mean loss over (the first n samples of) a split, as a function of a parameter vector."""
-        return self._trainer.objective(split, n=n, dtype=dtype, chunk=chunk, device=device, parameters=parameters)
+        """The mean loss over (the first n samples of) a split, as a function of a parameter vector.
+
+        `at` is the training step whose checkpoint gives `w0` and, where only some `parameters` vary, the values of the
+        others; it must then be given. Without it `w0` is the initialisation.
+        """
+        if parameters is not None and at is None:
+            raise LandscapeError("with `parameters`, say at which step (at=...) the other parameters are held.")
+        w = None if at is None else self.parameters[self.index(at)]
+        return self._trainer.objective(split, n=n, at=w, dtype=dtype, chunk=chunk, device=device, parameters=parameters)
 
     def replay(self, step: int, n: int) -> Tensor:
         """Parameters after each of n updates from the checkpoint of `step`, exactly as trained; (n + 1, P).

@@ -136,6 +136,8 @@ class Probe:
 
     def settings(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """All settings: the defaults, overlaid with checked ones."""
+        if not isinstance(given, Mapping):
+            raise LandscapeError(f"expected settings such as {self.name}.NAME=VALUE, found {self.name}={given!r}.")
         hints = get_type_hints(self.function)
         out = self.defaults
         for key, value in given.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import types
 from collections.abc import Iterable, Sequence
@@ -57,7 +58,7 @@ def parse(assignment: str) -> tuple[list[str], Any]:
 
 def nest(assignments: Iterable[str], into: dict[str, Any] | None = None) -> dict[str, Any]:
     """Nested dictionary of ``a.b=value`` assignments, laid over a copy of `into`."""
-    out: dict[str, Any] = json.loads(json.dumps(into or {}))
+    out: dict[str, Any] = copy.deepcopy(into or {})
     for assignment in assignments:
         keys, value = parse(assignment)
         node = out

@@ -15,15 +15,13 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
-import importlib
 import json
 import os
 import shutil
-import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import h5py
 import numpy as np
@@ -31,16 +29,14 @@ from numpy.typing import NDArray
 
 from landscape.errors import LandscapeError, RunFailedError
 from landscape.hdf5 import SETTINGS, open_readable
+from landscape.lock import writer_alive_in
 
-__all__ = ["FILE_NAME", "FORMAT", "STATUS", "RunWriter", "committed", "open_for_reading", "read_header", "writer_lock"]
+__all__ = ["FILE_NAME", "FORMAT", "STATUS", "RunWriter", "committed", "open_for_reading", "read_header"]
 
 FILE_NAME = "run.h5"
 FORMAT = "landscape-run"
 VERSION = 1
 STATUS = ("unfinished", "complete", "diverged")
-LOCK_NAME = ".lock"
-# Not a POSIX system: two writers on one run are not detected there.
-_fcntl: Any = importlib.import_module("fcntl") if os.name == "posix" else None
 
 
 @contextlib.contextmanager
@@ -55,7 +51,9 @@ def open_for_reading(path: Path, *, writer_alive: bool | None = None) -> Iterato
             f"expected a run file at {path}, found none. Train one with `landscape train -o {path.parent}`."
         )
     try:
-        file, cut = open_readable(path, writer_alive=_alive(path.parent) if writer_alive is None else writer_alive)
+        file, cut = open_readable(
+            path, writer_alive=writer_alive_in(path.parent) if writer_alive is None else writer_alive
+        )
     except OSError as error:
         raise LandscapeError(_damaged(path, error)) from error
     with file:
@@ -88,40 +86,6 @@ def committed(group: h5py.Group) -> int:
     """Number of committed rows: the leading steps that are not the fill value."""
     steps = group["step"][...]
     return int(np.argmax(steps < 0)) if (steps < 0).any() else len(steps)
-
-
-@contextlib.contextmanager
-def writer_lock(folder: Path) -> Iterator[None]:
-    """Hold the right to write a run; the system gives it back if the process dies."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / LOCK_NAME).open("w") as handle:
-        if not _lock(handle, exclusive=True):
-            raise LandscapeError(f"another process is training {folder}. Wait for it or choose another folder.")
-        yield
-
-
-def _alive(folder: Path) -> bool:
-    """Whether a process holds the right to write a run (True if the system cannot tell)."""
-    try:
-        with (folder / LOCK_NAME).open("r") as handle:
-            return _fcntl is None or not _lock(handle, exclusive=False, attempts=1)
-    except OSError:
-        return False
-
-
-def _lock(handle: IO[str], *, exclusive: bool, attempts: int = 10) -> bool:
-    """Take the lock; a few attempts, because readers hold a shared one for an instant when they ask if it is taken."""
-    if _fcntl is None:
-        return True
-    for attempt in range(attempts):
-        try:
-            _fcntl.flock(handle, (_fcntl.LOCK_EX if exclusive else _fcntl.LOCK_SH) | _fcntl.LOCK_NB)
-        except OSError:
-            if attempt < attempts - 1:
-                time.sleep(0.02)
-        else:
-            return True
-    return False
 
 
 class RunWriter:

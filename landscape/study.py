@@ -58,8 +58,16 @@ class Study:
         return cls(found.values())
 
     def metrics(self) -> list[xr.Dataset]:
-        """Metrics of every run."""
-        return [run.metrics for run in self.runs]
+        """Metrics of every run.
+
+        Raises:
+            LandscapeError: if a run has not been evaluated yet.
+        """
+        found = [run.metrics for run in self.runs]
+        for run, metrics in zip(self.runs, found, strict=True):
+            if not metrics.sizes["step"]:
+                raise LandscapeError(f"{run.path} has no metrics yet: its training has only just begun.")
+        return found
 
     def results(self, probe: str) -> list[xr.Dataset]:
         """One stored answer per run, all to the same question: the most recent settings that every run has.

@@ -93,7 +93,10 @@ def sweep(
         **settings,
     )
     report = None if progress is None else lambda _, done, total: progress(done, total)
-    return answer([request], chunk=chunk, jobs=jobs, recompute=recompute, progress=report)[0]
+    found = answer([request], chunk=chunk, jobs=jobs, recompute=recompute, progress=report)[0]
+    if isinstance(found, LandscapeError):
+        raise found
+    return found
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,10 +140,11 @@ def answer(
     jobs: int = 1,
     recompute: bool = False,
     progress: Callable[[int, int, int], None] | None = None,
-) -> list[xr.Dataset]:
+) -> list[xr.Dataset | LandscapeError]:
     """Answer several requests with one pool of processes; `progress` gets (index of the request, done, total).
 
-    Every single checkpoint's answer is saved when it is there, every request's file when its last one is.
+    Every single checkpoint's answer is saved when it is there, every request's file when its last one is. A request
+    that cannot be answered gives its error in place of a dataset and does not stop the others.
     """
     have: list[dict[int, xr.Dataset]] = []
     for request in requests:
@@ -151,14 +155,18 @@ def answer(
     report = progress or (lambda *_: None)
     for i, request in enumerate(requests):
         report(i, len(request.steps) - sum(j == i for j, _ in todo), len(request.steps))
+    errors: dict[int, LandscapeError] = {}
     waiting = [sum(j == i for j, _ in todo) for i in range(len(requests))]
     for i, step, part in _compute(requests, todo, chunk=chunk, jobs=jobs):
+        if isinstance(part, LandscapeError):
+            errors.setdefault(i, part)
+            continue
         have[i][step] = part
         waiting[i] -= 1
         report(i, len(requests[i].steps) - waiting[i], len(requests[i].steps))
         if not waiting[i]:
             _finish(requests[i].question, have[i])
-    return [_select(request, parts) for request, parts in zip(requests, have, strict=True)]
+    return [errors.get(i) or _select(request, have[i]) for i, request in enumerate(requests)]
 
 
 def _known(question: Question) -> dict[int, xr.Dataset]:
@@ -187,7 +195,7 @@ def _select(request: Request, parts: Mapping[int, xr.Dataset]) -> xr.Dataset:
 
 def _compute(
     requests: Sequence[Request], todo: Sequence[tuple[int, int]], *, chunk: int | None, jobs: int
-) -> Iterator[tuple[int, int, xr.Dataset]]:
+) -> Iterator[tuple[int, int, xr.Dataset | LandscapeError]]:
     """Measure, save and yield (request, step, answer) as each is done, in any order."""
     if jobs == 1 or len(todo) <= 1:
         for i, step in todo:
@@ -204,15 +212,18 @@ def _compute(
 
 def _part_in_worker(
     index: int, path: str, probe: str, settings: Mapping[str, Any], chunk: int | None, step: int
-) -> tuple[int, int, xr.Dataset]:
+) -> tuple[int, int, xr.Dataset | LandscapeError]:
     from landscape.probes import get_probe
 
     torch.set_num_threads(1)  # workers share the cores; more threads each would collapse under load
     return index, step, _part(Question(Run.open(path), get_probe(probe), settings), step, chunk)
 
 
-def _part(question: Question, step: int, chunk: int | None) -> xr.Dataset:
-    ds = _measure(question, step, chunk)
+def _part(question: Question, step: int, chunk: int | None) -> xr.Dataset | LandscapeError:
+    try:
+        ds = _measure(question, step, chunk)
+    except LandscapeError as error:
+        return error
     if not question.probe.whole_run:
         save(ds, question.partial / f"{step}.nc")
     return ds
@@ -223,18 +234,12 @@ def _measure(question: Question, step: int, chunk: int | None) -> xr.Dataset:
     split, n = s.pop("split"), s.pop("samples")
     dtype = _DTYPES[s.pop("dtype")]
     s.pop("step", None)
-    objective = run.objective(
-        split, n=n, dtype=dtype, chunk=chunk, device=s.pop("device"), parameters=s.pop("parameters")
-    )
-    w = _restrict(run, objective.layout.names, run.parameters[run.index(step)])
+    device, parameters = s.pop("device"), s.pop("parameters")
+    objective = run.objective(split, n=n, at=step, dtype=dtype, chunk=chunk, device=device, parameters=parameters)
+    w = objective.w0
     if probe.context is not None:
         s |= probe.context(run, objective, split, n)
     return probe.function(objective, w, **s).assign_attrs(question.attributes(), step=step)
-
-
-def _restrict(run: Run, names: Sequence[str], w: torch.Tensor) -> torch.Tensor:
-    """The entries of a checkpoint that belong to the objective's parameters."""
-    return w if len(names) == len(run.layout.names) else w[run.layout.mask(names)]
 
 
 def _split_steps(question: Question, ds: xr.Dataset) -> dict[int, xr.Dataset]:

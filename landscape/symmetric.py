@@ -24,6 +24,7 @@ class Symmetric:
         dtype: floating dtype of the vectors.
         mv: function (P,) -> (P,) computing A v. It must be linear and symmetric; this class does not check.
         device: where the vectors live.
+        mm: function (P, B) -> (P, B) computing A V where that is cheaper than B single products.
 
     Attributes:
         n_products: number of products A v computed so far through this operator.
@@ -45,12 +46,14 @@ class Symmetric:
         mv: Callable[[Tensor], Tensor],
         *,
         device: torch.device | str = "cpu",
+        mm: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
         self.size = size
         self.dtype = dtype
         self.device = torch.device(device)
         self.n_products = 0
         self._mv = mv
+        self._mm = mm
 
     @classmethod
     def from_dense(cls, matrix: Tensor) -> Symmetric:
@@ -76,12 +79,16 @@ class Symmetric:
 
     def mm(self, columns: Tensor) -> Tensor:
         """A V for the columns of V (P, B); B products."""
-        return torch.stack([self.mv(v) for v in columns.T], dim=1)
+        if self._mm is None:
+            return torch.stack([self.mv(v) for v in columns.T], dim=1)
+        if columns.ndim != 2 or columns.shape[0] != self.size:
+            raise LandscapeError(f"expected a matrix ({self.size}, B) of columns, found {tuple(columns.shape)}.")
+        self.n_products += columns.shape[1]
+        return self._mm(columns.to(device=self.device, dtype=self.dtype))
 
     def dense(self) -> Tensor:
         """The matrix (P, P), column by column: P products, 8 P^2 bytes in float64."""
-        eye = torch.eye(self.size, dtype=self.dtype, device=self.device)
-        return torch.stack([self.mv(e) for e in eye], dim=1)
+        return self.mm(torch.eye(self.size, dtype=self.dtype, device=self.device))
 
     def rescaled(self, scale: Tensor) -> Symmetric:
         """The operator D A D with D = diag(scale): the same form in coordinates w = D u.
@@ -92,7 +99,8 @@ class Symmetric:
         if scale.shape != (self.size,):
             raise LandscapeError(f"expected a scale of shape ({self.size},), found {tuple(scale.shape)}.")
         d = scale.to(device=self.device, dtype=self.dtype)
-        return Symmetric(self.size, self.dtype, lambda v: d * self.mv(d * v), device=self.device)
+        mm = None if self._mm is None else lambda V: d[:, None] * self.mm(d[:, None] * V)
+        return Symmetric(self.size, self.dtype, lambda v: d * self.mv(d * v), device=self.device, mm=mm)
 
     def block(self, mask: Tensor) -> Symmetric:
         """The principal sub-matrix on the True entries of `mask` (P,), e.g. ``layout.mask("blocks.*")``."""
@@ -102,11 +110,12 @@ class Symmetric:
             )
         index = mask.to(self.device).nonzero().squeeze(1)
 
-        def mv(v: Tensor) -> Tensor:
-            full = torch.zeros(self.size, dtype=self.dtype, device=self.device)
-            return self.mv(full.index_copy(0, index, v))[index]
+        def widened(v: Tensor) -> Tensor:
+            full = torch.zeros((self.size, *v.shape[1:]), dtype=self.dtype, device=self.device)
+            return full.index_copy(0, index, v)
 
-        return Symmetric(index.numel(), self.dtype, mv, device=self.device)
+        mm = None if self._mm is None else lambda V: self.mm(widened(V))[index]
+        return Symmetric(index.numel(), self.dtype, lambda v: self.mv(widened(v))[index], device=self.device, mm=mm)
 
     def scipy(self) -> LinearOperator:
         """This operator for SciPy's solvers (vectors pass through host memory)."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -152,10 +153,16 @@ class Trainer:
             torch.autograd.backward(loss)
         return float(counter.get_total_flops()) / len(inputs)
 
-    def objective(self, split: str, *, n: int | None = None, **settings: Any) -> Objective:
-        """The mean loss over (the first n samples of) a split."""
+    def objective(self, split: str, *, n: int | None = None, at: Tensor | None = None, **settings: Any) -> Objective:
+        """The mean loss over (the first n samples of) a split; the module's parameters are `at` (P,), or initial."""
         part = self.task.split(split).head(n)
-        return Objective(self.module, self.task.per_sample_loss, (part.inputs, part.targets), **settings)
+        module = self.module
+        if at is not None:
+            module = copy.deepcopy(module)
+            with torch.no_grad():
+                for p, value in zip(module.parameters(), self.layout.unflatten(at).values(), strict=True):
+                    p.copy_(value)
+        return Objective(module, self.task.per_sample_loss, (part.inputs, part.targets), **settings)
 
 
 class Evaluator:

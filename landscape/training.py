@@ -14,9 +14,10 @@ import torch
 
 from landscape.config import RunConfig, difference
 from landscape.errors import LandscapeError, RunFailedError
+from landscape.lock import writer_lock
 from landscape.provenance import code_revision, created, fingerprint, versions
 from landscape.run import Run
-from landscape.store import FILE_NAME, RunWriter, open_for_reading, read_header, writer_lock
+from landscape.store import FILE_NAME, RunWriter, open_for_reading, read_header
 from landscape.trainer import EVALUATED, DivergedError, Evaluator, Trainer, TrainState
 
 __all__ = ["Progress", "train"]

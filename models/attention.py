@@ -71,7 +71,7 @@ class AttentionModel(nn.Module):
 
     Single, looped and stacked differ only in (loops, layers): (1, 1), (T, 1) and (1, T). Single and looped have the
     same parameter vector. Initial weights are normal with standard deviation 0.5 (embeddings), d^(-1/2) (attention) and
-    0.5 d^(-1/2) (head), which starts all three near the loss of a uniform guess.
+    0.5 d^(-1/2) (head). The architectures do not start at the same loss: loops amplify.
 
     Args:
         config: see `AttentionConfig`.

@@ -64,6 +64,7 @@ def density(
     thresholds: tuple[float, ...] = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0),
     uppers: tuple[float, ...] = (1e-2, 1.0, 100.0),
     trace_products: int = 60,
+    strategy: Literal["auto", "cached", "forward", "compiled"] = "auto",
 ) -> xr.Dataset:
     r"""Spectral density of the Hessian of the mean loss at w, by stochastic Lanczos quadrature.
 
@@ -85,6 +86,8 @@ def density(
         thresholds: for counts and lower ends of windows, absolute.
         uppers: upper ends of windows, absolute.
         trace_products: products spent on a second estimate of the trace, by Hutch++; 0 leaves it NaN.
+        strategy: how products are computed, see `Objective.hessian`; "compiled" pays from about a thousand products in
+            one process on.
 
     Returns:
         Dataset with dims `vector`, `quad`, `threshold`, `upper`; see `SCHEMA` for variables and units.
@@ -111,7 +114,7 @@ def density(
             f'distribution="unit" takes each of the P = {objective.size} unit vectors: expected vectors='
             f'{objective.size}, found {vectors}. Use "rademacher" for fewer.'
         )
-    H = objective.hessian(w)
+    H = objective.hessian(w, strategy=strategy)
     start = torch.eye(objective.size, dtype=objective.dtype, device=objective.device) if unit else None
     quadrature = lanczos_quadrature(
         H,
@@ -123,9 +126,9 @@ def density(
     )
     statistics = spectral_statistics(quadrature, thresholds=thresholds, uppers=uppers, exact=unit)
     values: dict[str, Any] = {"node": quadrature.node, "weight": quadrature.weight}
-    for name, (value, error) in statistics.items():
-        values |= {name: value, f"{name}_stderr": error}
-    trace, error = (math.nan, math.nan)
+    for name, pair in statistics.items():
+        values |= {name: pair[0], f"{name}_stderr": pair[1]}
+    trace, error = math.nan, math.nan
     if trace_products:
         # Another stream: the same signs as above would make the two estimates of the trace agree by chance.
         other = int(np.random.SeedSequence([seed, 1]).generate_state(1)[0])

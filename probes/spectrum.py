@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 import xarray as xr
@@ -16,6 +16,7 @@ from landscape.schema import Probe, Schema, Variable
 
 __all__ = ["PROBE", "spectrum"]
 
+Engine = Literal["lanczos", "dense", "pyhessian"]
 CURVATURE = "nats per token per squared parameter unit"
 DENSE_MEMORY = 8 * 2**30
 """Bytes that a dense solution may take."""
@@ -43,7 +44,7 @@ def spectrum(
     seed: int,
     k: int = 10,
     which: Literal["top", "bottom", "both", "largest", "all"] = "top",
-    engine: Literal["lanczos", "dense", "pyhessian"] = "lanczos",
+    engine: Engine = "lanczos",
     tol: float = 1e-6,
     max_products: int | None = None,
     eigenvectors: bool = False,
@@ -81,6 +82,8 @@ def spectrum(
         >>> spectrum(objective, objective.w0, seed=0, k=2).eigenvalue.values.round(9).tolist()
         [4.0, 1.0]
     """
+    if engine not in get_args(Engine):
+        raise LandscapeError(f"unknown engine {engine!r}. Valid names: {', '.join(get_args(Engine))}.")
     if engine == "pyhessian":
         if which != "largest":
             raise LandscapeError(

@@ -67,6 +67,7 @@ def surface(
     keep_directions: bool = False,
     path: Tensor | None = None,
     path_steps: NDArray[np.int64] | None = None,
+    path_loss: Tensor | None = None,
 ) -> xr.Dataset:
     r"""Loss on the plane w + alpha d1 + beta d2, with a training path projected into the same coordinates.
 
@@ -89,6 +90,7 @@ def surface(
         keep_directions: store the two vectors (2 P numbers).
         path: (T, P) parameter vectors to project.
         path_steps: (T,) their training steps; default 0..T-1.
+        path_loss: (T,) their losses; default the objective's. Give it where the objective holds other parameters fixed.
 
     Returns:
         Dataset with dims `alpha`, `beta`, `direction`, `path_step`; see `SCHEMA` for variables and units.
@@ -119,7 +121,7 @@ def surface(
         values |= {
             "path_alpha": where[0],
             "path_beta": where[1],
-            "path_loss": objective.losses(path),
+            "path_loss": objective.losses(path) if path_loss is None else path_loss,
             "path_distance": (moves - where.T @ D).norm(dim=1),
         }
     if keep_directions:
@@ -129,6 +131,8 @@ def surface(
         np.asarray(given, dtype=np.float64) if given is not None else _axis(points, span, _default(w, where, i, unit))
         for i, given in enumerate((alpha, beta))
     ]
+    if any(a.ndim != 1 or len(a) == 0 or not np.isfinite(a).all() for a in axes):
+        raise LandscapeError("expected finite coordinates alpha and beta, at least one of each.")
     values["loss"] = torch.stack(
         [objective.losses(w + a * D[0] + torch.from_numpy(axes[1]).to(w)[:, None] * D[1]) for a in axes[0].tolist()]
     )
@@ -179,15 +183,27 @@ def _default(w: Tensor, where: Tensor | None, axis: int, unit: bool) -> tuple[fl
 
 
 def _axis(points: int, span: float | None, default: tuple[float, float]) -> NDArray[np.float64]:
-    if points < 2 or (span is not None and span <= 0):
-        raise LandscapeError(f"expected points >= 2 and span > 0, found {points} and {span}.")
+    if points < 2 or (span is not None and not (np.isfinite(span) and span > 0)):
+        raise LandscapeError(f"expected points >= 2 and a positive, finite span, found {points} and {span}.")
     low, high = default if span is None else (-span, span)
     return np.linspace(low, high, points)
 
 
-def _context(run: Run, objective: Objective, split: str, n: int | None) -> dict[str, Any]:  # noqa: ARG001
-    mask = run.layout.mask(objective.layout.names)
-    return {"path": run.parameters[:][:, mask], "path_steps": run.steps}
+def _context(run: Run, objective: Objective, split: str, n: int | None) -> dict[str, Any]:
+    checkpoints = run.parameters[:]
+    context: dict[str, Any] = {"path": checkpoints[:, run.layout.mask(objective.layout.names)], "path_steps": run.steps}
+    if objective.size < run.layout.size:
+        whole = run.objective(split, n=n, dtype=objective.dtype, chunk=objective.chunk, device=objective.device)
+        context["path_loss"] = whole.losses(checkpoints)
+    return context
 
 
-PROBE = Probe("surface", 1, surface, SCHEMA, _context, context_names=frozenset({"path", "path_steps"}), whole_run=True)
+PROBE = Probe(
+    "surface",
+    1,
+    surface,
+    SCHEMA,
+    _context,
+    context_names=frozenset({"path", "path_steps", "path_loss"}),
+    whole_run=True,
+)

@@ -106,9 +106,11 @@ def valley(
     w = objective.vector(w)
     rise = np.asarray(rises, dtype=np.float64)
     reach = limit if limit is not None else float(w.norm()) or 1.0
+    if min(top, bottom, random, filter_random) < 0:
+        raise LandscapeError("expected numbers of directions (top, bottom, random, filter_random) >= 0.")
     if not (np.isfinite(reach) and reach > 0):
         raise LandscapeError(f"expected a positive, finite limit, found {reach}.")
-    if len(rise) == 0 or (rise <= 0).any() or (np.diff(rise) <= 0).any():
+    if len(rise) == 0 or not np.isfinite(rise).all() or (rise <= 0).any() or (np.diff(rise) <= 0).any():
         raise LandscapeError(f"expected positive rises in ascending order, found {list(rises)}.")
     H, grad = objective.hessian(w), objective.grad(w)
     found: list[Direction] = []

@@ -113,6 +113,56 @@ def test_config_file_is_overlaid_by_options(landscape, tmp_path):
     assert (config.steps, config.batch, config.optimizer.name, config.optimizer.lr) == (7, 8, "sgd", 0.02)
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.json", b"[1, 2]", "expected a table of settings"),
+        ("a.json", b"{", "not valid JSON"),
+        ("a.toml", b"\xff\xfe", "not valid TOML"),
+        ("a.toml", b"x = ", "not valid TOML"),
+        ("a.toml", b"optimizer = 3", "expected optimizer to be a group"),
+        ("a.toml", b"d = 2020-01-01", "unknown setting"),
+        ("a.toml", b'arch = ["single"]', "unknown architecture"),
+    ],
+)
+def test_bad_config_files_are_one_message(landscape, tmp_path, name, content, message):
+    (tmp_path / name).write_bytes(content)
+    code, _, err = landscape("train", "--config", name, *TINY)
+    assert (code, message in err) == (2, True), err
+    code, _, err = landscape("train", "--config", name, "--lr", "0.1")
+    assert code == 2
+
+
+def test_folders_that_cannot_be_made(trained, tmp_path):
+    (tmp_path / "file").write_text("")
+    for args in (["-o", "file/sub"], ["--runs", "file/x"]):
+        code, _, err = trained("train", *TINY, *args)
+        assert (code, "Choose a folder" in err) == (2, True), err
+    code, _, err = trained("plot", "runs", "learning", "-o", "file/x")
+    assert (code, "may be written" in err) == (1, True), err
+
+
+def test_one_question_that_cannot_be_answered_does_not_stop_the_others(landscape):
+    assert landscape("train", "--arch", "single", *TINY, "--checkpoints", "2", "-o", "two")[0] == 0
+    code, out, err = landscape("probe", "two", "-q", "-p", "surface", "-p", "samples")
+    assert code == 2
+    assert "three or more checkpoints" in err
+    assert "samples:" in out
+
+
+def test_the_same_run_named_twice_is_one_run(landscape):
+    code, out, _ = landscape("train", "--arch", "single", "--arch", "single", *TINY)
+    assert (code, out.count("markov-single-s0")) == (0, 1)
+
+
+def test_a_foreign_file_among_results_hides_nothing(trained, tmp_path):
+    trained("probe", "runs", "-q", "-p", "samples")
+    (tmp_path / "runs" / "markov-single-s0" / "results" / "samples-zzzzzz.nc").write_text("x")
+    with pytest.warns(UserWarning, match="damaged or foreign"):
+        code, _, _ = trained("plot", "runs", "trajectories", "--format", "svg")
+    assert code == 0
+
+
 def test_full_batch_and_gradient_descent(landscape):
     assert landscape("train", "--optimizer", "gd", *[a for a in TINY if a not in ("--batch", "16")], "-o", "gd")[0] == 0
     assert Run.open("gd").config.batch is None

@@ -43,14 +43,13 @@ def test_one_eigenvalue_alone_is_one_gaussian_at_its_place():
 
 def test_band_is_the_range_over_seeds_of_mean_and_standard_error():
     runs = [density(seed=0), density(seed=1)]
-    both = draw(runs, steps=[8]).axes[0]
-    # The same axis for one seed alone: give its nodes the range of both.
+    both = draw(runs, steps=[8], width=0.1).axes[0]
     line = curve(both, "single")
     x, t = line.get_xdata(), position(both, line.get_xdata())
     means, errors = [], []
     for ds in runs:
         at = ds.sel(step=8)
-        theta = position(both, at["node"].fillna(0.0).values)
+        theta = position(both, at["node"].fillna(0.0).values.ravel()).reshape(at["node"].shape)
         kernel = np.exp(-0.5 * ((t[:, None, None] - theta) / 0.1) ** 2) / (0.1 * np.sqrt(2 * np.pi))
         curves = 500 * (kernel * at["weight"].values).sum(-1)
         means.append(curves.mean(1))

@@ -84,5 +84,5 @@ def test_wrong_use_is_explained(call, message):
 
 
 def test_module_without_parameters_is_refused():
-    with pytest.raises(LandscapeError, match="no parameters"):
+    with pytest.raises(LandscapeError, match="no trainable parameters"):
         Layout.of(torch.nn.ReLU())

@@ -70,4 +70,16 @@ def test_reading_changes_no_byte(run):
 def test_objective_samples_and_parameters(run):
     assert run.objective().n_samples == 21
     assert run.objective("test", n=5).n_samples == 5
-    assert run.objective(parameters="blocks.*").size == 48
+    with pytest.raises(LandscapeError, match="at which step"):
+        run.objective(parameters="blocks.*")
+
+
+def test_a_subset_is_taken_at_the_checkpoint(run):
+    """The parameters that do not vary have the checkpoint's values, so the loss there is the checkpoint's."""
+    step = int(run.steps[-1])
+    part = run.objective("test", at=step, parameters="blocks.*")
+    assert part.size == 48
+    stored = float(run.metrics.loss.sel(step=step, split="test", family="all"))
+    assert float(part.loss(part.w0)) == pytest.approx(stored, rel=1e-5)
+    whole = run.objective("test", at=step)
+    assert torch.equal(whole.w0, run.parameters[-1].double())

@@ -163,11 +163,15 @@ def test_unknown_probe_lists_the_valid_ones(fresh_run):
 def test_parameter_subset_in_a_sweep(fresh_run):
     for name in ("spectrum", "surface"):
         sweep(name, fresh_run, seed=0, parameters="blocks.*", **FAST[name])
-    part = fresh_run.objective(parameters="blocks.*")
     ds = sweep("spectrum", fresh_run, seed=0, parameters="blocks.*", k=2)
     mask = fresh_run.layout.mask("blocks.*")
-    alone = spectrum(part, fresh_run.parameters[-1][mask], seed=0, k=2)
-    assert np.allclose(ds.eigenvalue[-1], alone.eigenvalue)
+    block = fresh_run.objective().hessian(fresh_run.parameters[-1]).block(mask).dense()
+    assert np.allclose(ds.eigenvalue[-1], torch.linalg.eigvalsh(block).flip(0)[:2], rtol=1e-9)
+    losses = {p: sweep("samples", fresh_run, seed=0, parameters=p).loss for p in (None, "embedding", "blocks.*")}
+    assert np.allclose(losses["embedding"], losses[None], rtol=1e-12)
+    assert np.allclose(losses["blocks.*"], losses[None], rtol=1e-12)
+    surface = sweep("surface", fresh_run, seed=0, parameters="blocks.*", **FAST["surface"])
+    assert np.allclose(surface.path_loss, losses[None].mean("sample"), rtol=1e-12)
 
 
 def test_save_is_all_or_nothing(tmp_path, monkeypatch):

@@ -15,7 +15,8 @@ import workers
 
 from landscape import LandscapeError, Run, RunFailedError, train
 from landscape.hdf5 import lookup3
-from landscape.store import FILE_NAME, writer_lock
+from landscape.lock import writer_lock
+from landscape.store import FILE_NAME
 
 
 def identical(a: Run, b: Run) -> None:

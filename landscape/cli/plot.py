@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from inspect import signature
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from landscape.errors import LandscapeError, RunFailedError
 from landscape.figures import FIGURES
 from landscape.figures.style import paper
 from landscape.registry import lookup
+from landscape.results import advice
 from landscape.settings import nest
 from landscape.study import Study
 
@@ -83,6 +85,7 @@ def _save(figure: Any, path: Path, dpi: int) -> None:
             figure.savefig(temporary, format=path.suffix[1:], dpi=dpi)
         temporary.replace(path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise RunFailedError(f"could not write {path}: {error}.") from error
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise RunFailedError(f"could not write {path}: {error}. {advice(error)}") from error
     click.echo(str(path))

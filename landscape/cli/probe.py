@@ -102,8 +102,21 @@ def command(
 
         results = answer(requests, chunk=chunk, jobs=jobs, recompute=recompute, progress=report)
     answers: dict[str, list[xr.Dataset]] = {}
-    for request, ds in zip(requests, results, strict=True):
-        answers.setdefault(request.question.probe.name, []).append(ds)
+    errors: list[tuple[str, LandscapeError]] = []
+    for request, found in zip(requests, results, strict=True):
+        if isinstance(found, LandscapeError):
+            errors.append((f"{request.question.run.path} {request.question.probe.name}", found))
+        else:
+            answers.setdefault(request.question.probe.name, []).append(found)
+    _report(answers, as_json=as_json)
+    for label, error in errors:
+        click.echo(f"Error: {label}: {error}", err=True)
+    if errors:
+        raise click.exceptions.Exit(max(error.exit_code for _, error in errors))
+
+
+def _report(answers: dict[str, list[xr.Dataset]], *, as_json: bool) -> None:
+    """What was found, as tables or as JSON."""
     tables = {name: SUMMARIES[name](results) for name, results in answers.items()}
     if as_json:
         emit_json({name: [dict(zip(t.columns, row, strict=True)) for row in t.rows] for name, t in tables.items()})

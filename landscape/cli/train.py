@@ -98,10 +98,10 @@ def command(
       landscape train --arch single --arch looped --seed 0 --seed 1 --jobs 2
     """
     base = nest(assignments, into=_settings(config_file, {**flags, "device": resolve_device(device)}))
-    archs = arch or (base.pop("arch", "single"),)
-    if flags["loops"] is not None and set(archs) == {"single"}:
+    archs = tuple(dict.fromkeys(arch)) or (base.pop("arch", "single"),)
+    if flags["loops"] is not None and archs == ("single",):
         raise click.UsageError("--loops says nothing about --arch single, which has one pass. Add --arch looped?")
-    seeds = seed or (base.pop("seed", 0),)
+    seeds = tuple(dict.fromkeys(seed)) or (base.pop("seed", 0),)
     base = {k: v for k, v in base.items() if k not in ("arch", "seed")}
     configs = [RunConfig.make(arch=a, seed=s, **base) for a, s in product(archs, seeds)]
     if output is not None and len(configs) > 1:
@@ -119,11 +119,14 @@ def _settings(config_file: Path | None, flags: dict[str, Any]) -> dict[str, Any]
     """Settings of the config file, overlaid with the command line's."""
     base: dict[str, Any] = {}
     if config_file is not None:
-        text = config_file.read_text()
+        kind = "JSON" if config_file.suffix == ".json" else "TOML"
         try:
-            base = json.loads(text) if config_file.suffix == ".json" else tomllib.loads(text)
+            text = config_file.read_text(encoding="utf-8")
+            base = json.loads(text) if kind == "JSON" else tomllib.loads(text)
         except ValueError as error:
-            raise LandscapeError(f"{config_file} is not valid {config_file.suffix or 'TOML'}: {error}") from error
+            raise LandscapeError(f"{config_file} is not valid {kind}: {error}") from error
+        if not isinstance(base, dict):
+            raise LandscapeError(f"expected a table of settings in {config_file}, found {type(base).__name__}.")
     places = {
         "task": ("task", "name"),
         "model": ("model", "name"),
@@ -142,7 +145,9 @@ def _settings(config_file: Path | None, flags: dict[str, Any]) -> dict[str, Any]
         if group is None:
             base[name] = value
         else:
-            base[group] = {**base.get(group, {}), name: value}
+            if not isinstance(base.setdefault(group, {}), dict):
+                raise LandscapeError(f"expected {group} to be a group of settings, found {base[group]!r}.")
+            base[group][name] = value
     return base
 
 
@@ -217,7 +222,10 @@ def _summary(paths: list[Path]) -> None:
             run = Run.open(path)
         except LandscapeError:
             continue
-        last = run.metrics.isel(step=-1).sel(split="test")
+        metrics = run.metrics
+        if not metrics.sizes["step"]:  # nothing was reached yet
+            continue
+        last = metrics.isel(step=-1).sel(split="test")
         families = [str(f) for f in last["family"].values]
         accuracy = [f"{float(a):.3f} / {float(b):.3f}" for a, b in zip(last.accuracy, last.bayes_accuracy, strict=True)]
         rows.append(

@@ -51,6 +51,8 @@ class MarkovConfig:
         for field in ("alphabet", "length", "simple_order", "complex_order", "n_probe", "n_test"):
             if getattr(self, field) < 1:
                 raise LandscapeError(f"expected task.{field} >= 1, found {getattr(self, field)}.")
+        if not 0 <= self.seed < 2**63:
+            raise LandscapeError(f"expected task.seed >= 0, found {self.seed}.")
         if self.n_probe > self.n_train:
             raise LandscapeError(f"expected n_probe <= n_train, found {self.n_probe} > {self.n_train}.")
         if not (self.concentration > 0 and 0 < self.floor <= 1):
