@@ -13,6 +13,7 @@ from torch import Tensor
 from landscape.errors import LandscapeError
 from landscape.objective import Objective
 from landscape.probes.linalg import hutchpp, lanczos_quadrature
+from landscape.probes.linalg.lockstep import lockstep_quadrature
 from landscape.probes.linalg.spectral import spectral_statistics
 from landscape.schema import Probe, Schema, Variable
 
@@ -65,6 +66,7 @@ def density(
     uppers: tuple[float, ...] = (1e-2, 1.0, 100.0),
     trace_products: int = 60,
     strategy: Literal["auto", "cached", "forward", "compiled"] = "auto",
+    block: int = 1,
 ) -> xr.Dataset:
     r"""Spectral density of the Hessian of the mean loss at w, by stochastic Lanczos quadrature.
 
@@ -88,6 +90,7 @@ def density(
         trace_products: products spent on a second estimate of the trace, by Hutch++; 0 leaves it NaN.
         strategy: how products are computed, see `Objective.hessian`; "compiled" pays from about a thousand products in
             one process on.
+        block: vectors in step; above 1 it pays only for "compiled", which then multiplies them together.
 
     Returns:
         Dataset with dims `vector`, `quad`, `threshold`, `upper`; see `SCHEMA` for variables and units.
@@ -114,16 +117,16 @@ def density(
             f'distribution="unit" takes each of the P = {objective.size} unit vectors: expected vectors='
             f'{objective.size}, found {vectors}. Use "rademacher" for fewer.'
         )
-    H = objective.hessian(w, strategy=strategy)
-    start = torch.eye(objective.size, dtype=objective.dtype, device=objective.device) if unit else None
-    quadrature = lanczos_quadrature(
-        H,
-        n_vectors=vectors,
-        n_steps=quad,
-        seed=seed,
-        distribution="rademacher" if distribution == "unit" else distribution,
-        start=start,
-    )
+    H = objective.hessian(w, strategy=strategy, block=block)
+    if distribution == "unit":
+        start = torch.eye(objective.size, dtype=objective.dtype, device=objective.device)
+        quadrature = lanczos_quadrature(H, n_vectors=vectors, n_steps=quad, seed=seed, start=start)
+    elif block == 1:
+        quadrature = lanczos_quadrature(H, n_vectors=vectors, n_steps=quad, seed=seed, distribution=distribution)
+    else:
+        quadrature = lockstep_quadrature(
+            H, n_vectors=vectors, n_steps=quad, seed=seed, distribution=distribution, block=block
+        )
     statistics = spectral_statistics(quadrature, thresholds=thresholds, uppers=uppers, exact=unit)
     values: dict[str, Any] = {"node": quadrature.node, "weight": quadrature.weight}
     for name, pair in statistics.items():

@@ -163,11 +163,11 @@ def test_a_branch_on_values_is_refused_not_baked_in():
 
 def test_modules_that_work_in_place(uncompiled):
     def loss(w):
-        y = w.exp()
-        z = y * w
+        y = 2 * w
         y[:, 0] = 2.0
-        y.mul_(w).add_(z)
-        return (y * z).sum(1)
+        y.add_(w**3)
+        y.add_(w.exp() * w)
+        return (y * w.sin()).sum(1)
 
     objective = function_objective(loss, torch.linspace(0.1, 1, 5))
     exact = objective.hessian(objective.w0).dense()

@@ -13,6 +13,7 @@ from landscape.cli.summaries import SUMMARIES
 from landscape.probes import density, get_probe
 from landscape.probes.density import SCHEMA
 from landscape.probes.linalg import lanczos_quadrature
+from landscape.probes.linalg.lockstep import lockstep_quadrature
 from landscape.probes.linalg.spectral import jackknife, spectral_statistics
 
 THRESHOLDS, UPPERS = (1e-3, 0.05, 0.31), (0.2, 1e3)
@@ -117,6 +118,30 @@ def test_same_answer_for_any_chunk_another_for_another_seed_and_nearly_in_float3
         assert float(other[name]) != pytest.approx(float(one[name]), rel=1e-8)
 
 
+@pytest.mark.parametrize("distribution", ["rademacher", "gaussian"])
+@pytest.mark.parametrize("block", [2, 3, 50])
+def test_vectors_in_step_are_the_same_quadratures(block, distribution):
+    lam = torch.cat([torch.linspace(-2, 3, 30).double(), torch.zeros(7)])
+    _, H, _ = quadratic(lam)
+    for n_steps in (9, 60):  # more steps than there are dimensions: runs end one by one
+        settings = {"n_vectors": 7, "n_steps": n_steps, "seed": 2, "distribution": distribution}
+        op = Symmetric.from_dense(H)
+        one, many = lanczos_quadrature(op, **settings), lockstep_quadrature(op, block=block, **settings)
+        assert torch.equal(one.node.nan_to_num(), many.node.nan_to_num())
+        assert torch.equal(one.weight, many.weight)
+        assert one.n_products == many.n_products == op.n_products / 2
+
+
+def test_block_and_strategy_do_not_change_the_density():
+    objective = toy("single")
+    settings = {"seed": 0, "vectors": 3, "quad": 12, "trace_products": 9, **GRIDS}
+    one = density(objective, objective.w0, **settings)
+    for other in ({"block": 2}, {"strategy": "forward"}, {"strategy": "forward", "block": 3}):
+        two = density(objective, objective.w0, **settings, **other)
+        np.testing.assert_allclose(two.node, one.node, rtol=1e-9, atol=1e-9)
+        assert int(two.n_products) == int(one.n_products)
+
+
 def test_zero_hessian_has_no_entropy():
     objective = function_objective(lambda w: w.sum(1), torch.ones(5))
     ds = density(objective, objective.w0, seed=0, **GRIDS)
@@ -137,6 +162,7 @@ def test_one_vector_has_no_standard_error():
     [
         ({"vectors": 0}, "n_vectors"),
         ({"quad": 0}, "n_steps"),
+        ({"block": 0}, "block >= 1"),
         ({"distribution": "unit"}, "P = 15 unit vectors: expected vectors=15, found 10"),
         ({"distribution": "cauchy"}, "cauchy"),
         ({"thresholds": (0.0,)}, "positive"),
