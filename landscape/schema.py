@@ -112,6 +112,7 @@ class Probe:
         context: extra arguments taken from the run (never from the user), given ``(run, objective, split, n)``.
         context_names: the names of those arguments.
         whole_run: True if it looks at the whole run from one checkpoint, so that it is not swept over steps.
+        by_default: whether `landscape probe` runs it without being asked; False for one that takes many times longer.
     """
 
     name: str
@@ -121,6 +122,7 @@ class Probe:
     context: Callable[[Run, Objective, str, int | None], dict[str, Any]] | None = None
     context_names: frozenset[str] = field(default=frozenset())
     whole_run: bool = False
+    by_default: bool = True
 
     @property
     def random(self) -> bool:

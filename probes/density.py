@@ -143,4 +143,4 @@ def density(
     )
 
 
-PROBE = Probe("density", 1, density, SCHEMA)
+PROBE = Probe("density", 1, density, SCHEMA, by_default=False)

@@ -31,7 +31,12 @@ def _settings_help() -> str:
 @click.command("probe", epilog=_settings_help())
 @click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option(
-    "-p", "--probe", "names", multiple=True, type=click.Choice(list(PROBES)), help="Which; repeat.  [default: all]"
+    "-p",
+    "--probe",
+    "names",
+    multiple=True,
+    type=click.Choice(list(PROBES)),
+    help=f"Which; repeat.  [default: {', '.join(n for n, p in PROBES.items() if p.by_default)}]",
 )
 @click.option("--every", type=click.IntRange(1), help="Only every N-th checkpoint, and the last.")
 @click.option("--steps", help="Only these training steps, e.g. 0,100,1920.")
@@ -76,7 +81,7 @@ def command(
         raise click.UsageError("--every and --steps exclude each other.")
     torch.set_num_threads(1)
     given = nest(assignments)
-    names = names or tuple(PROBES)
+    names = names or tuple(n for n, p in PROBES.items() if p.by_default)
     if unknown := set(given) - set(names):
         raise LandscapeError(
             f"--set {sorted(unknown)[0]}...: no such probe is asked for. Asked for: {', '.join(names)}."
