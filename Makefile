@@ -8,13 +8,14 @@ DEMO := demo
 STAMP := $(shell (find landscape models probes figures -name '*.py' | sort; cat pyproject.toml constraints.txt) | cksum | cut -d' ' -f1)
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --config-settings editable_mode=strict
 
-.PHONY: demo test test-fast lint format types clean help
+.PHONY: demo test test-fast lint format types bench clean help
 
 help:
 	@echo "make demo       install, train single and looped, probe, plot: about three minutes"
 	@echo "make test       install, lint, type-check, run all tests: what CI runs"
 	@echo "make test-fast  the tests that take about a minute together"
 	@echo "make format     format the code"
+	@echo "make bench      time the curvature engine against other libraries"
 	@echo "make clean      remove the environment and everything that was made"
 
 $(VENV)/installed-$(STAMP):
@@ -52,6 +53,10 @@ test: lint types
 
 test-fast: $(VENV)/developer-$(STAMP)
 	$(BIN)/pytest -n 2 -m "not slow"
+
+# Other libraries are compared with where they are installed: pip install "curvlinops-for-pytorch<4" hessian-eigenthings
+bench: $(VENV)/developer-$(STAMP)
+	$(BIN)/python benchmarks/curvature.py --quick
 
 clean:
 	rm -rf $(VENV) build $(DEMO) *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -45,6 +45,7 @@ def trained(landscape):
     return landscape
 
 
+@pytest.mark.slow
 def test_the_whole_job(trained, tmp_path):
     code, out, _ = trained(
         "probe", "runs", "-q", "--set", "spectrum.k=2", "--set", "valley.top=1", "--set", "surface.points=4"

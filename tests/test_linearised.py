@@ -26,6 +26,7 @@ def columns(objective, n=5):
     return torch.randn(objective.size, n, generator=g, dtype=torch.float64)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("attention", ["softmax", "linear"])
 @pytest.mark.parametrize("arch", ["single", "looped", "stacked"])
 def test_traced_and_cut_equals_double_backward(arch, attention, uncompiled):
@@ -86,6 +87,7 @@ def test_compiled_with_uneven_chunks_blocks_and_float32():
     assert relative(found.double(), dense) < 1e-5
 
 
+@pytest.mark.slow
 def test_forward_over_reverse_is_exact():
     for chunk in (None, 8):
         objective = toy(chunk=chunk)
@@ -117,6 +119,7 @@ def test_memory_does_not_change_the_product(memory, uncompiled):
     assert relative(few.mv(2 * v), objective.hessian(objective.w0).mv(2 * v)) < 1e-12
 
 
+@pytest.mark.slow
 def test_memory_bounds_what_is_kept(uncompiled):
     objective = toy(chunk=8)
     batches = [objective._slice(c) for c in objective.chunks()]
@@ -184,6 +187,7 @@ def test_a_wrong_compiler_is_noticed(monkeypatch):
         objective.hessian(objective.w0, strategy="compiled").mv(objective.w0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("chunk", [None, 8])
 @pytest.mark.parametrize("strategy", ["auto", "compiled"])
 def test_gauss_newton_of_the_toy_by_its_definition(chunk, strategy, uncompiled):

@@ -42,6 +42,7 @@ def truth(lam):
     }
 
 
+@pytest.mark.slow
 def test_all_unit_vectors_and_all_steps_are_the_dense_answer():
     objective = toy("single")
     P = objective.size
