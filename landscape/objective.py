@@ -161,11 +161,12 @@ class Objective:
         w = self.vector(w).clone()
         if strategy in ("auto", "cached"):
             H = self._operator(hessian_product([self.chunk_sum(c) for c in self.chunks()], w, memory=memory))
-            if not self._trusted:
-                check_symmetric(H, self.grad(w))
-                self._trusted, H.n_products = True, 0
-            return H
-        return self._linear("hessian", self._hessian_term, w, strategy=strategy, block=block, memory=memory)
+        else:
+            H = self._linear("hessian", self._hessian_term, w, strategy=strategy, block=block, memory=memory)
+        if not self._trusted:
+            check_symmetric(H, self.grad(w))
+            self._trusted, H.n_products = True, 0
+        return H
 
     def ggn(self, w: Tensor, *, strategy: Strategy = "auto", block: int = 1, memory: int = DEFAULT_MEMORY) -> Symmetric:
         r"""Generalised Gauss-Newton matrix G = (1/N) sum_i J_i' (\nabla^2 l_i) J_i at w, an operator (P, P).
