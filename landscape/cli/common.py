@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import textwrap
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -18,6 +19,8 @@ from rich.table import Table
 
 __all__ = ["Bars", "device_option", "emit_json", "number", "progress_bars", "show_table"]
 
+TEXT_WIDTH = 76
+"""Characters after which long text in a table is wrapped."""
 PLAIN_INTERVAL = 10.0
 """Seconds between lines of progress where there is no terminal."""
 
@@ -87,15 +90,28 @@ class _Console(Console):
         raise BrokenPipeError  # `main` decides what that means, for tables as for all other output
 
 
-def show_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, caption: str = "") -> None:
-    """A table on stdout; plain and unwrapped where stdout is not a terminal."""
-    table = Table(title=title, caption=caption or None, box=box.SIMPLE, title_justify="left", caption_justify="left")
+def show_table(
+    title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, caption: str = "", text: bool = False
+) -> None:
+    """A table on stdout. Headers wrap between words, but no number is ever broken: the table is rather too wide.
+
+    Columns after the first are aligned for numbers, or with `text` for reading.
+    """
+    table = Table(
+        title=title, caption=caption or None, box=box.SIMPLE_HEAD, title_justify="left", caption_justify="left",
+        pad_edge=False, padding=(0, 2, 0, 0),
+    )  # fmt: skip
     for i, column in enumerate(columns):
-        table.add_column(column, justify="left" if i == 0 else "right", overflow="fold", no_wrap=i == 0)
+        # Wrapped here and not by rich, which breaks numbers to fit a terminal.
+        body = max((len(row[i]) for row in rows), default=0)
+        header = textwrap.fill(column, max(6, min(body, TEXT_WIDTH)), break_long_words=False, break_on_hyphens=False)
+        table.add_column(header, justify="left" if i == 0 or text else "right", no_wrap=True)
     for row in rows:
-        table.add_row(*row)
-    console = _Console(width=None if sys.stdout.isatty() else 200)
-    console.print(table)
+        table.add_row(
+            *(textwrap.fill(cell, TEXT_WIDTH, break_long_words=False, break_on_hyphens=False) for cell in row)
+        )
+    wide = _Console(width=10_000)
+    _Console(width=max(wide.measure(table).maximum, len(title), len(caption))).print(table)
 
 
 def number(x: Any, digits: int = 4) -> str:

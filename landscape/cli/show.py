@@ -119,7 +119,7 @@ def _one(d: dict[str, Any]) -> None:
         ],
         ["data", f"fingerprint {provenance['data_fingerprint']}"],
     ]
-    show_table(f"{d['path']} (run {d['id']})", ["", ""], rows)
+    show_table(f"{d['path']} (run {d['id']})", ["", ""], rows, text=True)
     if m:
         families = list(m["loss_test"])
         columns = ["metric at step " + str(m["step"]), *families]
@@ -148,7 +148,7 @@ def _one(d: dict[str, Any]) -> None:
             ]
             for r in d["results"]
         ]
-        show_table("Results", ["file", "checkpoints", "created", "settings"], rows)
+        show_table("Results", ["file", "checkpoints", "created", "settings"], rows, text=True)
 
 
 def _several(described: list[dict[str, Any]]) -> None:
@@ -180,13 +180,14 @@ def _several(described: list[dict[str, Any]]) -> None:
         "status",
         "step",
         "P",
-        "test loss",
-        *(f"accuracy {f} / Bayes" for f in families),
+        "loss",
+        *families,
         "FLOP",
         "seconds",
         "probed",
     ]
-    show_table("Runs", columns, rows)
+    caption = "Test split: loss in nats per token; accuracy / Bayes-optimal accuracy, of all and by family."
+    show_table("Runs", columns, rows, caption=caption)
 
 
 def _found(study: Study) -> None:

@@ -243,8 +243,9 @@ def _summary(paths: list[Path]) -> None:
             "run",
             "status",
             "step",
-            "test loss (nats/token)",
-            *(f"accuracy {f} / Bayes" for f in families),
+            "loss",
+            *families,
             "seconds",
         ]
-        show_table("Trained", columns, rows)
+        caption = "Test split: loss in nats per token; accuracy / Bayes-optimal accuracy, of all and by family."
+        show_table("Trained", columns, rows, caption=caption)
