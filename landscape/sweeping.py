@@ -157,6 +157,9 @@ def answer(
         report(i, len(request.steps) - sum(j == i for j, _ in todo), len(request.steps))
     errors: dict[int, LandscapeError] = {}
     waiting = [sum(j == i for j, _ in todo) for i in range(len(requests))]
+    for i, request in enumerate(requests):  # interrupted when only the joining was left
+        if not waiting[i] and request.question.partial.exists():
+            _finish(request.question, have[i])
     for i, step, part in _compute(requests, todo, chunk=chunk, jobs=jobs):
         if isinstance(part, LandscapeError):
             errors.setdefault(i, part)

@@ -126,7 +126,7 @@ def _train(trainer: Trainer, writer: RunWriter, folder: Path, progress: Callable
                 continue
             start = time.perf_counter()
             trainer.advance(target - trainer.step)
-            trainer.check_finite()
+            trainer.check_finite()  # also waits for the device, so that the time is that of the updates
             seconds += time.perf_counter() - start
             row = evaluate()
             # After a kill some rows beyond the last checkpoint are already there; they would come out the same.

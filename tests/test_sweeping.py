@@ -94,6 +94,21 @@ def test_an_interrupted_sweep_goes_on_where_it_stopped(fresh_run):
     assert len(files(fresh_run)) == 1
 
 
+def test_killed_before_the_parts_are_joined(fresh_run, monkeypatch):
+    """All checkpoints are answered but their file is not written: repeating the request writes it."""
+    probe, calls = counting()
+    with monkeypatch.context() as patch:
+        patch.setattr("landscape.sweeping._finish", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            sweep(probe, fresh_run, seed=0)
+    n = len(fresh_run.steps)
+    assert (len(calls), len(files(fresh_run))) == (n, n)
+    ds = sweep(probe, fresh_run, seed=0)
+    assert len(calls) == n
+    (file,) = files(fresh_run)
+    assert load(fresh_run.path / file).loss.equals(ds.loss)
+
+
 def test_damaged_parts_and_recompute(fresh_run):
     probe, _ = counting(stop_after=2)
     with pytest.raises(KeyboardInterrupt):
