@@ -98,6 +98,7 @@ class Objective:
         named = dict(self._module.named_parameters())
         self.w0 = self.layout.flatten({n: named[n].detach() for n in self.layout.names})
         self._traces: dict[str, dict[Any, Any]] = {}
+        self._memory: dict[str, tuple[Tensor, Any]] = {}
         self._trusted = False
         check_deterministic(self)
 
@@ -218,6 +219,23 @@ class Objective:
             w,
             v,
         )
+
+    def at(self, w: Tensor) -> Objective:
+        """The same objective with `w0` = w; what was traced and compiled for the one serves the other."""
+        twin = copy.copy(self)
+        twin.w0, twin._memory = self.vector(w).clone(), {}
+        return twin
+
+    def remember(self, name: str, w: Tensor, make: Callable[[], Any]) -> Any:
+        """What `make` gave for this name at this very w, made again only when w is another: one value per name."""
+        known = self._memory.get(name)
+        if known is None or not torch.equal(known[0], w):
+            known = self._memory[name] = (w.clone(), make())
+        return known[1]
+
+    def coordinates(self, w: Tensor) -> Tensor:
+        """The coordinates in which this objective takes its argument, of parameter vectors (.., P): here the same."""
+        return w.to(device=self.device, dtype=self.dtype)
 
     # -- pieces -------------------------------------------------------------------------------------------------------
 

@@ -25,6 +25,7 @@ __all__ = [
     "load_state",
     "make_optimizer",
     "save_state",
+    "second_moment",
     "state_size",
 ]
 
@@ -185,3 +186,10 @@ def load_state(config: Any, optimizer: torch.optim.Optimizer, w: Tensor, state: 
     optimizer.state[w] = dict(zip(keys, parts, strict=True))
     if config.name == "adamw":
         optimizer.state[w]["step"] = torch.tensor(float(step))
+
+
+def second_moment(config: Any, state: Tensor) -> Tensor:
+    """Adam's running mean of squared gradients (P,) in a saved optimiser state (S,)."""
+    if config.name != "adamw":
+        raise LandscapeError(f'the metric "adam" needs a run trained with adamw, found one with {config.name!r}.')
+    return state.reshape(2, -1)[1]

@@ -17,7 +17,9 @@ from torch import Tensor
 from landscape.config import RunConfig
 from landscape.errors import LandscapeError
 from landscape.layout import Layout
+from landscape.metric import METRICS, RescaledObjective, adam_scale, filter_scale
 from landscape.objective import Objective
+from landscape.optim import second_moment
 from landscape.store import FILE_NAME, STATUS, committed, open_for_reading, read_header
 from landscape.tasks import Task, build_task
 from landscape.trainer import Trainer, TrainState
@@ -194,6 +196,23 @@ class Run:
             raise LandscapeError("with `parameters`, say at which step (at=...) the other parameters are held.")
         w = None if at is None else self.parameters[self.index(at)]
         return self._trainer.objective(split, n=n, at=w, dtype=dtype, chunk=chunk, device=device, parameters=parameters)
+
+    def rescaled(self, objective: Objective, metric: str, *, step: int) -> Objective:
+        """An objective of this run in the coordinates of a metric, `filter` or `adam`, taken at the checkpoint of `step`.
+
+        Raises:
+            LandscapeError: for `adam` at step 0, or of a run that another optimiser trained.
+        """
+        i = self.index(step)
+        w = self.parameters[i][self.layout.mask(objective.layout.names)]
+        if metric == "filter":
+            return RescaledObjective(objective, filter_scale(objective, w))
+        if metric != "adam":
+            raise LandscapeError(f"unknown metric {metric!r}. Valid names: {', '.join(METRICS)}.")
+        optimizer = self.config.optimizer
+        moment = second_moment(optimizer, self.optimizer[i])[self.layout.mask(objective.layout.names)]
+        scale = adam_scale(objective.vector(moment), step=step, beta2=optimizer.beta2, eps=optimizer.eps)
+        return RescaledObjective(objective, scale)
 
     def replay(self, step: int, n: int) -> Tensor:
         """Parameters after each of n updates from the checkpoint of `step`, exactly as trained; (n + 1, P).

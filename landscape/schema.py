@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from landscape.objective import Objective
     from landscape.run import Run
 
-__all__ = ["Probe", "Schema", "Variable"]
+__all__ = ["Context", "Probe", "Schema", "Variable"]
 
 
 @dataclass(frozen=True)
@@ -100,6 +100,27 @@ class Schema:
         return ds
 
 
+@dataclass(frozen=True, eq=False)
+class Context:
+    """Where a probe is asked: what it may take from the run beside the objective.
+
+    Attributes:
+        run: the run.
+        objective: the objective, in the coordinates of the metric asked for.
+        split: name of the data split.
+        samples: first so many samples of the split; None means all.
+        step: training step of the checkpoint (the last of `steps` for a probe of the whole run).
+        steps: all steps asked for.
+    """
+
+    run: Run
+    objective: Objective
+    split: str
+    samples: int | None
+    step: int
+    steps: tuple[int, ...]
+
+
 @dataclass(frozen=True)
 class Probe:
     """A question one can ask of a checkpoint.
@@ -109,9 +130,11 @@ class Probe:
         version: raised whenever the same settings would give other numbers; older results are then recomputed.
         function: ``(objective, w, *, seed, **settings) -> Dataset``; without `seed` if nothing in it is random.
         schema: what it returns.
-        context: extra arguments taken from the run (never from the user), given ``(run, objective, split, n)``.
+        context: extra arguments taken from the run (never from the user), given a `Context`.
         context_names: the names of those arguments.
         whole_run: True if it looks at the whole run from one checkpoint, so that it is not swept over steps.
+        path: True (with `whole_run`) if the answer depends on which checkpoints are asked for, not on the last alone.
+        metric: whether the answer depends on the metric, so that one may be asked for.
         by_default: whether `landscape probe` runs it without being asked; False for one that takes many times longer.
     """
 
@@ -119,9 +142,11 @@ class Probe:
     version: int
     function: Callable[..., xr.Dataset]
     schema: Schema
-    context: Callable[[Run, Objective, str, int | None], dict[str, Any]] | None = None
+    context: Callable[[Context], dict[str, Any]] | None = None
     context_names: frozenset[str] = field(default=frozenset())
     whole_run: bool = False
+    path: bool = False
+    metric: bool = True
     by_default: bool = True
 
     @property

@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -13,9 +14,11 @@ import xarray as xr
 from joblib import Parallel, delayed
 
 from landscape.errors import LandscapeError
+from landscape.metric import METRICS
+from landscape.objective import Objective
 from landscape.results import Question, save
 from landscape.run import Run
-from landscape.schema import Probe
+from landscape.schema import Context, Probe
 
 __all__ = ["Request", "answer", "plan", "sweep"]
 
@@ -34,6 +37,7 @@ def sweep(
     device: str = "cpu",
     chunk: int | None = None,
     parameters: str | None = None,
+    metric: str = "euclidean",
     jobs: int = 1,
     recompute: bool = False,
     progress: Callable[[int, int], None] | None = None,
@@ -56,6 +60,8 @@ def sweep(
         device: "cpu" or "cuda".
         chunk: samples evaluated at once; bounds memory and does not change the answer.
         parameters: shell-style pattern of parameters to vary; None means all.
+        metric: "euclidean"; "filter" (each filter scaled by its norm at the checkpoint) or "adam" (preconditioned by
+            the checkpoint's second moments). Curvatures, distances and directions are then those of w = D u.
         jobs: processes, each with one thread; checkpoints are shared out among them.
         recompute: ignore stored answers.
         progress: called with (checkpoints done, checkpoints in all).
@@ -90,6 +96,7 @@ def sweep(
         dtype=dtype,
         device=device,
         parameters=parameters,
+        metric=metric,
         **settings,
     )
     report = None if progress is None else lambda _, done, total: progress(done, total)
@@ -118,18 +125,28 @@ def plan(
     dtype: str = "float64",
     device: str = "cpu",
     parameters: str | None = None,
+    metric: str = "euclidean",
     **settings: Any,
 ) -> Request:
     """Check the arguments of `sweep` and say what there is to do, without doing it."""
-    wanted = _steps(run, steps, only_last=probe.whole_run)
+    wanted = _steps(run, steps, metric=metric)
     if dtype not in _DTYPES:
         raise LandscapeError(f"expected dtype {' or '.join(map(repr, _DTYPES))}, found {dtype!r}.")
     objective = {"split": split, "samples": samples, "dtype": dtype, "device": device, "parameters": parameters}
     identity = {**probe.settings(settings), **objective}
     if probe.random:
         identity["seed"] = seed
+    if metric not in METRICS:
+        raise LandscapeError(f"unknown metric {metric!r}. Valid names: {', '.join(METRICS)}.")
+    if probe.metric:
+        identity["metric"] = metric
+    elif metric != "euclidean":
+        raise LandscapeError(f"probe {probe.name!r} measures no curvature or distance: it has no metric {metric!r}.")
+    if probe.path:
+        identity["steps"] = wanted
     if probe.whole_run:
         identity["step"] = wanted[-1]
+        wanted = wanted[-1:]
     return Request(Question(run, probe, identity), tuple(wanted))
 
 
@@ -199,50 +216,118 @@ def _select(request: Request, parts: Mapping[int, xr.Dataset]) -> xr.Dataset:
 def _compute(
     requests: Sequence[Request], todo: Sequence[tuple[int, int]], *, chunk: int | None, jobs: int
 ) -> Iterator[tuple[int, int, xr.Dataset | LandscapeError]]:
-    """Measure, save and yield (request, step, answer) as each is done, in any order."""
-    if jobs == 1 or len(todo) <= 1:
-        for i, step in todo:
-            yield i, step, _part(requests[i].question, step, chunk)
-        return
-    calls = []
+    """Measure, save and yield (request, step, answer) as each is done, in any order.
+
+    Requests at one checkpoint of one objective go to one process together: they share what they `remember`.
+    """
+    groups: dict[Any, list[tuple[int, Question]]] = {}
     for i, step in todo:
         q = requests[i].question
-        calls.append(delayed(_part_in_worker)(i, str(q.run.path), q.probe.name, q.settings, chunk, step))
-    pool = Parallel(n_jobs=min(jobs, len(todo)), return_as="generator_unordered", batch_size=1)
-    with contextlib.closing(pool(calls)) as results:
-        yield from results
+        apart = i if len(todo) <= 2 * jobs else None  # too few pieces to share out: each on its own
+        groups.setdefault((_Place.of(q, step, chunk), apart), []).append((i, q))
+    calls = [(place, questions) for (place, _), questions in sorted(groups.items(), key=lambda g: g[0][0].order)]
+    if jobs == 1 or len(calls) <= 1:
+        for place, questions in calls:
+            yield from _answers(place, questions)
+        return
+    pool = Parallel(n_jobs=min(jobs, len(calls)), return_as="generator_unordered", batch_size=1)
+    work = (delayed(_in_worker)(p, [(i, q.probe, q.settings) for i, q in questions]) for p, questions in calls)
+    with contextlib.closing(pool(work)) as results:
+        for found in results:
+            yield from found
 
 
-def _part_in_worker(
-    index: int, path: str, probe: str, settings: Mapping[str, Any], chunk: int | None, step: int
-) -> tuple[int, int, xr.Dataset | LandscapeError]:
-    from landscape.probes import get_probe
+@dataclass(frozen=True)
+class _Place:
+    """One checkpoint of one objective."""
 
+    run: str
+    step: int
+    split: str
+    samples: int | None
+    dtype: str
+    device: str
+    parameters: str | None
+    metric: str
+    chunk: int | None
+
+    @classmethod
+    def of(cls, question: Question, step: int, chunk: int | None) -> _Place:
+        s = question.settings
+        names = ("split", "samples", "dtype", "device", "parameters")
+        metric = s.get("metric", "euclidean")
+        return cls(run=str(question.run.path), step=step, metric=metric, chunk=chunk, **{n: s[n] for n in names})
+
+    @property
+    def order(self) -> tuple[str, ...]:
+        """Checkpoints of one objective after each other, so that its compiled products are used again."""
+        return (*(str(getattr(self, f)) for f in ("run", "split", "samples", "dtype", "metric")), f"{self.step:020}")
+
+
+def _in_worker(
+    place: _Place, asked: Sequence[tuple[int, Probe, Mapping[str, Any]]]
+) -> list[tuple[int, int, xr.Dataset | LandscapeError]]:
     torch.set_num_threads(1)  # workers share the cores; more threads each would collapse under load
-    return index, step, _part(Question(Run.open(path), get_probe(probe), settings), step, chunk)
+    run = _opened(place.run)
+    return list(_answers(place, [(i, Question(run, probe, settings)) for i, probe, settings in asked]))
 
 
-def _part(question: Question, step: int, chunk: int | None) -> xr.Dataset | LandscapeError:
-    try:
-        ds = _measure(question, step, chunk)
-    except LandscapeError as error:
-        return error
-    if not question.probe.whole_run:
-        save(ds, question.partial / f"{step}.nc")
-    return ds
+def _answers(
+    place: _Place, questions: Sequence[tuple[int, Question]]
+) -> Iterator[tuple[int, int, xr.Dataset | LandscapeError]]:
+    """The answers at one checkpoint, each saved when it is there."""
+    objective: Objective | None = None
+    for i, question in questions:
+        try:
+            if objective is None:
+                objective = _objective(question.run, place)
+            ds = _measure(question, objective, place.step)
+        except LandscapeError as error:
+            yield i, place.step, error
+            continue
+        if not question.probe.whole_run:
+            save(ds, question.partial / f"{place.step}.nc")
+        yield i, place.step, ds
 
 
-def _measure(question: Question, step: int, chunk: int | None) -> xr.Dataset:
+@lru_cache(maxsize=1)
+def _opened(path: str) -> Run:
+    return Run.open(path)
+
+
+_LAST: dict[str, tuple[Any, Objective]] = {}
+"""The objective used last by this process: its data, checks, traces and compiled products serve all checkpoints."""
+
+
+def _objective(run: Run, place: _Place) -> Objective:
+    """The objective at a checkpoint, in the metric asked for."""
+    held = place.parameters is not None  # the parameters that do not vary differ between checkpoints
+    key = (run.id, replace(place, step=place.step if held else 0, metric=""))
+    if _LAST.get("objective", (None,))[0] != key:
+        _LAST["objective"] = key, run.objective(
+            place.split,
+            n=place.samples,
+            at=place.step if held else None,
+            dtype=_DTYPES[place.dtype],
+            chunk=place.chunk,
+            device=place.device,
+            parameters=place.parameters,
+        )
+    objective = _LAST["objective"][1]
+    w = run.parameters[run.index(place.step)]
+    base = objective if held else objective.at(w)
+    return base if place.metric == "euclidean" else run.rescaled(base, place.metric, step=place.step)
+
+
+def _measure(question: Question, objective: Objective, step: int) -> xr.Dataset:
     run, probe, s = question.run, question.probe, dict(question.settings)
+    steps = tuple(s.pop("steps", ()))
     split, n = s.pop("split"), s.pop("samples")
-    dtype = _DTYPES[s.pop("dtype")]
-    s.pop("step", None)
-    device, parameters = s.pop("device"), s.pop("parameters")
-    objective = run.objective(split, n=n, at=step, dtype=dtype, chunk=chunk, device=device, parameters=parameters)
-    w = objective.w0
+    for name in ("dtype", "step", "device", "parameters", "metric"):
+        s.pop(name, None)
     if probe.context is not None:
-        s |= probe.context(run, objective, split, n)
-    return probe.function(objective, w, **s).assign_attrs(question.attributes(), step=step)
+        s |= probe.context(Context(run, objective, split, n, step, steps or (step,)))
+    return probe.function(objective, objective.w0, **s).assign_attrs(question.attributes(), step=step)
 
 
 def _split_steps(question: Question, ds: xr.Dataset) -> dict[int, xr.Dataset]:
@@ -250,8 +335,10 @@ def _split_steps(question: Question, ds: xr.Dataset) -> dict[int, xr.Dataset]:
     return {int(s): ds.sel(step=s, drop=True).assign_attrs(question.attributes()) for s in ds["step"].values}
 
 
-def _steps(run: Run, steps: Sequence[int] | None, *, only_last: bool) -> list[int]:
+def _steps(run: Run, steps: Sequence[int] | None, *, metric: str) -> list[int]:
     found = sorted({int(s) for s in (run.steps if steps is None else steps)})
+    if metric == "adam" and steps is None:  # no second moments before the first update
+        found = [s for s in found if s > 0]
     if not found:
         what = (
             f"{run.path} has no checkpoint yet."
@@ -261,4 +348,4 @@ def _steps(run: Run, steps: Sequence[int] | None, *, only_last: bool) -> list[in
         raise LandscapeError(what)
     for step in found:
         run.index(step)
-    return found[-1:] if only_last else found
+    return found

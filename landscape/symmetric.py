@@ -60,7 +60,7 @@ class Symmetric:
         """Wrap a dense symmetric matrix (P, P)."""
         if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
             raise LandscapeError(f"expected a square matrix (P, P), found shape {tuple(matrix.shape)}.")
-        return cls(matrix.shape[0], matrix.dtype, matrix.mv, device=matrix.device)
+        return cls(matrix.shape[0], matrix.dtype, matrix.mv, mm=matrix.matmul, device=matrix.device)
 
     @property
     def shape(self) -> tuple[int, int]:

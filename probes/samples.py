@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -12,10 +12,8 @@ from torch import Tensor
 
 from landscape.errors import LandscapeError
 from landscape.objective import Objective
-from landscape.schema import Probe, Schema, Variable
+from landscape.schema import Context, Probe, Schema, Variable
 
-if TYPE_CHECKING:
-    from landscape.run import Run
 
 __all__ = ["PROBE", "samples"]
 
@@ -77,12 +75,18 @@ def samples(
     return SCHEMA.dataset(values, coords=labels)
 
 
-def _context(run: Run, objective: Objective, split: str, n: int | None) -> dict[str, Any]:  # noqa: ARG001
-    part = run.task.split(split).head(n)
-    names = np.asarray(run.task.families)[part.family]
-    return {"correct": run.task.correct, "information_content": part.information_content, "family": names}
+def _context(c: Context) -> dict[str, Any]:
+    part = c.run.task.split(c.split).head(c.samples)
+    names = np.asarray(c.run.task.families)[part.family]
+    return {"correct": c.run.task.correct, "information_content": part.information_content, "family": names}
 
 
 PROBE = Probe(
-    "samples", 1, samples, SCHEMA, _context, context_names=frozenset({"correct", "information_content", "family"})
+    "samples",
+    1,
+    samples,
+    SCHEMA,
+    _context,
+    context_names=frozenset({"correct", "information_content", "family"}),
+    metric=False,
 )

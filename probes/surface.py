@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,10 +14,8 @@ from landscape.errors import LandscapeError
 from landscape.objective import Objective
 from landscape.probes.directions import filter_normalised, oriented
 from landscape.probes.linalg import lanczos
-from landscape.schema import Probe, Schema, Variable
+from landscape.schema import Context, Probe, Schema, Variable
 
-if TYPE_CHECKING:
-    from landscape.run import Run
 
 __all__ = ["PROBE", "surface"]
 
@@ -189,11 +187,12 @@ def _axis(points: int, span: float | None, default: tuple[float, float]) -> NDAr
     return np.linspace(low, high, points)
 
 
-def _context(run: Run, objective: Objective, split: str, n: int | None) -> dict[str, Any]:
+def _context(c: Context) -> dict[str, Any]:
+    run, objective = c.run, c.objective
     checkpoints = run.parameters[:]
     context: dict[str, Any] = {"path": checkpoints[:, run.layout.mask(objective.layout.names)], "path_steps": run.steps}
     if objective.size < run.layout.size:
-        whole = run.objective(split, n=n, dtype=objective.dtype, chunk=objective.chunk, device=objective.device)
+        whole = run.objective(c.split, n=c.samples, dtype=objective.dtype, chunk=objective.chunk, device=objective.device)
         context["path_loss"] = whole.losses(checkpoints)
     return context
 
@@ -206,4 +205,5 @@ PROBE = Probe(
     _context,
     context_names=frozenset({"path", "path_steps", "path_loss"}),
     whole_run=True,
+    metric=False,
 )

@@ -1,0 +1,141 @@
+"""The whole spectrum of the Hessian, for models small enough to have their Hessian written out."""
+
+from __future__ import annotations
+
+import math
+import shutil
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from landscape.errors import LandscapeError
+from landscape.objective import Objective, Strategy
+from landscape.probes.linalg import dense_eigenpairs
+from landscape.symmetric import Symmetric
+
+__all__ = ["DENSE_MEMORY", "Spectrum", "dense_hessian", "exact_spectrum", "fits", "operator_for"]
+
+DENSE_MEMORY = 8 * 2**30
+"""Bytes that a dense solution may take: 32 P^2, for the matrix, its eigenvectors and LAPACK's workspace."""
+
+COMPILED_FROM = 1000
+"""Products from which on compiling is worth its seconds."""
+
+BLOCK, CHUNK = 8, 128
+"""Vectors and samples multiplied at once by a compiled product; larger ones leave the cache."""
+
+
+@dataclass(frozen=True, eq=False)
+class Spectrum:
+    r"""All eigenvalues of a Hessian; float64 on the CPU.
+
+    Attributes:
+        values: (P,) descending.
+        vectors: (P, P) unit eigenvectors as columns, or None.
+        residual: largest \|H v - lambda v\|, NaN without vectors.
+        asymmetry: max \|H - H'\| / max \|H\|, the rounding of the products.
+        n_products: Hessian-vector products used.
+        strategy: how they were computed.
+    """
+
+    values: Tensor
+    vectors: Tensor | None
+    residual: float
+    asymmetry: float
+    n_products: int
+    strategy: str
+
+
+def fits(size: int) -> bool:
+    """Whether a dense Hessian of P = size parameters fits the memory set aside.
+
+    Example:
+        >>> fits(4608), fits(100_000)
+        (True, False)
+    """
+    return 32 * size**2 <= DENSE_MEMORY
+
+
+def dense_hessian(objective: Objective, w: Tensor, *, strategy: Strategy = "auto") -> tuple[Tensor, str]:
+    """The Hessian (P, P) in float64 on the objective's device, and the strategy that made it; remembered for this w.
+
+    "auto" compiles where P is large enough to pay for it and a C++ compiler is there, else it keeps the gradient's
+    graph. Every strategy is exact.
+
+    Raises:
+        LandscapeError: if it does not fit (see `DENSE_MEMORY`), or is not finite.
+
+    Example:
+        >>> model = torch.nn.Linear(2, 1, bias=False)
+        >>> data = (torch.tensor([[2.0, 0.0], [0.0, 1.0]]), torch.zeros(2, 1))
+        >>> objective = Objective(model, lambda y, t: ((y - t) ** 2).sum(1), data)
+        >>> dense_hessian(objective, objective.w0)[0].tolist()
+        [[4.0, 0.0], [0.0, 1.0]]
+    """
+    if not fits(objective.size):
+        raise LandscapeError(
+            f"a dense Hessian of P = {objective.size} parameters needs {32 * objective.size**2 / 2**30:.1f} GiB (32 P^2 "
+            f"bytes), more than the limit of {DENSE_MEMORY / 2**30:.0f}. Use Lanczos with some k (engine=lanczos, which "
+            "not all), the probe `density`, or fewer `parameters`."
+        )
+
+    def make() -> tuple[Tensor, str]:
+        H, used = operator_for(objective, w, strategy, products=objective.size)
+        matrix = H.dense().detach().to(torch.float64)
+        if not bool(torch.isfinite(matrix).all()):
+            raise LandscapeError(
+                f"expected a finite Hessian, found NaN or infinity in the dense matrix of size {objective.size}. "
+                "Check that the loss and its derivatives are finite at this point."
+            )
+        return matrix, used
+
+    found: tuple[Tensor, str] = objective.remember(f"dense {strategy}", w, make)
+    return found
+
+
+def exact_spectrum(objective: Objective, w: Tensor, *, vectors: bool = False, strategy: Strategy = "auto") -> Spectrum:
+    r"""All eigenvalues of the Hessian of the mean loss at w, from the dense matrix; remembered for this w.
+
+    Args:
+        objective: the loss.
+        w: where, (P,).
+        vectors: compute eigenvectors and the residuals \|H v - lambda v\| too.
+        strategy: of the products, see `dense_hessian`.
+
+    Raises:
+        LandscapeError: if P is too large, or the Hessian is not finite.
+
+    Example:
+        >>> model = torch.nn.Linear(2, 1, bias=False)
+        >>> data = (torch.tensor([[2.0, 0.0], [0.0, 1.0]]), torch.zeros(2, 1))
+        >>> objective = Objective(model, lambda y, t: ((y - t) ** 2).sum(1), data)
+        >>> exact_spectrum(objective, objective.w0).values.tolist()
+        [4.0, 1.0]
+    """
+
+    def make() -> Spectrum:
+        matrix, used = dense_hessian(objective, w, strategy=strategy)
+        peak = float(matrix.abs().max())
+        asymmetry = float((matrix - matrix.T).abs().max()) / peak if peak > 0 else 0.0
+        n = objective.size
+        if not vectors:
+            values = torch.linalg.eigvalsh((matrix + matrix.T) / 2).flip(0)
+            return Spectrum(values.cpu(), None, math.nan, asymmetry, n, used)
+        pairs = dense_eigenpairs(Symmetric.from_dense(matrix))
+        return Spectrum(pairs.values.cpu(), pairs.vectors.cpu(), float(pairs.residuals.max()), asymmetry, n, used)
+
+    found: Spectrum = objective.remember(f"spectrum {vectors} {strategy}", w, make)
+    return found
+
+
+def operator_for(
+    objective: Objective, w: Tensor, strategy: Strategy, *, products: int, block: int = BLOCK
+) -> tuple[Symmetric, str]:
+    """The Hessian at w for so many products, several at once where that is faster, and the strategy chosen."""
+    if strategy == "auto":
+        compiler = objective.device.type != "cpu" or any(map(shutil.which, ("g++", "clang++")))
+        strategy = "compiled" if products >= COMPILED_FROM and compiler else "cached"
+    if strategy != "compiled":
+        return objective.hessian(w, strategy=strategy), strategy
+    return objective.hessian(w, strategy=strategy, block=block), strategy
