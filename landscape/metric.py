@@ -13,10 +13,25 @@ from landscape.errors import LandscapeError
 from landscape.objective import Objective, Strategy
 from landscape.symmetric import Symmetric
 
-__all__ = ["METRICS", "Metric", "RescaledObjective", "adam_scale", "filter_scale"]
+__all__ = ["METRICS", "Metric", "RescaledObjective", "adam_scale", "filter_scale", "units_in"]
 
 Metric = Literal["euclidean", "filter", "adam"]
 METRICS: tuple[str, ...] = get_args(Metric)
+
+
+_UNIT = {"filter": "filter norm", "adam": "Adam-preconditioned unit"}
+
+
+def units_in(metric: str, units: str) -> str:
+    """Units of a result in a metric.
+
+    Example:
+        >>> units_in("filter", "nats per token per squared parameter unit")
+        'nats per token per squared filter norm'
+    """
+    if metric == "euclidean":
+        return units
+    return units.replace(" (Euclidean)", "").replace("parameter unit", _UNIT[metric])
 
 
 def filter_scale(objective: Objective, w: Tensor) -> Tensor:
@@ -56,8 +71,8 @@ def adam_scale(second_moment: Tensor, *, step: int, beta2: float, eps: float) ->
         LandscapeError: before the first update, when there is no second moment.
 
     Example:
-        >>> adam_scale(torch.tensor([0.16]), step=10**6, beta2=0.999, eps=0.0).round(decimals=4).tolist()
-        [1.5811]
+        >>> round(float(adam_scale(torch.tensor([0.16]), step=10**6, beta2=0.999, eps=0.0)), 4)
+        1.5811
     """
     if step < 1:
         raise LandscapeError(
@@ -100,7 +115,7 @@ class RescaledObjective(Objective):
         self.w0 = self.coordinates(base.w0)
 
     def coordinates(self, w: Tensor) -> Tensor:
-        """u = D^-1 w for a parameter vector w (P,), or for each row of a matrix."""
+        """The u = D^-1 w of a parameter vector w (P,), or for each row of a matrix."""
         w = w.to(self.scale)
         zero = self.scale == 0
         if bool((w[..., zero] != 0).any()):

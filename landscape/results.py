@@ -52,6 +52,7 @@ class Question:
             "probe_version": self.probe.version,
             "settings": self.text,
             "seed": self.settings.get("seed", "none"),
+            "metric": self.settings.get("metric", "none"),
             "data_fingerprint": self.run.provenance["data_fingerprint"],
             "created": created(),
             "code_revision": code_revision(),

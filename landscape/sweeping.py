@@ -5,24 +5,20 @@ from __future__ import annotations
 import contextlib
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import lru_cache
+from dataclasses import dataclass
 from typing import Any
 
-import torch
 import xarray as xr
 from joblib import Parallel, delayed
 
 from landscape.errors import LandscapeError
+from landscape.measuring import DTYPES, Found, Place, answers, answers_in_worker
 from landscape.metric import METRICS
-from landscape.objective import Objective
 from landscape.results import Question, save
 from landscape.run import Run
-from landscape.schema import Context, Probe
+from landscape.schema import Probe
 
 __all__ = ["Request", "answer", "plan", "sweep"]
-
-_DTYPES = {"float64": torch.float64, "float32": torch.float32}
 
 
 def sweep(
@@ -130,8 +126,8 @@ def plan(
 ) -> Request:
     """Check the arguments of `sweep` and say what there is to do, without doing it."""
     wanted = _steps(run, steps, metric=metric)
-    if dtype not in _DTYPES:
-        raise LandscapeError(f"expected dtype {' or '.join(map(repr, _DTYPES))}, found {dtype!r}.")
+    if dtype not in DTYPES:
+        raise LandscapeError(f"expected dtype {' or '.join(map(repr, DTYPES))}, found {dtype!r}.")
     objective = {"split": split, "samples": samples, "dtype": dtype, "device": device, "parameters": parameters}
     identity = {**probe.settings(settings), **objective}
     if probe.random:
@@ -215,7 +211,7 @@ def _select(request: Request, parts: Mapping[int, xr.Dataset]) -> xr.Dataset:
 
 def _compute(
     requests: Sequence[Request], todo: Sequence[tuple[int, int]], *, chunk: int | None, jobs: int
-) -> Iterator[tuple[int, int, xr.Dataset | LandscapeError]]:
+) -> Iterator[Found]:
     """Measure, save and yield (request, step, answer) as each is done, in any order.
 
     Requests at one checkpoint of one objective go to one process together: they share what they `remember`.
@@ -224,110 +220,17 @@ def _compute(
     for i, step in todo:
         q = requests[i].question
         apart = i if len(todo) <= 2 * jobs else None  # too few pieces to share out: each on its own
-        groups.setdefault((_Place.of(q, step, chunk), apart), []).append((i, q))
+        groups.setdefault((Place.of(q, step, chunk), apart), []).append((i, q))
     calls = [(place, questions) for (place, _), questions in sorted(groups.items(), key=lambda g: g[0][0].order)]
     if jobs == 1 or len(calls) <= 1:
         for place, questions in calls:
-            yield from _answers(place, questions)
+            yield from answers(place, questions)
         return
     pool = Parallel(n_jobs=min(jobs, len(calls)), return_as="generator_unordered", batch_size=1)
-    work = (delayed(_in_worker)(p, [(i, q.probe, q.settings) for i, q in questions]) for p, questions in calls)
+    work = (delayed(answers_in_worker)(p, [(i, q.probe, q.settings) for i, q in questions]) for p, questions in calls)
     with contextlib.closing(pool(work)) as results:
         for found in results:
             yield from found
-
-
-@dataclass(frozen=True)
-class _Place:
-    """One checkpoint of one objective."""
-
-    run: str
-    step: int
-    split: str
-    samples: int | None
-    dtype: str
-    device: str
-    parameters: str | None
-    metric: str
-    chunk: int | None
-
-    @classmethod
-    def of(cls, question: Question, step: int, chunk: int | None) -> _Place:
-        s = question.settings
-        names = ("split", "samples", "dtype", "device", "parameters")
-        metric = s.get("metric", "euclidean")
-        return cls(run=str(question.run.path), step=step, metric=metric, chunk=chunk, **{n: s[n] for n in names})
-
-    @property
-    def order(self) -> tuple[str, ...]:
-        """Checkpoints of one objective after each other, so that its compiled products are used again."""
-        return (*(str(getattr(self, f)) for f in ("run", "split", "samples", "dtype", "metric")), f"{self.step:020}")
-
-
-def _in_worker(
-    place: _Place, asked: Sequence[tuple[int, Probe, Mapping[str, Any]]]
-) -> list[tuple[int, int, xr.Dataset | LandscapeError]]:
-    torch.set_num_threads(1)  # workers share the cores; more threads each would collapse under load
-    run = _opened(place.run)
-    return list(_answers(place, [(i, Question(run, probe, settings)) for i, probe, settings in asked]))
-
-
-def _answers(
-    place: _Place, questions: Sequence[tuple[int, Question]]
-) -> Iterator[tuple[int, int, xr.Dataset | LandscapeError]]:
-    """The answers at one checkpoint, each saved when it is there."""
-    objective: Objective | None = None
-    for i, question in questions:
-        try:
-            if objective is None:
-                objective = _objective(question.run, place)
-            ds = _measure(question, objective, place.step)
-        except LandscapeError as error:
-            yield i, place.step, error
-            continue
-        if not question.probe.whole_run:
-            save(ds, question.partial / f"{place.step}.nc")
-        yield i, place.step, ds
-
-
-@lru_cache(maxsize=1)
-def _opened(path: str) -> Run:
-    return Run.open(path)
-
-
-_LAST: dict[str, tuple[Any, Objective]] = {}
-"""The objective used last by this process: its data, checks, traces and compiled products serve all checkpoints."""
-
-
-def _objective(run: Run, place: _Place) -> Objective:
-    """The objective at a checkpoint, in the metric asked for."""
-    held = place.parameters is not None  # the parameters that do not vary differ between checkpoints
-    key = (run.id, replace(place, step=place.step if held else 0, metric=""))
-    if _LAST.get("objective", (None,))[0] != key:
-        _LAST["objective"] = key, run.objective(
-            place.split,
-            n=place.samples,
-            at=place.step if held else None,
-            dtype=_DTYPES[place.dtype],
-            chunk=place.chunk,
-            device=place.device,
-            parameters=place.parameters,
-        )
-    objective = _LAST["objective"][1]
-    w = run.parameters[run.index(place.step)]
-    base = objective if held else objective.at(w)
-    return base if place.metric == "euclidean" else run.rescaled(base, place.metric, step=place.step)
-
-
-def _measure(question: Question, objective: Objective, step: int) -> xr.Dataset:
-    run, probe, s = question.run, question.probe, dict(question.settings)
-    steps = tuple(s.pop("steps", ()))
-    split, n = s.pop("split"), s.pop("samples")
-    for name in ("dtype", "step", "device", "parameters", "metric"):
-        s.pop(name, None)
-    if probe.context is not None:
-        s |= probe.context(Context(run, objective, split, n, step, steps or (step,)))
-    return probe.function(objective, objective.w0, **s).assign_attrs(question.attributes(), step=step)
 
 
 def _split_steps(question: Question, ds: xr.Dataset) -> dict[int, xr.Dataset]:

@@ -11,7 +11,8 @@ import xarray as xr
 from torch import Tensor
 
 from landscape.errors import LandscapeError
-from landscape.objective import Objective
+from landscape.objective import Objective, Strategy
+from landscape.probes.exact import operator_for
 from landscape.probes.linalg import hutchpp, lanczos_quadrature
 from landscape.probes.linalg.lockstep import lockstep_quadrature
 from landscape.probes.linalg.spectral import spectral_statistics
@@ -65,7 +66,7 @@ def density(
     thresholds: tuple[float, ...] = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0),
     uppers: tuple[float, ...] = (1e-2, 1.0, 100.0),
     trace_products: int = 60,
-    strategy: Literal["auto", "cached", "forward", "compiled"] = "auto",
+    strategy: Strategy = "auto",
     block: int = 1,
 ) -> xr.Dataset:
     r"""Spectral density of the Hessian of the mean loss at w, by stochastic Lanczos quadrature.
@@ -117,7 +118,7 @@ def density(
             f'distribution="unit" takes each of the P = {objective.size} unit vectors: expected vectors='
             f'{objective.size}, found {vectors}. Use "rademacher" for fewer.'
         )
-    H = objective.hessian(w, strategy=strategy, block=block)
+    H, used = operator_for(objective, w, strategy, products=0, block=block)
     if distribution == "unit":
         start = torch.eye(objective.size, dtype=objective.dtype, device=objective.device)
         quadrature = lanczos_quadrature(H, n_vectors=vectors, n_steps=quad, seed=seed, start=start)
@@ -140,6 +141,7 @@ def density(
     return SCHEMA.dataset(
         values | {"n_parameters": objective.size, "n_products": H.n_products},
         coords={"threshold": np.array(thresholds, float), "upper": np.array(uppers, float)},
+        strategy=used,
     )
 
 

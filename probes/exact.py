@@ -75,9 +75,9 @@ def dense_hessian(objective: Objective, w: Tensor, *, strategy: Strategy = "auto
     """
     if not fits(objective.size):
         raise LandscapeError(
-            f"a dense Hessian of P = {objective.size} parameters needs {32 * objective.size**2 / 2**30:.1f} GiB (32 P^2 "
-            f"bytes), more than the limit of {DENSE_MEMORY / 2**30:.0f}. Use Lanczos with some k (engine=lanczos, which "
-            "not all), the probe `density`, or fewer `parameters`."
+            f"a dense Hessian of P = {objective.size} parameters needs {32 * objective.size**2 / 2**30:.1f} GiB "
+            f"(4 x 8 P^2 bytes), more than the limit of {DENSE_MEMORY / 2**30:.0f}. "
+            'Use engine="lanczos" with some k, the probe `density`, or fewer `parameters`.'
         )
 
     def make() -> tuple[Tensor, str]:

@@ -9,22 +9,22 @@ import xarray as xr
 from torch import Tensor
 
 from landscape.errors import LandscapeError
-from landscape.objective import Objective
+from landscape.objective import Objective, Strategy
+from landscape.probes.exact import dense_hessian, operator_for
 from landscape.probes.linalg import Eigenpairs, dense_eigenpairs, lanczos
 from landscape.probes.pyhessian_engine import pyhessian_eigenpairs
 from landscape.schema import Probe, Schema, Variable
+from landscape.symmetric import Symmetric
 
 __all__ = ["PROBE", "spectrum"]
 
 Engine = Literal["lanczos", "dense", "pyhessian"]
 CURVATURE = "nats per token per squared parameter unit"
-DENSE_MEMORY = 8 * 2**30
-"""Bytes that a dense solution may take."""
 
 SCHEMA = Schema(
     {
         "eigenvalue": Variable(("mode",), CURVATURE, "Hessian eigenvalue"),
-        "residual": Variable(("mode",), CURVATURE, "|H v - lambda v| recomputed, an error bound of the eigenvalue"),
+        "residual": Variable(("mode",), CURVATURE, "|H v - lambda v|, an error bound of the eigenvalue"),
         "converged": Variable(("mode",), "1", "residual below tol times the spectral norm", "b"),
         "end": Variable(("mode",), "", "end of the spectrum the mode was asked from", "U", swept=False),
         "spectral_norm": Variable((), CURVATURE, "largest |eigenvalue| found"),
@@ -48,11 +48,13 @@ def spectrum(
     tol: float = 1e-6,
     max_products: int | None = None,
     eigenvectors: bool = False,
+    strategy: Strategy = "auto",
+    memory: float = 8.0,
 ) -> xr.Dataset:
     r"""Eigenpairs H v = lambda v of the Hessian of the mean loss at w, in algebraically descending order.
 
-    Every pair carries its true residual \|H v - lambda v\|_2, recomputed with one more product: H has an eigenvalue
-    within that distance of lambda. Pairs that miss the tolerance are returned with `converged` False, not dropped.
+    Every pair carries its true residual \|H v - lambda v\|_2, from the products made: H has an eigenvalue within that
+    distance of lambda. Pairs that miss the tolerance are returned with `converged` False, not dropped.
 
     Args:
         objective: the loss.
@@ -67,6 +69,9 @@ def spectrum(
         max_products: budget of the iterative engines; None lets Lanczos choose; power iterations per pair for
             "pyhessian" (default 100).
         eigenvectors: keep the vectors in the result (k P numbers).
+        strategy: how products are computed, see `Objective.hessian`; all are exact. "auto" keeps gradient graphs, and
+            compiles for a dense matrix of a thousand columns or more.
+        memory: GiB for the vectors of Lanczos, 4 m P numbers in m steps; see `lanczos`.
 
     Returns:
         Dataset with dim `mode`; see `SCHEMA` for variables and units.
@@ -89,12 +94,19 @@ def spectrum(
             raise LandscapeError(
                 f'engine "pyhessian" finds the largest in magnitude: expected which="largest", found {which!r}.'
             )
+        if strategy != "auto":
+            raise LandscapeError(f'engine "pyhessian" makes its own products: no strategy {strategy!r}.')
+        used = "pyhessian"
         pairs = _witness(objective, w, k=k, tol=tol, max_iterations=max_products or 100, seed=seed)
     elif engine == "dense" or which == "all":
-        pairs = _dense(objective, w, k=None if which == "all" else k, which="top" if which == "all" else which, tol=tol)
+        every = which == "all"
+        matrix, used = dense_hessian(objective, w, strategy=strategy)
+        dense = Symmetric.from_dense(matrix)
+        pairs = dense_eigenpairs(dense, k=None if every else k, which="top" if which == "all" else which, tol=tol)
     else:
-        H = objective.hessian(w)
-        pairs = lanczos(H, k=k, which=which, tol=tol, max_products=max_products, seed=seed)
+        limit = int(memory * 2**30)
+        H, used = operator_for(objective, w, strategy, products=0, block=1)
+        pairs = lanczos(H, k=k, which=which, tol=tol, max_products=max_products, seed=seed, memory=limit)
     values: dict[str, Any] = {
         "eigenvalue": pairs.values,
         "residual": pairs.residuals,
@@ -106,17 +118,7 @@ def spectrum(
     }
     if eigenvectors:
         values["eigenvector"] = pairs.vectors.T
-    return SCHEMA.dataset(values, coords={"end": pairs.end}, engine=engine)
-
-
-def _dense(objective: Objective, w: Tensor, *, k: int | None, which: Any, tol: float) -> Eigenpairs:
-    need = 4 * 8 * objective.size**2  # matrix, eigenvectors and LAPACK's workspace
-    if need > DENSE_MEMORY:
-        raise LandscapeError(
-            f"a dense Hessian of P = {objective.size} parameters needs {need / 2**30:.1f} GiB (4 x 8 P^2 bytes), more "
-            f'than the limit of {DENSE_MEMORY / 2**30:.0f}. Use engine="lanczos" with some k, or fewer `parameters`.'
-        )
-    return dense_eigenpairs(objective.hessian(w), k=k, which=which, tol=tol)
+    return SCHEMA.dataset(values, coords={"end": pairs.end}, engine=engine, strategy=used)
 
 
 def _witness(objective: Objective, w: Tensor, *, k: int, tol: float, max_iterations: int, seed: int) -> Eigenpairs:
@@ -141,4 +143,4 @@ def _witness(objective: Objective, w: Tensor, *, k: int, tol: float, max_iterati
     )
 
 
-PROBE = Probe("spectrum", 1, spectrum, SCHEMA)
+PROBE = Probe("spectrum", 2, spectrum, SCHEMA)

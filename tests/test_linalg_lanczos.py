@@ -341,3 +341,40 @@ def test_on_a_gpu(dtype):
     assert b.converged.all()
     torch.testing.assert_close(b.values.cpu(), a.values, rtol=1e-4, atol=1e-6)
     torch.testing.assert_close(dense_eigenpairs(gpu, k=5).values.cpu(), dense_eigenpairs(cpu, k=5).values)
+
+
+def test_true_residuals_cost_one_product_for_all_pairs():
+    op = known.with_spectrum(known.spectrum("network", 120, np.random.default_rng(5)), seed=5)
+    kept = lanczos(op, k=6, seed=0, check_missed=False)
+    again = lanczos(op, k=6, seed=0, check_missed=False, memory=2 * 8 * 120 * 30)  # room for the vectors alone
+    assert again.n_products == kept.n_products + 5
+    torch.testing.assert_close(kept.values, again.values, rtol=1e-12, atol=0)
+    fresh = (op.dense() @ kept.vectors - kept.vectors * kept.values).norm(dim=0)
+    torch.testing.assert_close(kept.residuals, fresh, rtol=1e-4, atol=1e-13 * kept.scale)
+
+
+def test_products_that_do_not_repeat_are_made_again_for_the_residuals():
+    """An operator whose later products differ: combinations of the earlier ones must not pass for its residuals."""
+    exact = known.with_spectrum(known.spectrum("network", 80, np.random.default_rng(6)), seed=6)
+    n_solve = lanczos(exact, k=4, seed=0, check_missed=False).n_products - 1
+    drift = known.with_spectrum(np.random.default_rng(7).normal(size=80), seed=7)
+    calls = 0
+
+    def product(v):
+        nonlocal calls
+        calls += 1
+        return exact.mv(v) + (1e-2 * drift.mv(v) if calls > n_solve else 0.0)
+
+    pairs = lanczos(Symmetric(80, F64, product), k=4, seed=0, check_missed=False)
+    moved = exact.dense() + 1e-2 * drift.dense()
+    fresh = (moved @ pairs.vectors - pairs.vectors * pairs.values).norm(dim=0)
+    torch.testing.assert_close(pairs.residuals, fresh, rtol=1e-6, atol=0)
+    assert not pairs.converged.all()
+
+
+def test_memory_bounds_the_steps_and_too_little_is_refused():
+    op = known.with_spectrum(np.random.default_rng(0).normal(size=200), seed=1)
+    row = 2 * 8 * 200
+    assert lanczos(op, k=5, seed=0, tol=1e-12, memory=40 * row).n_products <= 40
+    with pytest.raises(LandscapeError, match=r"15 steps of two vectors: .* GiB"):
+        lanczos(op, k=5, seed=0, memory=14 * row)

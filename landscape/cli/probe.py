@@ -12,6 +12,7 @@ import xarray as xr
 from landscape.cli.common import device_option, emit_json, progress_bars, resolve_device, show_table
 from landscape.cli.summaries import SUMMARIES
 from landscape.errors import LandscapeError
+from landscape.metric import METRICS
 from landscape.probes import PROBES
 from landscape.run import Run
 from landscape.settings import nest
@@ -43,6 +44,13 @@ def _settings_help() -> str:
 @click.option("--samples", type=click.IntRange(1), help="Only the first so many samples of the split.")
 @click.option("--split", type=click.Choice(["probe", "train", "test"]), default="probe", show_default=True)
 @click.option("--parameters", help="Only parameters whose name matches, e.g. 'blocks.*'.")
+@click.option(
+    "--metric",
+    "metrics",
+    multiple=True,
+    type=click.Choice(METRICS),
+    help="Of curvatures and distances; repeat.  [default: euclidean]",
+)
 @click.option("--set", "assignments", multiple=True, metavar="PROBE.NAME=VALUE", help="A probe's setting; repeat.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of everything random in a probe.")
 @click.option("--dtype", type=click.Choice(["float64", "float32"]), default="float64", show_default=True)
@@ -57,6 +65,7 @@ def command(
     names: tuple[str, ...],
     every: int | None,
     steps: str | None,
+    metrics: tuple[str, ...],
     assignments: tuple[str, ...],
     device: str,
     chunk: int | None,
@@ -75,13 +84,16 @@ def command(
     Examples:
       landscape probe runs/markov-looped-s0
       landscape probe runs -p spectrum --every 2 --samples 128 --jobs 2
+      landscape probe runs -p spectrum --metric euclidean --metric filter --metric adam
       landscape probe runs -p valley --steps 0,1920 --set valley.top=10 --set valley.rises=[0.001,0.01,0.1]
     """
     if every is not None and steps is not None:
         raise click.UsageError("--every and --steps exclude each other.")
     torch.set_num_threads(1)
     given = nest(assignments)
-    names = names or tuple(n for n, p in PROBES.items() if p.by_default)
+    metrics = tuple(dict.fromkeys(metrics)) or ("euclidean",)
+    scaled = metrics != ("euclidean",)
+    names = names or tuple(n for n, p in PROBES.items() if p.by_default and (p.metric or not scaled))
     if unknown := set(given) - set(names):
         raise LandscapeError(
             f"--set {sorted(unknown)[0]}...: no such probe is asked for. Asked for: {', '.join(names)}."
@@ -91,9 +103,18 @@ def command(
     study = Study.open(paths)
     wanted = {run.path: _select(run, every, steps) for run in study}
     requests = [
-        plan(PROBES[n], run, steps=wanted[run.path], device=resolve_device(device), **settings, **given.get(n, {}))
+        plan(
+            PROBES[n],
+            run,
+            steps=wanted[run.path],
+            device=resolve_device(device),
+            metric=metric,
+            **settings,
+            **given.get(n, {}),
+        )
         for n in names
         for run in study
+        for metric in metrics
     ]
     now = [0] * len(requests)
     with progress_bars(quiet=quiet) as bars:
@@ -122,12 +143,18 @@ def command(
 
 def _report(answers: dict[str, list[xr.Dataset]], *, as_json: bool) -> None:
     """What was found, as tables or as JSON."""
-    tables = {name: SUMMARIES[name](results) for name, results in answers.items()}
+    tables = {name: SUMMARIES[name]([_labelled(ds) for ds in found]) for name, found in answers.items()}
     if as_json:
         emit_json({name: [dict(zip(t.columns, row, strict=True)) for row in t.rows] for name, t in tables.items()})
         return
     for table in tables.values():
         show_table(table.title, table.columns, table.rows, caption=table.caption)
+
+
+def _labelled(ds: xr.Dataset) -> xr.Dataset:
+    """The metric beside the run's name where it is not the plain one."""
+    metric = ds.attrs.get("metric", "none")
+    return ds if metric in ("none", "euclidean") else ds.assign_attrs(run=f"{ds.attrs['run']} [{metric}]")
 
 
 def _select(run: Run, every: int | None, steps: str | None) -> list[int] | None:

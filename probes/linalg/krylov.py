@@ -70,12 +70,14 @@ def gaussian(size: int, generator: torch.Generator, like: Counted) -> Tensor:
 class Locked(NamedTuple):
     """Vectors set aside, rows of `basis` (l, P), with A w_i = theta_i w_i + c_i, c_i orthogonal to all of them.
 
-    `theta` (l,) and `error` (l,) = |c_i| live on the host, in units of the operator.
+    `theta` (l,) and `error` (l,) = |c_i| live on the host, in units of the operator; `image` (l, P) holds the A w_i, or
+    None where they are not kept.
     """
 
     basis: Tensor
     theta: Vector
     error: Vector
+    image: Tensor | None = None
 
 
 class Krylov:
@@ -88,6 +90,7 @@ class Krylov:
         op: the products.
         start: r_1 before it is made orthogonal to W and of unit length.
         locked: the vectors set aside.
+        keep: number of steps up to which the products A r_j are kept beside the r_j; beyond it they are dropped.
 
     Attributes:
         alpha, beta: the coefficients so far, one each per step; the last beta couples to the vector not yet used.
@@ -95,8 +98,10 @@ class Krylov:
         ended: no new direction exists: the space is invariant, or all P dimensions are used.
     """
 
-    def __init__(self, op: Counted, start: Tensor, locked: Locked | None = None) -> None:
+    def __init__(self, op: Counted, start: Tensor, locked: Locked | None = None, *, keep: int = 0) -> None:
         self.op = op
+        self.keep = keep if locked is None or locked.image is not None else 0
+        self._image = torch.empty((min(16, self.keep), op.size), dtype=op.dtype, device=op.device)
         self.locked = locked
         self.n_locked = 0 if locked is None else locked.basis.shape[0]
         self.alpha: list[float] = []
@@ -128,16 +133,33 @@ class Krylov:
         """Rows (l + steps, P), orthonormal: the locked ones, then those of the recurrence already multiplied."""
         return self._rows[: self.n_locked + len(self.alpha)]
 
+    def image(self, weights: Tensor) -> Tensor | None:
+        """A times combinations (m, l + steps) of the rows of `basis`, from the products made; None if not kept."""
+        steps = len(self.alpha)
+        if steps > self.keep or self.keep == 0:
+            return None
+        total = weights[:, self.n_locked :] @ self._image[:steps]
+        if self.locked is not None and self.locked.image is not None:
+            total = total + weights[:, : self.n_locked] @ self.locked.image
+        return total
+
     @property
     def complete(self) -> bool:
         """Whether the rows of `basis` span the whole space."""
         return self.n_locked + len(self.alpha) >= self.op.size
 
+    def _keep(self, product: Tensor) -> None:
+        n = len(self.alpha)
+        if n >= self.keep:
+            self.keep, self._image = 0, self._image[:0]
+            return
+        if n == self._image.shape[0]:
+            self._image = _longer(self._image)
+        self._image[n] = product
+
     def _append(self, r: Tensor) -> None:
         if self.n_basis == self._rows.shape[0]:
-            grown = torch.empty((2 * self.n_basis, self.op.size), dtype=self.op.dtype, device=self.op.device)
-            grown[: self.n_basis] = self._rows
-            self._rows = grown
+            self._rows = _longer(self._rows)
         self._rows[self.n_basis] = r
         self.n_basis += 1
 
@@ -150,6 +172,7 @@ class Krylov:
     def step(self) -> None:
         """Multiply the newest vector and append the next one, or set `ended`."""
         w = self.op(self._rows[self.n_locked + len(self.alpha)])
+        self._keep(w)
         before = float(w.norm())
         w, part = self._orthogonal(w)
         w, again = self._orthogonal(w)
@@ -167,6 +190,13 @@ class Krylov:
             w = self._orthogonal(w)[0]
             w = w / w.norm()
         self._append(w)
+
+
+def _longer(rows: Tensor) -> Tensor:
+    """The same rows in a matrix with room for as many again."""
+    grown = torch.empty((2 * rows.shape[0], rows.shape[1]), dtype=rows.dtype, device=rows.device)
+    grown[: rows.shape[0]] = rows
+    return grown
 
 
 def tridiagonal(alpha: list[float], beta: list[float]) -> tuple[Vector, Vector]:

@@ -13,7 +13,10 @@ from landscape.probes.linalg.ritz import WHICH, Which, ends
 from landscape.probes.linalg.solver import Solver
 from landscape.symmetric import Symmetric
 
-__all__ = ["Eigenpairs", "lanczos"]
+__all__ = ["DEFAULT_MEMORY", "Eigenpairs", "lanczos"]
+
+DEFAULT_MEMORY = 8 * 2**30
+"""Bytes that the vectors of one solve may take."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +26,7 @@ class Eigenpairs:
     Attributes:
         values: (m,) Rayleigh quotients v' A v, algebraically descending.
         vectors: (P, m) columns v of unit norm.
-        residuals: (m,) true \|A v - lam v\|_2, each from one more product, never the recurrence's word.
+        residuals: (m,) true \|A v - lam v\|_2, from products with A that were made, never the recurrence's word.
         converged: (m,) bool, residual <= tol * scale.
         end: (m,) which end of the spectrum a pair was asked from: "top", "bottom" or "largest".
         scale: estimate of the spectral norm, the largest |Ritz value| seen.
@@ -55,10 +58,13 @@ def lanczos(
     seed: int,
     init: Tensor | None = None,
     check_missed: bool = True,
+    memory: int = DEFAULT_MEMORY,
 ) -> Eigenpairs:
     r"""The k extreme eigenpairs of `op`, A v_i = lam_i v_i, by Lanczos with full re-orthogonalisation.
 
-    Stops when \|beta_m s_mi\| <= tol * scale / 2 for every wanted Ritz pair, then recomputes all residuals.
+    Stops when \|beta_m s_mi\| <= tol * scale / 2 for every wanted Ritz pair, then computes all residuals from the
+    products A q_j that were made, v = sum_j s_j q_j; one fresh product with a random combination of the pairs must
+    agree, else all of them are made again.
     `converged` promises an eigenvalue within the residual of the value; isolated values are far better than that
     (error about residual^2 / gap).
 
@@ -83,12 +89,16 @@ def lanczos(
         init: start vector (P,), or a block (P, b) of which the sum of the unit columns starts the run (vectors of a
             nearby problem save about a tenth of the products).
         check_missed: run the check.
+        memory: bytes for vectors. m steps hold at most 4 m P numbers: vectors and their products, of the present round
+            and of the one before; 2 m P without the products, which are dropped when memory runs short (the residuals
+            then cost a product each). `max_products` is lowered to what fits.
 
     Returns:
         The pairs on `op.device` in `op.dtype`.
 
     Raises:
-        LandscapeError: for a wrong k, which, tol, max_products or shape of init, or a product that is not finite.
+        LandscapeError: for a wrong k, which, tol, max_products or shape of init, a product that is not finite, or if
+            memory does not suffice for k + 10 steps.
 
     Source:
         Parlett, The Symmetric Eigenvalue Problem (SIAM 1998), chapter 13.
@@ -101,7 +111,8 @@ def lanczos(
     """
     n_wanted = _check(op, k, which, tol, max_products, init)
     budget = 300 + 30 * n_wanted if max_products is None else max_products
-    solver = Solver(Counted(op), k, which, tol, budget, torch.Generator().manual_seed(seed))
+    budget, keep = _afford(op, n_wanted, budget, memory)
+    solver = Solver(Counted(op), k, which, tol, budget, torch.Generator().manual_seed(seed), keep=keep)
     start = gaussian(op.size, solver.generator, solver.op)
     if init is not None:
         block = init.detach().to(dtype=op.dtype, device=op.device).reshape(op.size, -1)
@@ -126,6 +137,19 @@ def lanczos(
         n_products=solver.op.n_products,
         resolved=resolved,
     )
+
+
+def _afford(op: Symmetric, n_wanted: int, budget: int, memory: int) -> tuple[int, int]:
+    """Products that memory has room for, and the number of steps up to which they are kept."""
+    vector = op.size * torch.finfo(op.dtype).bits // 8
+    most = memory // (2 * vector)
+    if most < (least := min(budget, n_wanted + 10, op.size)):
+        raise LandscapeError(
+            f"Lanczos for {n_wanted} pairs of P = {op.size} parameters holds at least {least} steps of two vectors: "
+            f"{2 * least * vector / 2**30:.3g} GiB; the limit is {memory / 2**30:.3g}. Ask for fewer pairs, use "
+            "float32, or raise `memory`."
+        )
+    return min(budget, most), memory // (4 * vector)
 
 
 def _check(op: Symmetric, k: int, which: str, tol: float, max_products: int | None, init: Tensor | None) -> int:

@@ -118,7 +118,7 @@ def lock(
         else:
             bound += rho
     weights = torch.as_tensor(ritz.weights[:, keep].T.copy(), dtype=run.op.dtype, device=run.op.device)
-    return Locked(weights @ run.basis, theta[keep], error[keep]), edges, bound
+    return Locked(weights @ run.basis, theta[keep], error[keep], run.image(weights)), edges, bound
 
 
 def _edges(theta: Vector, wanted: NDArray[np.intp], k: int, which: Which, margin: float) -> list[tuple[float, int]]:

@@ -18,6 +18,9 @@ __all__ = ["Solver"]
 TARGET = 0.5
 """Lanczos stops at estimates of this part of the tolerance, so that the recomputed residuals do not just miss it."""
 
+TRUST = 0.25
+"""Images made of earlier products count as true if a fresh product differs by less than this part of the tolerance."""
+
 MIN_CHECK = 40
 """A check for missed eigenvalues may always use this many products, and never more than the solve before it."""
 
@@ -27,7 +30,10 @@ State = Literal["converged", "open", "stale", "stopped"]
 class Solver:
     """One solve: rounds of Lanczos, each from a fresh vector and orthogonal to what was locked before it."""
 
-    def __init__(self, op: Counted, k: int, which: Which, tol: float, budget: int, generator: torch.Generator) -> None:
+    def __init__(
+        self, op: Counted, k: int, which: Which, tol: float, budget: int, generator: torch.Generator, *, keep: int
+    ) -> None:
+        self.keep = keep
         self.op, self.k, self.which, self.tol, self.budget, self.generator = op, k, which, tol, budget, generator
         self.n_wanted = min(op.size, 2 * k if which == "both" else k)
         self.scale = 0.0  # in units of the operator, as all the numbers here
@@ -38,7 +44,7 @@ class Solver:
 
     def solve(self, start: Tensor, *, check_missed: bool) -> bool:
         """Rounds until converged, and checked if asked; whether the check ended well."""
-        self.run = Krylov(self.op, start)
+        self.run = Krylov(self.op, start, keep=self.keep)
         if self.run.ended:  # an init that is all zeros after rounding
             self.run = self._random_run(None)
         watch: Watch | None = None
@@ -72,22 +78,29 @@ class Solver:
                 self.run = self._random_run(locked)
             else:  # an invariant space without enough pairs: keep all of it and look elsewhere
                 watch = None
+                every = np.arange(self.ritz.theta.size)
                 self.run = self._random_run(
-                    Locked(self._vectors(np.arange(self.ritz.theta.size)), self.ritz.theta, self.ritz.error)
+                    Locked(self._vectors(every), self.ritz.theta, self.ritz.error, self._images(every))
                 )
 
     def _random_run(self, locked: Locked | None) -> Krylov:
-        run = Krylov(self.op, gaussian(self.op.size, self.generator, self.op), locked)
+        run = Krylov(self.op, gaussian(self.op.size, self.generator, self.op), locked, keep=self.keep)
         for _ in range(8):  # one dimension is left of thousands, and the vector had nearly nothing of it
             if not run.ended or run.complete:
                 break
-            run = Krylov(self.op, gaussian(self.op.size, self.generator, self.op), locked)
+            run = Krylov(self.op, gaussian(self.op.size, self.generator, self.op), locked, keep=self.keep)
         return run
+
+    def _weights(self, index: NDArray[np.intp]) -> Tensor:
+        return torch.as_tensor(self.ritz.weights[:, index].T.copy(), dtype=self.op.dtype, device=self.op.device)
 
     def _vectors(self, index: NDArray[np.intp]) -> Tensor:
         """Ritz vectors as rows (len(index), P)."""
-        weights = torch.as_tensor(self.ritz.weights[:, index].T.copy(), dtype=self.op.dtype, device=self.op.device)
-        return weights @ self.run.basis
+        return self._weights(index) @ self.run.basis
+
+    def _images(self, index: NDArray[np.intp]) -> Tensor | None:
+        """A times the Ritz vectors, from the products made, None if these were not kept."""
+        return self.run.image(self._weights(index))
 
     def _advance(self, watch: Watch | None, n_solve: int) -> State:
         """Steps of the present run until there is something to decide."""
@@ -138,10 +151,24 @@ class Solver:
         return choose(self.ritz.theta, max(room // 2, 1) if self.which == "both" else room, self.which)[:room]
 
     def _pairs(self, index: NDArray[np.intp]) -> tuple[Tensor, Tensor, Tensor]:
-        """Ritz vectors (m, P) as rows of unit norm, values (m,) and residual vectors (m, P), one product each."""
-        rows = self._vectors(index)
-        rows = rows / rows.norm(dim=1, keepdim=True)
-        products = torch.stack([self.op(v) for v in rows])
+        """Ritz vectors (m, P) as rows of unit norm, values (m,) and residual vectors (m, P).
+
+        A v_i is the same combination of products as v_i of basis vectors. One product with a random combination of all
+        v_i, signs s_i, tells how far these images are from fresh products: E |sum s_i e_i|^2 = sum |e_i|^2. Unless that
+        is small beside the tolerance, every product is made again.
+        """
+        rows, products = self._vectors(index), self._images(index)
+        length = rows.norm(dim=1, keepdim=True)
+        rows = rows / length
+        if products is not None and index.size > 1:
+            products = products / length
+            signs = gaussian(index.size, self.generator, self.op).sign()
+            mixed = signs @ rows
+            off = float((self.op(mixed / mixed.norm()) * mixed.norm() - signs @ products).norm())
+            if not off <= TRUST * self.tol * self.scale:
+                products = None
+        if products is None or index.size <= 1:
+            products = torch.stack([self.op(v) for v in rows])
         values = (rows * products).sum(dim=1)
         return rows, values, products - values[:, None] * rows
 
@@ -156,12 +183,14 @@ class Solver:
         """A run from the worst residual vector, all Ritz vectors locked: Lanczos goes on where these pairs stand."""
         errors = rest.norm(dim=1)
         others = np.setdiff1d(np.arange(self.ritz.theta.size), index)
+        images = self._images(others)
         locked = Locked(
             torch.cat([rows, self._vectors(others)]),
             np.concatenate([_host(values), self.ritz.theta[others]]),
             np.concatenate([_host(errors), self.ritz.error[others]]),
+            None if images is None else torch.cat([rest + values[:, None] * rows, images]),
         )
-        return Krylov(self.op, rest[int(errors.argmax())], locked)
+        return Krylov(self.op, rest[int(errors.argmax())], locked, keep=self.keep)
 
     def verified(self) -> tuple[Tensor, Tensor, Tensor]:
         """Rows (m, P), values (m,), true residuals (m,); where these fail the tolerance, one more short round."""

@@ -1,0 +1,116 @@
+"""The work at one checkpoint: its objective, in the metric asked for, and the answers of all probes asked there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+import xarray as xr
+
+from landscape.errors import LandscapeError
+from landscape.metric import units_in
+from landscape.objective import Objective
+from landscape.results import Question, save
+from landscape.run import Run
+from landscape.schema import Context, Probe
+
+__all__ = ["DTYPES", "Found", "Place", "answers", "answers_in_worker"]
+
+DTYPES = {"float64": torch.float64, "float32": torch.float32}
+Found = tuple[int, int, xr.Dataset | LandscapeError]
+"""Index of the request, step, answer."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """One checkpoint of one objective."""
+
+    run: str
+    step: int
+    split: str
+    samples: int | None
+    dtype: str
+    device: str
+    parameters: str | None
+    metric: str
+    chunk: int | None
+
+    @classmethod
+    def of(cls, question: Question, step: int, chunk: int | None) -> Place:
+        """Where a question is asked at a step."""
+        s = question.settings
+        names = ("split", "samples", "dtype", "device", "parameters")
+        metric = s.get("metric", "euclidean")
+        return cls(run=str(question.run.path), step=step, metric=metric, chunk=chunk, **{n: s[n] for n in names})
+
+    @property
+    def order(self) -> tuple[str, ...]:
+        """Checkpoints of one objective after each other, so that its compiled products are used again."""
+        return (*(str(getattr(self, f)) for f in ("run", "split", "samples", "dtype", "metric")), f"{self.step:020}")
+
+
+def answers_in_worker(place: Place, asked: Sequence[tuple[int, Probe, Mapping[str, Any]]]) -> list[Found]:
+    """`answers` in another process, given what can be sent there."""
+    torch.set_num_threads(1)  # workers share the cores; more threads each would collapse under load
+    run = Run.open(place.run)  # not kept: the folder may hold another run by now
+    return list(answers(place, [(i, Question(run, probe, settings)) for i, probe, settings in asked]))
+
+
+def answers(place: Place, questions: Sequence[tuple[int, Question]]) -> Iterator[Found]:
+    """The answers at one checkpoint, each saved when it is there."""
+    objective: Objective | None = None
+    for i, question in questions:
+        try:
+            if objective is None:
+                objective = _objective(question.run, place)
+            ds = _measure(question, objective, place.step)
+        except LandscapeError as error:
+            yield i, place.step, error
+            continue
+        if not question.probe.whole_run:
+            save(ds, question.partial / f"{place.step}.nc")
+        yield i, place.step, ds
+
+
+_LAST: dict[str, tuple[Any, Objective]] = {}
+"""The objective used last by this process: its data, checks, traces and compiled products serve all checkpoints."""
+
+
+def _objective(run: Run, place: Place) -> Objective:
+    """The objective at a checkpoint, in the metric asked for."""
+    held = place.parameters is not None  # the parameters that do not vary differ between checkpoints
+    key = (run.id, replace(place, step=place.step if held else 0, metric=""))
+    if _LAST.get("objective", (None,))[0] != key:
+        _LAST["objective"] = (
+            key,
+            run.objective(
+                place.split,
+                n=place.samples,
+                at=place.step if held else None,
+                dtype=DTYPES[place.dtype],
+                chunk=place.chunk,
+                device=place.device,
+                parameters=place.parameters,
+            ),
+        )
+    objective = _LAST["objective"][1]
+    w = run.parameters[run.index(place.step)]
+    base = objective if held else objective.at(w)
+    return base if place.metric == "euclidean" else run.rescaled(base, place.metric, step=place.step)
+
+
+def _measure(question: Question, objective: Objective, step: int) -> xr.Dataset:
+    run, probe, s = question.run, question.probe, dict(question.settings)
+    steps = tuple(s.pop("steps", ()))
+    split, n = s.pop("split"), s.pop("samples")
+    metric = s.pop("metric", "euclidean")
+    for name in ("dtype", "step", "device", "parameters"):
+        s.pop(name, None)
+    if probe.context is not None:
+        s |= probe.context(Context(run, objective, split, n, step, steps or (step,)))
+    ds = probe.function(objective, objective.w0, **s)
+    for variable in ds.variables.values():
+        variable.attrs["units"] = units_in(metric, variable.attrs["units"])
+    return ds.assign_attrs(question.attributes(), step=step)
