@@ -69,8 +69,8 @@ def test_pyhessian_run_to_its_own_convergence(name):
     np.testing.assert_allclose(theirs.eigenvalue, ours.eigenvalue, rtol=2e-4, atol=2e-4 * float(ours.spectral_norm))
 
 
-# Not the transformer: with LayerNorm curvlinops 3.0.1 gives a matrix that is not symmetric (by 0.0025, where ours agrees
-# with finite differences to 4e-12).
+# Not the transformer: with LayerNorm curvlinops 3.0.1 gives a matrix that is not symmetric (by 0.0025, where ours
+# agrees with finite differences to 4e-12).
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [n for n in MODELS if n != "transformer"])
 def test_curvlinops_with_scipy(name):
