@@ -9,10 +9,24 @@ import torch
 from torch import Tensor
 from torch.func import grad, jvp, vjp
 
-__all__ = ["DEFAULT_MEMORY", "forward_product", "gauss_newton_product", "hessian_product"]
+__all__ = ["DEFAULT_MEMORY", "forward_product", "gauss_newton_product", "gradient", "hessian_product"]
 
 DEFAULT_MEMORY = 2 * 2**30
 """Bytes of gradient graphs kept between products by default."""
+
+
+def gradient(function: Callable[[Tensor], Tensor], w: Tensor) -> Tensor:
+    r"""\nabla f(w) of a scalar function of a vector; zeros where f does not depend on w.
+
+    Example:
+        >>> import torch
+        >>> gradient(lambda w: (w**2).sum(), torch.tensor([1.0, 2.0])).tolist()
+        [2.0, 4.0]
+    """
+    with torch.enable_grad():
+        u = w.detach().requires_grad_(True)
+        value = function(u)
+        return torch.autograd.grad(value, u)[0] if value.requires_grad else torch.zeros_like(w)
 
 
 def hessian_product(

@@ -12,7 +12,7 @@ from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils import _pytree as pytree
 
-from landscape.curvature import DEFAULT_MEMORY, forward_product, gauss_newton_product, hessian_product
+from landscape.curvature import DEFAULT_MEMORY, forward_product, gauss_newton_product, gradient, hessian_product
 from landscape.data import common_length, place
 from landscape.determinism import check_deterministic, check_symmetric
 from landscape.errors import LandscapeError
@@ -140,7 +140,7 @@ class Objective:
     def grad(self, w: Tensor) -> Tensor:
         """Gradient of the mean loss at w, shape (P,)."""
         w = self.vector(w)
-        return self._mean(_gradient(self.chunk_sum(c), w) for c in self.chunks())
+        return self._mean(gradient(self.chunk_sum(c), w) for c in self.chunks())
 
     def hessian(
         self, w: Tensor, *, strategy: Strategy = "auto", block: int = 1, memory: int = DEFAULT_MEMORY
@@ -281,15 +281,6 @@ class Objective:
             f"Objective(size={self.size}, n_samples={self.n_samples}, chunk={self.chunk}, dtype={self.dtype}, "
             f"device={self.device}, layout={self.layout.hash})"
         )
-
-
-def _gradient(function: Callable[[Tensor], Tensor], w: Tensor) -> Tensor:
-    with torch.enable_grad():
-        u = w.detach().requires_grad_(True)
-        value = function(u)
-        if not value.requires_grad:  # the loss does not depend on w
-            return torch.zeros_like(w)
-        return torch.autograd.grad(value, u)[0]
 
 
 def _frozen_copy(module: nn.Module, dtype: torch.dtype, device: torch.device) -> nn.Module:

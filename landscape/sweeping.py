@@ -202,7 +202,9 @@ def _finish(question: Question, parts: Mapping[int, xr.Dataset]) -> None:
 def _whole(question: Question, parts: Mapping[int, xr.Dataset]) -> xr.Dataset:
     if question.probe.whole_run:
         return parts[question.settings["step"]]
-    return question.probe.schema.stack(parts).assign_attrs(question.attributes())
+    first, *others = (ds.attrs for ds in parts.values())
+    said = {k: v for k, v in first.items() if k != "step" and all(a.get(k) == v for a in others)}
+    return question.probe.schema.stack(parts).assign_attrs(said).assign_attrs(question.attributes())
 
 
 def _select(request: Request, parts: Mapping[int, xr.Dataset]) -> xr.Dataset:

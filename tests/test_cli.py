@@ -317,3 +317,19 @@ def test_output_into_a_closed_pipe_is_no_error(run, tmp_path):
     process.stderr.close()
     assert process.wait(timeout=60) == 0
     assert err == ""
+
+
+def test_metrics_are_answered_apart_and_named(trained):
+    args = ["probe", "runs", "--steps", "12", "-p", "spectrum", "--set", "spectrum.k=2", "-q", "--json"]
+    code, out, _ = trained(*args, "--metric", "euclidean", "--metric", "filter", "--metric", "adam")
+    assert code == 0
+    rows = json.loads(out)["spectrum"]
+    assert [r["run"] for r in rows[:3]] == [
+        "markov-single-s0",
+        "markov-single-s0 [filter]",
+        "markov-single-s0 [adam]",
+    ]
+    assert len({r["first"] for r in rows}) == 6
+    code, _, err = trained("probe", "runs", "-p", "samples", "--metric", "filter", "-q")
+    assert code == 2
+    assert "no metric 'filter'" in err

@@ -5,6 +5,8 @@ import pytest
 import torch
 import xarray as xr
 
+import landscape.linearised
+import landscape.measuring
 from landscape import LandscapeError, Run, RunFailedError, Study, sweep, train
 from landscape.probes import PROBES, spectrum
 from landscape.results import load, save
@@ -257,3 +259,43 @@ def test_probing_leaves_the_run_unchanged(fresh_run):
         sweep(name, fresh_run, seed=0, steps=[20], **FAST.get(name, {}))
     assert (fresh_run.path / "run.h5").read_bytes() == before
     assert Run.open(fresh_run.path).complete
+
+
+def test_one_objective_and_one_trace_serve_all_checkpoints(fresh_run, monkeypatch):
+    built, traced = [], []
+    make, trace = Run.objective, landscape.linearised.cut
+    monkeypatch.setattr(Run, "objective", lambda self, *a, **k: built.append(k) or make(self, *a, **k))
+    monkeypatch.setattr(landscape.linearised, "cut", lambda *a, **k: traced.append(1) or trace(*a, **k))
+    monkeypatch.setattr(landscape.measuring, "_LAST", {})
+    ds = sweep("spectrum", fresh_run, seed=0, k=2, strategy="compiled")
+    assert len(built) == len(traced) == 1
+    assert ds.attrs["strategy"] == "compiled"
+    kept = sweep("spectrum", fresh_run, seed=0, k=2, strategy="cached")
+    np.testing.assert_allclose(ds.eigenvalue, kept.eigenvalue, rtol=1e-10)
+    part = sweep("spectrum", fresh_run, seed=0, k=2, parameters="head")  # the others differ between checkpoints
+    assert len(built) == 1 + len(fresh_run.steps)
+    assert not np.allclose(part.eigenvalue, kept.eigenvalue)
+
+
+def test_probes_at_one_checkpoint_share_what_they_remember(fresh_run):
+    made = []
+
+    def count(objective, w):
+        value = objective.remember("sum", w, lambda: made.append(1) or float(w.sum()))
+        return schema.dataset({"sum": value})
+
+    schema = Schema({"sum": Variable((), "1", "sum of the parameters")})
+    probes = [Probe(name, 1, count, schema) for name in ("one", "two")]
+    both = answer([plan(p, fresh_run, seed=0) for p in probes])
+    assert len(made) == len(fresh_run.steps)
+    expected = fresh_run.parameters[:].double().sum(1)
+    for ds in both:
+        np.testing.assert_allclose(ds["sum"], expected, rtol=1e-12)
+
+
+def test_workers_give_the_same_for_several_requests(fresh_run):
+    names = {"spectrum": {"k": 2}, "samples": {}, "density": {"vectors": 2, "quad": 4, "trace_products": 0}}
+    one = answer([plan(PROBES[n], fresh_run, seed=0, metric="euclidean", **s) for n, s in names.items()])
+    two = answer([plan(PROBES[n], fresh_run, seed=0, **s) for n, s in names.items()], jobs=2, recompute=True)
+    for a, b in zip(one, two, strict=True):
+        assert a.equals(b)
