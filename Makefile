@@ -54,9 +54,11 @@ test: lint types
 test-fast: $(VENV)/developer-$(STAMP)
 	$(BIN)/pytest -n 2 -m "not slow"
 
-# Other libraries are compared with where they are installed: pip install "curvlinops-for-pytorch<4" hessian-eigenthings
+# A check on tiny models, no result; docs/benchmarks.md has the commands that measure. Other libraries are compared with
+# where they are installed: pip install landscaper "curvlinops-for-pytorch<4" hessian-eigenthings
 bench: $(VENV)/developer-$(STAMP)
-	$(BIN)/python benchmarks/curvature.py --quick
+	$(BIN)/python benchmarks/curvature.py --quick --repeats 1 -o build/benchmarks
+	$(BIN)/python benchmarks/report.py --results build/benchmarks --write build/benchmarks/benchmarks.md
 
 clean:
 	rm -rf $(VENV) build $(DEMO) *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

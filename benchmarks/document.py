@@ -1,0 +1,163 @@
+"""The text of `docs/benchmarks.md` around its tables, and the pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from bars import ratios
+from report import NAMES, ORDER, TITLES, compiling, not_faster, remarks, table
+
+HEAD = """# Benchmarks
+
+*Written by `benchmarks/report.py` from `benchmarks/results/*.json`. Do not edit: measure again.*
+
+How long does it take to know the curvature of a trained model to a given accuracy? Compared are this toolkit,
+[PyHessian](https://github.com/amirgholami/PyHessian), Landscaper, curvlinops (with scipy's `eigsh`) and
+hessian-eigenthings, each called in its own way on the same module, loss and data, in float32 on a CPU.
+"""
+
+MEASURED = """## What is measured
+
+- **Models.** Both are trained first, by Adam (3e-3) on minibatches of 128 of the Markov task. *toy*: looped softmax
+  attention, d 32, 3 loops, sequences of 16 tokens. *GPT block*: one pre-norm block (d 64, 4 heads, MLP of 4 d) applied
+  three times to sequences of 32 tokens, written in `benchmarks/problems.py` with attention spelt out, so that every
+  library can differentiate it twice.
+- **Layouts.** *One batch*: all sequences at once. *Eight uneven batches*: peers get a list of batches of eight
+  sizes, we get a chunk size that does not divide N. Before a peer is timed, one of its products is compared with
+  ours; a peer whose average over uneven batches is not the mean over the data is timed on even batches, and the table
+  says how wrong its eigenvalues are on the uneven ones.
+- **Accuracy.** Error: largest error of the ten sorted eigenvalues over the largest eigenvalue. The reference is our
+  Lanczos in float64 with residuals below 1e-9, so it is proved, not trusted. Every method climbs a ladder of its own
+  settings, and the cheapest rung that is accurate enough is timed. That choice knows the answer, which flatters methods
+  that cannot tell their own error. The row *own stop* is what a user of ours gets without knowing the answer. Our
+  times contain the check that no eigenvalue was missed; the peers have no such check.
+- **Time.** Wall-clock seconds from the model to the answer. Tracing and compiling, needed once per model and shape, are
+  told apart (with an empty cache on disk), and so are the products after which they pay. All methods run in turn
+  within each repeat; the median and the whole range are given. The ratio is to *ours, cached*, which compiles nothing;
+  above 1 is slower. `>` marks a method that did not get there within its time.
+- **Products** are counted where they are computed, for every library.
+"""
+
+INTRO = {
+    "top": "",
+    "density": "The same number of vectors and steps for all, hence the same products. The traces come from other "
+    "random vectors, so they agree only within their standard errors. *In step*: several vectors at once.",
+    "full": "Products with all unit vectors. No peer offers it; the loop over a kept graph is what many write by hand.",
+    "run": "The ten largest at every checkpoint of a run by one call of `sweep`, in a new process each time, with an "
+    "empty compiler's cache; tracing and compiling are inside these seconds. *Process*: with start and imports.",
+}
+
+
+def document(files: dict[str, Any], images: dict[str, str]) -> str:
+    """The whole document as Markdown."""
+    quick = "**A quick check on tiny models on a busy machine: not a result.**\n"
+    parts = [
+        HEAD,
+        *([quick] if any(c["settings"]["quick"] for c in files.values()) else []),
+        _environment(files),
+        MEASURED,
+        _honest(files),
+    ]
+    for question in ORDER:
+        mine = {k: c for k, c in files.items() if k.split("-")[0] == question}
+        if mine:
+            parts.append(_question(question, mine, images.get(question)))
+    parts.append(_again())
+    return "\n".join(parts)
+
+
+def _question(question: str, files: dict[str, Any], image: str | None) -> str:
+    lines = [f"## {TITLES[question]}", ""]
+    if INTRO[question]:
+        lines += [INTRO[question], ""]
+    if image:
+        lines += [f"![{TITLES[question]}: time relative to ours]({image})", ""]
+    for key, content in files.items():
+        found, about = content[question], content.get("problem")
+        lines += [f"### {_title(key, found, about)}", "", table(question, found), ""]
+        more = remarks(question, found) + (compiling(found) if question != "run" else [])
+        lines += [*more, ""] if more else []
+    return "\n".join(lines)
+
+
+def _title(key: str, found: dict[str, Any], about: dict[str, Any] | None) -> str:
+    where = ", ".join(NAMES[x] for x in key.split("-")[1:])
+    if about is None:
+        return f"{where}: {found['checkpoints']} checkpoints, tolerance {found['tol']:g}, {found['threads']} threads"
+    text = f"{where}: P = {about['parameters']}, {about['sequences']} sequences"
+    if len(about["batches"]) > 1:
+        text += f" in batches of {', '.join(map(str, about['batches']))}"
+    if "accuracy" in found:
+        text += f", accuracy {found['accuracy']:g}"
+    if "vectors" in found:
+        text += f", {found['vectors']} vectors x {found['steps']} steps"
+    return text
+
+
+def _environment(files: dict[str, Any]) -> str:
+    lines = ["## Environment", ""]
+    seen: dict[str, list[str]] = {}
+    for key, content in files.items():
+        e = content["environment"]
+        packages = ", ".join(f"{n} {v}" for n, v in e["packages"].items())
+        text = f"{e['cpu']}, {e['cores']} cores, {e['threads']} thread(s); Python {e['python']}; {packages}"
+        seen.setdefault(text, []).append(key)
+    lines += [f"- {text}." + (f" ({', '.join(keys)})" if len(seen) > 1 else "") for text, keys in seen.items()]
+    loads = [x[0] for c in files.values() for x in (c["environment"]["load_before"], c["environment"]["load_after"])]
+    lines.append(f"- Load of the machine before and after the measurements: {min(loads):.1f} to {max(loads):.1f}.")
+    models = {c["problem"]["name"]: c["problem"] for c in files.values() if "problem" in c}
+    for name, p in models.items():
+        lines.append(
+            f"- {NAMES[name]}: P = {p['parameters']}, {p['updates']} updates, loss {p['loss_before']:.2f} to "
+            f"{p['loss_after']:.2f} nats per token."
+        )
+    return "\n".join([*lines, ""])
+
+
+def _honest(files: dict[str, Any]) -> str:
+    lines = ["## Where we are not faster", ""]
+    found = not_faster(files)
+    lines += found or [
+        "- Nowhere in these measurements does another method take less than 1.1 times the time of our default."
+    ]
+    lines += [
+        "- Ours is Lanczos like eigsh and hessian-eigenthings, and needs no fewer products than they: it needs more, "
+        "for the residuals and for the proof that nothing was missed. What it gains is in the price of one product. "
+        "PyHessian and Landscaper iterate one vector after the other.",
+        "- The cached product is PyTorch's own double backward on a kept graph; whoever writes that loop by hand pays "
+        "about the same for a product.",
+        "- One machine, one seed of each start vector, small models: read ratios as they are given, with their ranges.",
+    ]
+    return "\n".join([*lines, ""])
+
+
+def _again() -> str:
+    return """## Measure again
+
+```
+pip install pyhessian landscaper "curvlinops-for-pytorch<4" hessian-eigenthings
+export OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
+python benchmarks/curvature.py --only top --problem toy
+python benchmarks/curvature.py --only top --problem gpt
+python benchmarks/curvature.py --only density --problem toy
+python benchmarks/curvature.py --only density --problem gpt --vectors 2
+python benchmarks/curvature.py --only full --repeats 1
+python benchmarks/curvature.py --only run
+python benchmarks/report.py
+```
+
+Peers that are not installed are left out. `make bench` runs everything on tiny models, to see that it works.
+"""
+
+
+def pictures(files: dict[str, Any], folder: Path) -> dict[str, str]:
+    """Draw one picture per question that compares methods on several problems; question -> file name."""
+    names = {}
+    for question in ("top", "density"):
+        mine = {k: c[question]["methods"] for k, c in files.items() if k.split("-")[0] == question}
+        if mine:
+            names[question] = f"benchmarks-{question}.png"
+            titles = {k: ", ".join(NAMES[x] for x in k.split("-")[1:]) for k in mine}
+            ratios({titles[k]: rows for k, rows in mine.items()}).savefig(folder / names[question])
+    return names
