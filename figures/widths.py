@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from textwrap import wrap
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,13 @@ _NEEDED = {
     "rise": ("rise",),
     "step": ("step",),
 }
+_OPTIONAL = {
+    "shape": ("step", "mode"),
+    "converged": ("step", "mode", "side", "rise"),
+    "floor_converged": ("step", "mode"),
+}
+"""Drawn where all results have them; those of older versions of the probe do not."""
+_LETTERS = {"V": "V", "U": "U", "quadratic": "Q", "flat": "F", "undecided": "?", "absent": "–"}
 _SIDES = {"-": ("<", -0.17), "+": (">", 0.17)}
 _SHAPES = {1.0: "V", 2.0: "quadratic"}
 
@@ -41,6 +49,9 @@ def widths(runs: Sequence[xr.Dataset], *, step: int | None = None, rise: float |
     smallest ``exponent - stderr`` of the seeds to their largest ``exponent + stderr``. Where the search ended before
     the loss had risen far enough (in any seed), a hollow triangle and an arrow say that the width is a lower bound.
     The short line is the width of a parabola of the same curvature, sqrt(2 rise / lambda); without one there is none.
+    A cross marks a width or exponent around a floor that was not located, or that is lost in rounding (in any seed).
+    Letters above the exponents are the shapes (V, U, Q quadratic, F flat, ? undecided, – absent), several where seeds
+    differ.
 
     Args:
         runs: one ``valley`` dataset per run, all of one task.
@@ -57,7 +68,7 @@ def widths(runs: Sequence[xr.Dataset], *, step: int | None = None, rise: float |
         Traceback (most recent call last):
         landscape.errors.LandscapeError: expected at least one run to draw, found none. Train one: `landscape train`.
     """
-    runs = require_all(runs, _NEEDED)
+    runs = require_all(runs, _NEEDED | {k: v for k, v in _OPTIONAL.items() if all(k in d.variables for d in runs)})
     at_step = _common("step", [d["step"].values for d in runs], step, at=-1)
     rises = [d["rise"].values for d in runs]
     at_rise = _common("rise", rises, rise, at=(len(rises[0]) - 1) // 2)
@@ -70,10 +81,11 @@ def widths(runs: Sequence[xr.Dataset], *, step: int | None = None, rise: float |
         color = arch_style(arch).color
         _draw_widths(axes[0][column], group, at, color)
         _draw_exponents(axes[1][column], group, at, color)
+        key = _draw_shapes(axes[1][column], group, at)
         axes[0][column].set_title(f"{arch} ({count(group)}), step {at_step:g}\nrise of {at_rise:g} nats per token")
         axes[1][column].set_xticks(range(len(names)), names, rotation=45, ha="right", rotation_mode="anchor")
         axes[1][column].set_xlim(-0.6, len(names) - 0.4)
-        axes[1][column].set_xlabel("direction")
+        axes[1][column].set_xlabel("direction" + key)
         axes[0][column].margins(y=0.16)  # room for the arrows
     axes[0][0].set_yscale("log")
     axes[0][0].set_ylabel("half-width (Euclidean\nparameter distance;\nlog scale)")
@@ -103,8 +115,11 @@ def _draw_widths(ax: Axes, group: Sequence[xr.Dataset], at: Array, color: str) -
         part = [d.sel(side=side) for d in group]
         mean, low, high = over_seeds([d["half_width"].values for d in part])
         bound = np.any([d["censored"].values.astype(bool) for d in part], axis=0)
+        doubt = _doubt(part, at.size) & ~bound
         x = at + shift
-        _bars(ax, x, mean, low, high, color=color, marker=marker, keep=~bound)
+        _bars(ax, x, mean, low, high, color=color, marker=marker, keep=~bound & ~doubt)
+        if doubt.any():
+            _bars(ax, x, mean, low, high, color=color, marker="x", keep=doubt)
         if (bound & np.isfinite(mean)).any():
             _bars(ax, x, mean, low, high, color=color, marker="^", keep=bound, hollow=True)
             for xi, yi in zip(x[bound], mean[bound], strict=True):
@@ -125,11 +140,42 @@ def _draw_exponents(ax: Axes, group: Sequence[xr.Dataset], at: Array, color: str
         part = [d.sel(side=side) for d in group]
         mean, low, high = over_seeds([d["exponent"].values for d in part], [d["exponent_stderr"].values for d in part])
         unknown = np.isfinite(mean) & ~np.isfinite(low)  # an exponent without an error is drawn hollow, without a bar
-        _bars(ax, at + shift, mean, low, high, color=color, marker=marker, keep=~unknown)
-        if unknown.any():
-            _bars(ax, at + shift, mean, mean, mean, color=color, marker=marker, keep=unknown, hollow=True)
+        doubt = _doubt([d.drop_vars("converged", errors="ignore") for d in part], at.size)
+        _bars(ax, at + shift, mean, low, high, color=color, marker=marker, keep=~unknown & ~doubt)
+        if (unknown & ~doubt).any():
+            _bars(ax, at + shift, mean, mean, mean, color=color, marker=marker, keep=unknown & ~doubt, hollow=True)
+        if doubt.any():
+            _bars(ax, at + shift, mean, mean, mean, color=color, marker="x", keep=doubt)
     for value in _SHAPES:
         ax.axhline(value, color=NEUTRAL, linestyle=(0, (4, 2)), linewidth=0.8, zorder=1)
+
+
+def _doubt(part: Sequence[xr.Dataset], n: int) -> NDArray[np.bool_]:
+    """Where a number was not located in some seed, though it was not censored: no floor, or lost in rounding."""
+    doubt = np.zeros(n, dtype=bool)
+    for d in part:
+        if "floor_converged" in d:
+            doubt |= ~d["floor_converged"].values.astype(bool)
+        if "converged" in d:
+            doubt |= ~d["converged"].values.astype(bool) & ~d["censored"].values.astype(bool)
+    return doubt
+
+
+def _draw_shapes(ax: Axes, group: Sequence[xr.Dataset], at: Array) -> str:
+    """Letters above the axes, one for each shape that a seed has in a direction; returns what they stand for."""
+    if "shape" not in group[0]:
+        return ""
+    place: dict[str, Any] = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points"}
+    seen: set[str] = set()
+    for i, x in enumerate(at):
+        found = {str(d["shape"].values[i]) for d in group}
+        text = "".join(letter for name, letter in _LETTERS.items() if name in found)
+        ax.annotate(text, (x, 1), (0, 2), **place, ha="center", va="bottom", fontsize=SMALL)
+        seen |= found
+    key = ", ".join(
+        n if n == letter else f"{letter}\N{NO-BREAK SPACE}{n}" for n, letter in _LETTERS.items() if n in seen
+    )
+    return "\n" + "\n".join(wrap(f"(shape: {key})", 44))
 
 
 def _name_shapes(ax: Axes) -> None:
@@ -168,4 +214,5 @@ def _legend() -> list[Line2D]:
         Line2D([], [], marker="^", markerfacecolor="white", **look, label="lower bound (censored)"),
         Line2D([], [], color=NEUTRAL, label=r"quadratic, $\sqrt{2\,\mathrm{rise}/\lambda}$"),
         Line2D([], [], marker="|", markersize=8, **look, label="range over seeds ± error"),
+        Line2D([], [], marker="x", **look, label="not converged"),
     ]

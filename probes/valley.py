@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,18 +12,22 @@ from torch import Tensor
 
 from landscape.errors import LandscapeError
 from landscape.objective import Objective
-from landscape.probes.directions import Direction, End, eigen_directions, gradient_direction, random_directions
-from landscape.probes.linalg import crossings, exponent, find_floor
+from landscape.probes.directions import Direction, eigen_directions, gradient_direction, random_directions
+from landscape.probes.shape import GROUPS, RULE, asymmetry, group_statistics, shape_labels
+from landscape.probes.valley_lines import Lines, measure
 from landscape.schema import Probe, Schema, Variable
 
 __all__ = ["PROBE", "valley"]
 
+Labels = NDArray[np.str_]
+Bools = NDArray[np.bool_]
 DISTANCE = "parameter units (Euclidean)"
-SIDES = (-1, 1)
 
 SCHEMA = Schema(
     {
         "direction": Variable(("mode",), "", "direction of the line", "U", swept=False),
+        "direction_group": Variable(("mode",), "", "kind of direction", "U", swept=False),
+        "group": Variable(("group",), "", "kind of direction", "U", swept=False),
         "side": Variable(("side",), "", "side of the floor", "U", swept=False),
         "rise": Variable(("rise",), "nats per token", "rise of the loss above the floor", swept=False),
         "half_width": Variable(("mode", "side", "rise"), DISTANCE, "distance from the floor to the rise"),
@@ -32,6 +35,18 @@ SCHEMA = Schema(
         "converged": Variable(("mode", "side", "rise"), "1", "half-width reached and located", "b"),
         "exponent": Variable(("mode", "side"), "1", "slope of log rise against log half-width"),
         "exponent_stderr": Variable(("mode", "side"), "1", "standard error of the exponent's fit"),
+        "shape": Variable(("mode",), "", f"shape of the valley; {RULE}", "U"),
+        "shape_tol": Variable((), "1", "distance from 2 within which an exponent counts as 2", swept=False),
+        "asymmetry": Variable(("mode", "rise"), "1", "log of the half-width on the + side over that on the - side"),
+        "log_width_mean": Variable(("group", "rise"), "1", "mean over directions of log half-width (both sides)"),
+        "log_width_spread": Variable(
+            ("group", "rise"), "1", "standard deviation over directions of log half-width, NaN with fewer than 2"
+        ),
+        "n_widths": Variable(("group", "rise"), "1", "directions with both half-widths converged", "i"),
+        "group_exponent": Variable(("group",), "1", "mean exponent over directions"),
+        "group_exponent_stderr": Variable(("group",), "1", "its standard error over directions, NaN with fewer than 2"),
+        "n_exponents": Variable(("group",), "1", "directions with an exponent on both sides", "i"),
+        "n_negative": Variable((), "1", "directions of negative curvature among the `negative` ones asked for", "i"),
         "curvature": Variable(("mode",), "nats per token per squared parameter unit", "u'Hu at the checkpoint"),
         "slope": Variable(("mode",), "nats per token per parameter unit", "u'grad L at the checkpoint"),
         "quadratic_half_width": Variable(("mode", "rise"), DISTANCE, "sqrt(2 rise / curvature), NaN if curvature <= 0"),
@@ -56,11 +71,13 @@ def valley(
     seed: int,
     top: int = 5,
     bottom: int = 1,
+    negative: int = 0,
     random: int = 2,
     filter_random: int = 0,
     gradient: bool = True,
     rises: tuple[float, ...] = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1),
     limit: float | None = None,
+    shape_tol: float = 0.25,
     tol: float = 1e-6,
     max_products: int | None = None,
 ) -> xr.Dataset:
@@ -69,30 +86,37 @@ def valley(
     On each line, first walk downhill from t = 0 to the floor t0, the nearest minimum; then, on each side, find the
     distance s at which L(w + (t0 + side s) u) has risen by Delta above the floor. A quadratic valley has
     s = sqrt(2 Delta / lambda). The exponent p is the slope of log Delta against log s over all rises: 2 = quadratic,
-    1 = V, above 2 = flat-bottomed U. (Width after the definition of this project; the paper gives none.)
+    1 = V, above 2 = flat-bottomed U; `shape` is a label by the rule in its long_name. Statistics over each group of
+    directions follow (see `landscape.probes.shape`). All lines are evaluated together.
 
     Args:
         objective: the loss.
         w: where, (P,).
         seed: of random directions and of the eigen-solver.
         top: number of leading eigenvectors.
-        bottom: number of eigenvectors at the lower end (the most negative curvature); costs most products.
+        bottom: number of eigenvectors at the lower end, whatever their sign; costs most products.
+        negative: number of eigenvectors at the lower end, of which only those with lambda < 0 by more than their
+            residual are measured (`n_negative` of them); the others are labelled absent and have no width.
         random: number of Gaussian directions.
         filter_random: number of Gaussian directions with every filter scaled to the norm of the weight's filter
             (Li et al., 2018), then to unit length.
         gradient: include the normalised gradient.
         rises: Delta, ascending, in nats per token.
         limit: largest distance \|t\| searched; None means the norm of w (1 if w = 0).
+        shape_tol: distance from 2 within which an exponent counts as 2.
         tol: of the eigenvectors, relative to the spectral norm.
         max_products: budget of the eigen-solver; None lets it choose.
 
     Returns:
-        Dataset with dims `mode` (direction), `side`, `rise`; see `SCHEMA` for variables and units. Where the limit
-        came before a rise, `censored` is True and `half_width` is the distance searched. Where the floor itself is
-        `floor_censored`, it is no minimum and the widths around it say little.
+        Dataset with dims `mode` (direction), `side`, `rise`, `group`; see `SCHEMA` for variables and units. Where the
+        limit came before a rise, `censored` is True and `half_width` is the distance searched. Where the floor itself
+        is `floor_censored`, it is no minimum and the widths around it say little; statistics leave them out.
 
     Raises:
         LandscapeError: for no direction at all, rises that do not ascend, or a limit that is not positive.
+
+    Source:
+        Width, exponent and label: definition of this project; the paper (arXiv 2510.10089) gives none.
 
     Example:
         >>> import torch
@@ -106,86 +130,73 @@ def valley(
     w = objective.vector(w)
     rise = np.asarray(rises, dtype=np.float64)
     reach = limit if limit is not None else float(w.norm()) or 1.0
-    if min(top, bottom, random, filter_random) < 0:
-        raise LandscapeError("expected numbers of directions (top, bottom, random, filter_random) >= 0.")
+    if min(top, bottom, negative, random, filter_random) < 0:
+        raise LandscapeError("expected numbers of directions (top, bottom, negative, random, filter_random) >= 0.")
     if not (np.isfinite(reach) and reach > 0):
         raise LandscapeError(f"expected a positive, finite limit, found {reach}.")
     if len(rise) == 0 or not np.isfinite(rise).all() or (rise <= 0).any() or (np.diff(rise) <= 0).any():
         raise LandscapeError(f"expected positive rises in ascending order, found {list(rises)}.")
-    H, grad = objective.hessian(w), objective.grad(w)
-    found: list[Direction] = []
-    ends: tuple[tuple[End, int], ...] = (("top", top), ("bottom", bottom))
-    for which, count in ends:
-        found += eigen_directions(H, which, count, tol=tol, max_products=max_products, seed=seed)
+    H, slope = objective.hessian(w), objective.grad(w)
+    found = eigen_directions(H, "top", top, tol=tol, max_products=max_products, seed=seed)
+    lower = eigen_directions(H, "bottom", max(bottom, negative), tol=tol, max_products=max_products, seed=seed)
+    found += lower[:bottom]
+    found += [Direction(f"negative {i}", d.vector, d.residual) for i, d in enumerate(lower[:negative], start=1)]
     found += random_directions(objective, w, random, filtered=False, seed=seed)
     found += random_directions(objective, w, filter_random, filtered=True, seed=seed + 1)
-    found += gradient_direction(grad) if gradient else []
+    found += gradient_direction(slope) if gradient else []
     if not found:
-        raise LandscapeError("expected at least one direction: set top, bottom, random, filter_random or gradient.")
-    directions = [d.vector for d in found]
-    lines = [_Line(objective, w, u) for u in directions]
-    rows = [_measure(line, rise, reach) for line in lines]
-    curvature = np.array([float(u @ H.mv(u)) for u in directions])
+        raise LandscapeError(
+            "expected at least one direction: set top, bottom, negative, random, filter_random or gradient."
+        )
+    curvature = np.array([float(d.vector @ H.mv(d.vector)) for d in found])
+    labels = np.array([d.label for d in found])
+    group = np.array([name.split()[0] for name in labels])
+    residual = np.array([d.residual for d in found])
+    present = (group != "negative") | (curvature < -residual)
+    lines = Lines(objective, w, [d.vector for d in found], slope)
+    rounding = torch.finfo(objective.dtype).eps
+    measured = measure(lines, curvature, only=present, rises=rise, limit=reach, rounding=rounding)
     with np.errstate(invalid="ignore", divide="ignore"):
         quadratic = np.where(curvature[:, None] > 0, np.sqrt(2 * rise / curvature[:, None]), np.nan)
     return SCHEMA.dataset(
         {
-            **{k: np.stack([r[k] for r in rows]) for k in rows[0]},
+            **measured,
+            **_shapes(measured, group, present, shape_tol),
+            "shape_tol": shape_tol,
+            "n_negative": int((present & (group == "negative")).sum()),
             "curvature": curvature,
-            "slope": np.array([float(u @ grad) for u in directions]),
+            "slope": lines.slope,
             "quadratic_half_width": quadratic,
-            "eigen_residual": np.array([d.residual for d in found]),
+            "eigen_residual": residual,
             "limit": reach,
-            "n_evaluations": sum(line.n_evaluations for line in lines),
             "n_products": H.n_products,
         },
-        coords={"direction": np.array([d.label for d in found]), "side": np.array(["-", "+"]), "rise": rise},
+        coords={
+            "direction": labels,
+            "direction_group": group,
+            "group": np.array(GROUPS),
+            "side": np.array(["-", "+"]),
+            "rise": rise,
+        },
     )
 
 
-class _Line:
-    """t -> L(w + t u) and its derivative; t = 0 is w."""
-
-    def __init__(self, objective: Objective, w: Tensor, u: Tensor) -> None:
-        self.objective, self.w, self.u = objective, w, u
-        self.rounding = torch.finfo(objective.dtype).eps
-        self.n_evaluations = 0
-
-    def value(self, t: float) -> float:
-        self.n_evaluations += 1
-        return float(self.objective.loss(self.w + t * self.u))
-
-    def values(self, ts: Sequence[float] | NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.array([self.value(float(t)) for t in ts])
-
-    def slope(self, t: float) -> float:
-        self.n_evaluations += 1
-        return float(self.objective.grad(self.w + t * self.u) @ self.u)
-
-
-def _measure(line: _Line, rise: NDArray[np.float64], limit: float) -> dict[str, Any]:
-    floor = find_floor(line, limit=limit)
-    shape = (len(SIDES), len(rise))
-    width, censored, converged = np.full(shape, np.nan), np.zeros(shape, bool), np.zeros(shape, bool)
-    power = np.full((len(SIDES), 2), np.nan)
-    if np.isfinite(floor.t0):
-        for i, side in enumerate(SIDES):
-            found = crossings(
-                line, t0=floor.t0, f0=floor.value, side=side, rises=rise, limit=limit, rounding=line.rounding
-            )
-            width[i], censored[i], converged[i] = found.half_width, found.censored, found.converged
-            power[i] = exponent(found.half_width, rise, ~found.converged)
+def _shapes(measured: dict[str, Any], group: Labels, present: Bools, tol: float) -> dict[str, Any]:
+    """Label and asymmetry of each direction, statistics of each group; only widths around a floor that was found."""
+    floor = measured["floor_converged"]
+    trusted = measured["converged"] & floor[:, None, None]
     return {
-        "half_width": width,
-        "censored": censored,
-        "converged": converged,
-        "exponent": power[:, 0],
-        "exponent_stderr": power[:, 1],
-        "floor": floor.t0,
-        "floor_drop": floor.drop,
-        "floor_converged": floor.converged,
-        "floor_censored": floor.censored,
+        "shape": shape_labels(
+            measured["exponent"],
+            measured["exponent_stderr"],
+            censored=measured["censored"],
+            floor=floor,
+            present=present,
+            tol=tol,
+        ),
+        "asymmetry": asymmetry(measured["half_width"], trusted),
+        **group_statistics(measured["half_width"], trusted, measured["exponent"], floor, group.tolist()),
     }
 
 
-PROBE = Probe("valley", 1, valley, SCHEMA)
+PROBE = Probe("valley", 2, valley, SCHEMA)

@@ -104,3 +104,41 @@ def test_archs_with_other_directions_share_the_axis():
     right = figure.axes[1]
     assert sorted(x for x, _, _ in points(right, "<")) == pytest.approx([-0.17, 5.83])
     assert len(figure.axes[3].get_xticks()) == 7
+
+
+def shaped(arch="single", seed=0, **shapes):
+    """The synthetic result with the variables of the newer version of the probe."""
+    ds = valley(arch, seed)
+    label = np.full(ds["curvature"].shape, "quadratic", dtype="<U9")
+    for mode, name in shapes.items():
+        label[-1, int(mode[1:])] = name
+    return ds.assign(
+        shape=(("step", "mode"), label),
+        converged=~ds["censored"] & np.isfinite(ds["half_width"]),
+        floor_converged=(("step", "mode"), np.ones(label.shape, bool)),
+    )
+
+
+def test_letters_name_the_shapes_of_all_seeds():
+    runs = [shaped("single", 0, m1="V", m3="flat"), shaped("single", 1, m1="undecided", m3="flat")]
+    ax = widths(runs).axes[1]
+    letters = {t.xy[0]: t.get_text() for t in ax.texts if t.xy[1] == 1 and t.get_text() not in ("V", "quadratic")}
+    assert letters == {0: "Q", 1: "V?", 2: "Q", 3: "F", 4: "Q", 5: "Q", 6: "Q"}
+    key = ax.get_xlabel().replace("\N{NO-BREAK SPACE}", " ").replace("\n", " ")
+    assert key == "direction (shape: V, Q quadratic, F flat, ? undecided)"
+    assert widths([valley()]).axes[1].get_xlabel() == "direction"
+
+
+def test_what_did_not_converge_is_a_cross():
+    ds = shaped()
+    ds["floor_converged"][-1, 2] = False
+    ds["converged"][-1, 0, 1, 1] = False
+    above, below = widths([ds]).axes
+    crosses = sorted((x, y) for x, y, _ in points(above, "x"))
+    at = ds["half_width"].sel(step=1000, rise=0.01).values
+    expected = [(0.17, at[0, 1]), (1.83, at[2, 0]), (2.17, at[2, 1])]
+    np.testing.assert_allclose([c for c in crosses if np.isfinite(c[1])], expected)
+    assert [x for x, *_ in sorted(points(below, "x"))] == pytest.approx([1.83, 2.17])
+    assert not any(x == pytest.approx(1.83) for x, *_ in points(above, "<"))
+    # censored is not the same as not converged
+    assert {x for x, *_ in points(above, "^")} == {x for x, *_ in points(widths([valley()]).axes[0], "^")}

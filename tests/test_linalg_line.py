@@ -1,4 +1,4 @@
-"""`find_floor`, `crossings`, `exponent` on curves whose floor and widths are known in closed form."""
+"""`find_floor`, `crossings`, `exponent`, `drive` on curves whose floor and widths are known in closed form."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from oracles_linalg import Curve
 
 from landscape.errors import LandscapeError
-from landscape.probes.linalg import crossings, exponent, find_floor
+from landscape.probes.linalg import crossing_search, crossings, drive, exponent, find_floor, floor_search
+from landscape.probes.linalg.lines import Ask, inverse_quadratic, sign_change
 
 RISES = np.geomspace(1e-4, 1.0, 9)
 
@@ -199,7 +200,153 @@ def test_few_evaluations():
     assert floor.n_evaluations == line.calls <= 45
     line.calls = 0
     found = crossings(line, t0=floor.t0, f0=floor.value, side=1, rises=RISES, limit=10.0)
-    assert found.n_evaluations == line.calls <= 21 + 4 * RISES.size
+    assert found.n_evaluations == line.calls <= 16 + 3 * RISES.size
+    line.calls = 0
+    newton = find_floor(line, limit=10.0, step=0.75 * 0.3)
+    assert newton.n_evaluations == line.calls <= 9
+    assert newton.t0 == pytest.approx(0.3, rel=1e-12)
+    line.calls = 0
+    guess = math.sqrt(RISES[0] / 2)
+    found = crossings(line, t0=0.3, f0=1.0, side=1, rises=RISES, limit=10.0, tol=1e-6, guess=guess)
+    assert found.n_evaluations == line.calls <= 3 + 1.5 * RISES.size
+    line.calls = 0
+    (told,) = drive(
+        [floor_search(limit=10.0, step=0.225, start=(1.18, -1.2))],
+        lambda kind, _, t: line.values(t) if kind == "value" else np.array([line.slope(x) for x in t]),
+    )
+    assert told.n_evaluations == line.calls == newton.n_evaluations - 2
+    assert told.t0 == pytest.approx(0.3, rel=1e-12)
+
+
+# -- many lines at once ---------------------------------------------------------------------------------------------
+
+CURVES = [
+    known.power(2, at=0.3, a=2.0, floor=1.0),
+    known.power(1, at=-0.7, a=3.0),
+    known.power(4, at=0.1),
+    known.double_well(),
+    Curve(np.cos, lambda t: -np.sin(t)),
+    Curve(lambda t: np.exp(t) - 2 * t, lambda t: np.exp(t) - 2),
+    Curve(lambda t: 5.0 - t, lambda t: -np.ones_like(t)),
+]
+
+
+def measured(curves, calls=None):
+    """Floors and half-widths on both sides of all curves, driven together."""
+
+    def evaluate(index, kind, t):
+        if calls is not None:
+            calls.append((kind, len(t)))
+        line = [curves[i] for i in index]
+        return np.array([float(c._f(x) if kind == "value" else c._df(x)) for c, x in zip(line, t, strict=True)])
+
+    floors = drive([floor_search(limit=3.0) for _ in curves], lambda kind, i, t: evaluate(i, kind, t))
+    sides = [(i, side) for i in range(len(curves)) for side in (-1, 1)]
+    searches = [
+        crossing_search(t0=floors[i].t0, f0=floors[i].value, side=side, rises=RISES, limit=3.0) for i, side in sides
+    ]
+    line = np.array([i for i, _ in sides])
+    return floors, drive(searches, lambda kind, i, t: evaluate(line[i], kind, t))
+
+
+def test_a_search_does_not_depend_on_its_company():
+    calls = []
+    floors, walls = measured(CURVES, calls)
+    for i, curve in enumerate(CURVES):
+        (floor,), pair = measured([curve])
+        assert floor == floors[i]
+        assert floor == find_floor(curve, limit=3.0)
+        for alone, among in zip(pair, walls[2 * i : 2 * i + 2], strict=True):
+            for name in ("half_width", "censored", "converged", "relative_error"):
+                assert np.array_equal(getattr(alone, name), getattr(among, name), equal_nan=True)
+            assert alone.n_evaluations == among.n_evaluations
+    total = sum(f.n_evaluations for f in floors) + sum(w.n_evaluations for w in walls)
+    assert sum(n for _, n in calls) == total
+    assert len(calls) < total / 4
+
+
+def test_a_batch_is_never_larger_than_asked():
+    sizes = []
+
+    def evaluate(kind, index, t):
+        sizes.append(len(t))
+        return t + 10.0 * index
+
+    def ask(points):
+        first = yield Ask("value", points)
+        second = yield Ask("slope", points[:1])
+        return [*first.tolist(), *second.tolist()]
+
+    expected = [[1.0, 2.0, 3.0, 1.0], [14.0, 14.0], [21.0, 22.0, 21.0]]
+    assert drive([ask((1.0, 2.0, 3.0)), ask((4.0,)), ask((1.0, 2.0))], evaluate, batch=4) == expected
+    assert sizes == [4, 2, 3]
+    assert drive([], evaluate) == []
+    with pytest.raises(LandscapeError, match="batch >= 1"):
+        drive([], evaluate, batch=0)
+    with pytest.raises(LandscapeError, match="expected 2 numbers"):
+        drive([ask((1.0, 2.0))], lambda kind, index, t: t[:1])
+
+
+@settings(deadline=None, max_examples=60)
+@given(guess=st.floats(-7, 7), p=st.floats(1.0, 4.0), side=st.sampled_from([-1, 1]))
+def test_a_guess_changes_no_width(guess, p, side):
+    line = known.power(p, at=0.2, a=3.0)
+    exact = known.half_width(p, 3.0, RISES)
+    found = crossings(
+        line, t0=0.2, f0=0.0, side=side, rises=RISES, limit=5.0, tol=1e-6, guess=exact[0] * math.exp(guess)
+    )
+    np.testing.assert_allclose(found.half_width, exact, rtol=1e-6)
+    assert found.converged.all()
+
+
+def test_walls_that_bend_are_found_to_the_tolerance():
+    """A shoulder, a kink and a jump: nothing that a power law would predict."""
+    shoulder = Curve(lambda t: t**2 + 0.5 * np.tanh(4 * (t - 1) ** 3) + 0.5 * np.tanh(4), None)
+    kink = Curve(lambda t: np.maximum(0.01 * t**2, 50 * (t - 1)), None)
+    jump = Curve(lambda t: np.where(t < 0.5, t**2, 3 + t), None)
+    rises = np.array([0.1, 0.25, 0.5, 1.0, 2.0])
+    for line in (shoulder, kink, jump):
+        for guess in (None, 1e-3, 0.1, 2.0):
+            found = crossings(line, t0=0.0, f0=float(line._f(0.0)), side=1, rises=rises, limit=9.0, guess=guess)
+            assert found.n_evaluations < 30 * len(rises)
+            for s, rise in zip(found.half_width, rises, strict=True):
+                below, above = (float(line._f(s * x) - line._f(0.0)) for x in (1 - 1e-8, 1 + 1e-8))
+                assert below <= rise <= above
+
+
+@pytest.mark.parametrize(
+    ("function", "low", "high", "exact"),
+    [
+        (lambda x: math.cos(x) - x, 0.0, 1.0, 0.7390851332151607),
+        (lambda x: (x - 0.3) ** 3, -5.0, 1.0, 0.3),
+        (lambda x: 1.0 if x > 0.7 else -1e-9, 0.0, 8.0, 0.7),
+        (lambda x: math.expm1(40 * (x - 0.4)), 0.0, 1.0, 0.4),
+        (lambda x: 3 * (0.2 - x), 1.0, -1.0, 0.2),
+    ],
+)
+def test_root_of_a_sign_change(function, low, high, exact):
+    asked = []
+
+    def search():
+        steps = sign_change(low, function(low), high, function(high), tol=1e-10)
+        x = next(steps)
+        while True:
+            asked.append(x)
+            try:
+                x = steps.send(function(x))
+            except StopIteration as stop:
+                return stop.value
+
+    assert search() == pytest.approx(exact, abs=1.1e-10)
+    assert min(low, high) < min(asked) <= max(asked) < max(low, high)
+    assert len(asked) <= 60
+
+
+def test_inverse_quadratic_interpolation_is_exact_for_its_parabola():
+    points = [(3 + 2 * y - 0.7 * y * y, y) for y in (-1.0, 0.5, 2.0)]
+    assert inverse_quadratic(points) == pytest.approx(3.0, rel=1e-14)
+    assert math.isnan(inverse_quadratic([(1.0, 1.0), (2.0, 1.0), (3.0, 2.0)]))
+    assert math.isnan(inverse_quadratic([(1.0, 1.0), (2.0, math.inf), (3.0, 2.0)]))
 
 
 def test_exponent_needs_points():
@@ -230,6 +377,8 @@ def test_exponent_needs_points():
         {"limit": math.inf},
         {"rises": np.array([1.0, 1.0])},
         {"tol": 0.0},
+        {"guess": 0.0},
+        {"guess": math.nan},
     ],
 )
 def test_crossings_refuse_bad_input(kwargs):

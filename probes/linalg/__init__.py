@@ -2,19 +2,33 @@
 
 from landscape.probes.linalg.dense import dense_eigenpairs
 from landscape.probes.linalg.lanczos import Eigenpairs, lanczos
-from landscape.probes.linalg.line import Crossings, Floor, Line, crossings, exponent, find_floor
+from landscape.probes.linalg.line import (
+    Crossings,
+    Floor,
+    crossing_search,
+    crossings,
+    exponent,
+    find_floor,
+    floor_search,
+)
+from landscape.probes.linalg.lines import Ask, Line, Search, drive
 from landscape.probes.linalg.quadrature import Quadrature, hutchpp, lanczos_quadrature, spectral_sum
 
 __all__ = [
+    "Ask",
     "Crossings",
     "Eigenpairs",
     "Floor",
     "Line",
     "Quadrature",
+    "Search",
+    "crossing_search",
     "crossings",
     "dense_eigenpairs",
+    "drive",
     "exponent",
     "find_floor",
+    "floor_search",
     "hutchpp",
     "lanczos",
     "lanczos_quadrature",

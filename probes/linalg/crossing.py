@@ -5,31 +5,27 @@ from __future__ import annotations
 import bisect
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import brentq
 
 from landscape.errors import LandscapeError
+from landscape.probes.linalg.lines import Ask, Line, Search, inverse_quadratic, solve
 
-if TYPE_CHECKING:
-    from landscape.probes.linalg.line import Line
-
-__all__ = ["Crossings", "crossings"]
+__all__ = ["Crossings", "crossing_search", "crossings"]
 
 Array = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 EPS = float(np.finfo(np.float64).eps)
 
 FIRST_STEP = 2.0**-20
-"""The first point of the scan, as a part of the distance available."""
-
-CHUNK = 7
-"""Points of the scan evaluated in one call."""
+"""The first point of the scan, as a part of the distance available, where there is no guess."""
 
 ACCURACY = 1e-3
 """A half-width whose relative error is estimated above this is not called converged."""
+
+STEP = math.log(2.0)
+"""Largest step outward, in log s."""
 
 
 @dataclass(frozen=True)
@@ -62,15 +58,19 @@ def crossings(
     limit: float,
     tol: float = 1e-9,
     rounding: float = EPS,
+    guess: float | None = None,
 ) -> Crossings:
     r"""Half-widths s > 0 with f(t0 + side s) - f0 = rise, within \|t0 + side s\| <= limit.
 
-    A scan outward on s = 2^i (distance available) / 2^20, shared by all rises and stopped at the largest, brackets
-    every crossing to a factor of 2; Brent's method on log(f - f0) against log s, straight for a power law, finds it.
-    Going above a rise and back between two points of the scan is not seen. +inf counts as above every rise.
+    A scan outward, shared by all rises and stopped at the largest, in steps of at most a factor of 2. log(f - f0) is
+    close to a straight line in log s (it is one for a power law), so the next point is extrapolated from the last
+    three, and a bracket is closed by inverse quadratic interpolation, with bisection where that is slow. A point counts
+    as the crossing when its distance from it, \|log((f - f0) / rise)\| over the smallest slope to a neighbour, is
+    below `tol`. Going above a rise and back between two points of the scan is not seen. +inf counts as above every
+    rise.
 
     Args:
-        line: the function; only `value` and `values` are used.
+        line: the function; only `values` is used.
         t0: the floor's place.
         f0: the floor's value.
         side: +1 or -1.
@@ -78,32 +78,63 @@ def crossings(
         limit: bound on |t|, not on the distance from t0.
         tol: relative tolerance of the half-widths.
         rounding: relative rounding of f; give the one of float32 for a line computed in it.
+        guess: of the first half-width; the scan starts at a quarter of it. None starts at (distance available) / 2^20.
 
     Raises:
-        LandscapeError: for another side, rises not positive and ascending, an infinite t0 or f0, or |t0| > limit.
+        LandscapeError: for another side, rises not positive and ascending, an infinite t0 or f0, |t0| > limit, or a
+            guess that is not positive.
 
     Source:
-        Brent, Algorithms for Minimization without Derivatives (1973), chapter 4.
+        Method of this project; inverse interpolation as in Brent, Algorithms for Minimization without Derivatives
+        (1973), chapter 4.
 
     Example:
         >>> class Parabola:
-        ...     def value(self, t): return 3.0 * t * t
         ...     def values(self, ts): return 3.0 * np.asarray(ts) ** 2
         ...     def slope(self, t): return 6.0 * t
         >>> found = crossings(Parabola(), t0=0.0, f0=0.0, side=1, rises=np.array([3.0, 12.0, 300.0]), limit=5.0)
         >>> found.half_width.round(8).tolist(), found.censored.tolist()
         ([1.0, 2.0, 5.0], [False, False, True])
     """
+    search = crossing_search(t0=t0, f0=f0, side=side, rises=rises, limit=limit, tol=tol, rounding=rounding, guess=guess)
+    return solve(search, line)
+
+
+def crossing_search(
+    *,
+    t0: float,
+    f0: float,
+    side: int,
+    rises: Array,
+    limit: float,
+    tol: float = 1e-9,
+    rounding: float = EPS,
+    guess: float | None = None,
+) -> Search[Crossings]:
+    """`crossings` as a search for `drive`, with the same arguments.
+
+    Raises:
+        LandscapeError: as `crossings`.
+
+    Example:
+        >>> class Wall:
+        ...     def values(self, ts): return np.abs(np.asarray(ts))
+        ...     def slope(self, t): return math.copysign(1.0, t)
+        >>> solve(crossing_search(t0=0.0, f0=0.0, side=1, rises=np.array([0.5]), limit=1.0), Wall()).half_width.tolist()
+        [0.5]
+    """
     rises = np.asarray(rises, dtype=np.float64)
     _check(t0, f0, side, rises, limit, tol)
-    scan = _Scan(line, t0, f0, side, limit - side * t0)
+    if guess is not None and not guess > 0:
+        raise LandscapeError(f"expected a positive guess of the half-width or None, found {guess!r}.")
+    scan = _Scan(t0, f0, side, limit - side * t0, guess)
     n = rises.size
     width, censored, error = np.full(n, math.nan), np.zeros(n, dtype=bool), np.full(n, math.nan)
     for i, rise in enumerate(rises.tolist()):
-        width[i], censored[i] = scan.crossing(rise, tol)
+        noise = 4 * rounding * abs(f0) / rise
+        width[i], censored[i] = yield from scan.crossing(rise, max(tol, noise))
         if not censored[i] and width[i] > 0:
-            noise = 4 * rounding * abs(f0) / rise + EPS * abs(t0) / width[i]
-            error[i] = math.nan if math.isnan(width[i]) else max(tol, noise)
+            error[i] = math.nan if math.isnan(width[i]) else max(tol, noise + EPS * abs(t0) / width[i])
     return Crossings(width, censored, error <= ACCURACY, error, scan.n)
 
 
@@ -122,72 +153,128 @@ def _check(t0: float, f0: float, side: int, rises: Array, limit: float, tol: flo
 class _Scan:
     """All points of one side evaluated so far, ascending in s, and the rises f - f0 there."""
 
-    def __init__(self, line: Line, t0: float, f0: float, side: int, span: float) -> None:
-        self._line, self._t0, self._f0, self._side, self._span = line, t0, f0, side, span
+    def __init__(self, t0: float, f0: float, side: int, span: float, guess: float | None) -> None:
+        self._t0, self._f0, self._side, self._span, self._guess = t0, f0, side, span, guess
         self.n = 0
         self._s: list[float] = []
-        self._rise: list[float] = []
+        self._r: list[float] = []
 
-    def crossing(self, rise: float, tol: float) -> tuple[float, bool]:
+    def crossing(self, rise: float, tol: float) -> Search[tuple[float, bool]]:
         """(half-width, censored) for one rise."""
+        if self._span <= 0:
+            return self._span, True
+        if not self._s:
+            yield from self._begin()
+        short = 0  # steps that were predicted to arrive and did not
         while True:
-            j = next((i for i, r in enumerate(self._rise) if not r < rise), None)
-            if j is not None and (j > 0 or not self._inward()):
-                break
-            if j is None and not self._outward():
-                return self._span, True
-        if math.isnan(self._rise[j]) or j == 0:
-            return math.nan, False  # j = 0: f jumps at the floor itself
-        root = self._root(self._s[j - 1], self._s[j], rise, tol)
-        return root, False
+            j = next((i for i, r in enumerate(self._r) if not r < rise), len(self._r))
+            for i in {j - 1, min(j, len(self._r) - 1)}:
+                if j > 0 and (found := self._near(i, rise, tol)) is not None:
+                    return found, False
+            if j == len(self._r):
+                last = math.log(self._s[-1])
+                if self._s[-1] >= self._span:
+                    return self._span, True
+                u = self._outward(rise) if short < 3 else math.inf
+                short += u < last + STEP
+                yield from self._ask(min(math.exp(min(max(u, last + tol), last + STEP)), self._span))
+            elif j == 0:
+                s = self._inward(rise)
+                if s <= 4 * EPS * abs(self._t0) or s < self._span * 2.0**-200:
+                    return math.nan, False  # f jumps at the floor itself
+                yield from self._ask(s)
+            elif math.isnan(self._r[j]):
+                return math.nan, False
+            else:
+                return (yield from self._closed(j, rise, tol)), False
 
-    def _outward(self) -> bool:
-        """The next points of the scan; False at the end."""
-        last = self._s[-1] if self._s else self._span * FIRST_STEP / 2
-        if last >= self._span or self._span <= 0:
-            return False
-        s = np.minimum(last * 2.0 ** np.arange(1, CHUNK + 1), self._span)
-        s = s[: int(np.searchsorted(s, self._span)) + 1]
-        self.n += s.size
-        values = np.array(self._line.values(self._t0 + self._side * s), dtype=np.float64)
-        self._s.extend(s.tolist())
-        self._rise.extend((values - self._f0).tolist())
-        return True
+    def _begin(self) -> Search[None]:
+        """The first three points, from a quarter of the guess on."""
+        s = self._span * FIRST_STEP * 4 if self._guess is None else min(self._guess, self._span)
+        self._s = [0.25 * s, 0.5 * s, s]
+        self.n += len(self._s)
+        answer = yield Ask("value", tuple(self._t0 + self._side * s for s in self._s))
+        self._r = (answer - self._f0).tolist()
 
-    def _inward(self) -> bool:
-        """A point closer to the floor than all others; False below the rounding of t."""
-        s = self._s[0] / 16.0
-        if s <= 4 * EPS * abs(self._t0) or s < self._span * 2.0**-200:
-            return False
-        self._s.insert(0, s)
-        self._rise.insert(0, self._at(s))
-        return True
-
-    def _at(self, s: float) -> float:
+    def _ask(self, s: float) -> Search[int]:
+        """One more point; its place."""
         self.n += 1
-        return float(self._line.value(self._t0 + self._side * s)) - self._f0
+        answer = yield Ask("value", (self._t0 + self._side * s,))
+        place = bisect.bisect_left(self._s, s)
+        self._s.insert(place, s)
+        self._r.insert(place, float(answer[0]) - self._f0)
+        return place
 
-    def _root(self, low: float, high: float, rise: float, tol: float) -> float:
-        """The crossing between two neighbours of the scan, the rise below at `low` and not at `high`."""
-        start, stop = math.log(low), math.log(high)
-        ends = {
-            start: self._rise[bisect.bisect_left(self._s, low)],
-            stop: self._rise[bisect.bisect_left(self._s, high)],
-        }
-        broken = False
+    def _level(self, i: int, rise: float) -> float:
+        """Log of the rise at a point over the one looked for; NaN where there is no logarithm."""
+        r = self._r[i]
+        return math.log(r) - math.log(rise) if 0 < r < math.inf else math.nan
 
-        def level(u: float) -> float:
-            nonlocal broken
-            r = ends.get(u)
-            if r is None:
-                s = math.exp(u)
-                r = self._at(s)
-                place = bisect.bisect_left(self._s, s)
-                self._s.insert(place, s)
-                self._rise.insert(place, r)
-            broken = broken or math.isnan(r)
-            # Clipped, for f may dip below the floor or be infinite; a 0 stops the root finder.
-            return 0.0 if broken else math.log(min(max(r / rise, 1e-20), 1e20))
+    def _near(self, i: int, rise: float, tol: float) -> float | None:
+        """The crossing, if a point is within tol of it by the smallest slope to its neighbours; else None."""
+        u, y = math.log(self._s[i]), self._level(i, rise)
+        slopes = []
+        for order in (range(i - 1, -1, -1), range(i + 1, len(self._s))):
+            other = next((k for k in order if abs(math.log(self._s[k]) - u) > 1e-5), None)
+            if other is not None:
+                slopes.append((self._level(other, rise) - y) / (math.log(self._s[other]) - u))
+        slopes = [p for p in slopes if not math.isnan(p)]
+        if not slopes or not min(slopes) > 0 or not abs(y) <= tol * min(slopes):
+            return None
+        return min(math.exp(u - y / min(slopes)), self._span)
 
-        u = float(brentq(level, start, stop, xtol=tol / 4, rtol=4 * EPS))
-        return math.nan if broken else math.exp(u)
+    def _outward(self, rise: float) -> float:
+        """The log s of the crossing, extrapolated from up to three points that are not too close; inf if impossible."""
+        chosen: list[tuple[float, float]] = []
+        for i in reversed(range(len(self._s))):
+            u, y = math.log(self._s[i]), self._level(i, rise)
+            if not math.isnan(y) and (not chosen or u < chosen[-1][0] - 0.2):
+                chosen.append((u, y))
+            if len(chosen) == 3:
+                break
+        if len(chosen) < 2 or chosen[0][1] <= chosen[1][1]:
+            return math.inf
+        (a, ya), (b, yb) = chosen[:2]
+        straight = a - ya * (a - b) / (ya - yb)
+        bent = inverse_quadratic(chosen) if len(chosen) == 3 else math.nan
+        return bent if a < bent < 2 * straight - a else straight
+
+    def _inward(self, rise: float) -> float:
+        """A point closer to the floor than all others, below the rise if f is like a power law."""
+        s, r = self._s[0], self._r[0]
+        if not math.isfinite(r):
+            return s / 16.0
+        p = 2.0
+        if len(self._s) > 1 and r < self._r[1] < math.inf:
+            p = math.log(self._r[1] / r) / math.log(self._s[1] / s)
+        return s * min(max(0.5 * math.exp((math.log(rise) - math.log(r)) / p), 1 / 16), 0.5)
+
+    def _closed(self, j: int, rise: float, tol: float) -> Search[float]:
+        """The crossing between two neighbours of the scan, the rise below at j - 1 and not at j."""
+        widths: list[float] = []
+        while True:
+            low, high = math.log(self._s[j - 1]), math.log(self._s[j])
+            widths.append(high - low)
+            middle = 0.5 * (low + high)
+            if high - low <= tol:
+                return math.exp(middle)
+            slow = len(widths) > 2 and high - low > 0.5 * widths[-3]
+            u = middle if slow else self._interpolated(j, rise, middle)
+            margin = 0.25 * min(tol, high - low)
+            newest = yield from self._ask(math.exp(min(max(u, low + margin), high - margin)))
+            if math.isnan(self._r[newest]):
+                return math.nan
+            if (found := self._near(newest, rise, tol)) is not None:
+                return found
+            j = newest if not self._r[newest] < rise else newest + 1
+
+    def _interpolated(self, j: int, rise: float, middle: float) -> float:
+        """The log s of the crossing from the bracket and the nearest point beyond it; the middle if impossible."""
+        ends = [(math.log(self._s[i]), self._level(i, rise)) for i in (j - 1, j)]
+        if any(math.isnan(y) for _, y in ends) or ends[0][1] == ends[1][1]:
+            return middle
+        (a, ya), (b, yb) = ends
+        others = [(math.log(self._s[i]), self._level(i, rise)) for i in (j - 2, j + 1) if 0 <= i < len(self._s)]
+        others = sorted((o for o in others if not math.isnan(o[1])), key=lambda o: abs(o[0] - middle))
+        bent = inverse_quadratic([*ends, others[0]]) if others else math.nan
+        return bent if a < bent < b else a - ya * (b - a) / (yb - ya)

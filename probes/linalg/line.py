@@ -3,37 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import brentq
 
 from landscape.errors import LandscapeError
-from landscape.probes.linalg.crossing import Crossings, crossings
+from landscape.probes.linalg.crossing import Crossings, crossing_search, crossings
+from landscape.probes.linalg.lines import Ask, Line, Search, sign_change, solve
 
-__all__ = ["Crossings", "Floor", "Line", "crossings", "exponent", "find_floor"]
+__all__ = ["Crossings", "Floor", "Line", "crossing_search", "crossings", "exponent", "find_floor", "floor_search"]
 
 FIRST_STEP = 2.0**-20
 """The first step of a walk, as a part of its limit."""
 
 Array = NDArray[np.float64]
 EPS = float(np.finfo(np.float64).eps)
-
-
-class Line(Protocol):
-    """A function f of one variable t, such as L(w + t u), with its derivative."""
-
-    def value(self, t: float) -> float:
-        """f(t)."""
-
-    def values(self, ts: Sequence[float] | Array) -> Array:
-        """F at many points (B,) -> (B,); the same numbers as `value`."""
-
-    def slope(self, t: float) -> float:
-        """f'(t)."""
 
 
 @dataclass(frozen=True)
@@ -60,10 +45,10 @@ class Floor:
 def find_floor(line: Line, *, limit: float, step: float | None = None, tol: float = 1e-10) -> Floor:
     r"""Walk downhill from t = 0 to the first minimum, t0 = argmin f on the basin of 0 within \|t\| <= limit.
 
-    Steps double from limit * 2^-20 until the slope changes sign; then the root of the slope (Brent). The slope, not
-    the value, sets the accuracy: values fix a minimum only to sqrt(rounding). Values are a guard: where f rises between
-    two points at which it falls, a minimum lies between them and the bracket moves there. A kink such as \|t - a\| is a
-    sign change like any other. A basin narrower than its distance from 0 can be stepped over unseen.
+    Steps double from limit * 2^-20 until the slope changes sign; then the root of the slope (`sign_change`). The slope,
+    not the value, sets the accuracy: values fix a minimum only to sqrt(rounding). Values are a guard: where f rises
+    between two points at which it falls, a minimum lies between them and the bracket moves there. A kink such as
+    \|t - a\| is a sign change like any other. A basin narrower than its distance from 0 can be stepped over unseen.
 
     A slope at 0 too small to change f by one rounding within the whole limit (\|f'(0)\| limit <= eps \|f(0)\|) counts
     as 0: then t0 = 0, converged if f does not fall on either side within the first step.
@@ -81,73 +66,114 @@ def find_floor(line: Line, *, limit: float, step: float | None = None, tol: floa
         LandscapeError: for a limit, step or tol that is not positive.
 
     Source:
-        Brent, Algorithms for Minimization without Derivatives (1973), chapter 4.
+        Chandrupatla, Advances in Engineering Software 28 (1997), for the root.
 
     Example:
         >>> class Parabola:
-        ...     def value(self, t): return 1.0 + (t - 0.25) ** 2
         ...     def values(self, ts): return 1.0 + (np.asarray(ts) - 0.25) ** 2
         ...     def slope(self, t): return 2.0 * (t - 0.25)
         >>> floor = find_floor(Parabola(), limit=1.0)
         >>> floor.t0, floor.converged, round(floor.drop, 12)
         (0.25, True, 0.0625)
     """
+    return solve(floor_search(limit=limit, step=step, tol=tol), line)
+
+
+def floor_search(
+    *, limit: float, step: float | None = None, tol: float = 1e-10, start: tuple[float, float] | None = None
+) -> Search[Floor]:
+    """`find_floor` as a search for `drive`.
+
+    Args:
+        limit: how far to go.
+        step: the first step.
+        tol: error of t0 relative to the bracket.
+        start: f(0) and f'(0) where they are known, which saves asking for them.
+
+    Raises:
+        LandscapeError: for a limit, step or tol that is not positive.
+
+    Example:
+        >>> class Parabola:
+        ...     def values(self, ts): return (np.asarray(ts) - 0.25) ** 2
+        ...     def slope(self, t): return 2.0 * (t - 0.25)
+        >>> solve(floor_search(limit=1.0, start=(0.0625, -0.5)), Parabola()).t0
+        0.25
+    """
     first = limit * FIRST_STEP if step is None else step
     if not (0 < limit < math.inf and first > 0 and tol > 0):
         raise LandscapeError(
             f"expected positive limit, step and tol, found {limit!r}, {step!r}, {tol!r}. Give a finite limit on |t|."
         )
-    counted = _CountedLine(line)
-    f0, s0 = counted.value(0.0), counted.slope(0.0)
+    points = _Points()
+    if start is not None:
+        points.value[0.0], points.slope[0.0] = start
+    f0 = float((yield from points.values([0.0]))[0])
+    s0 = yield from points.slope_at(0.0)
     if not (math.isfinite(f0) and math.isfinite(s0)):
-        return Floor(math.nan, math.nan, math.nan, False, False, counted.n)
+        return Floor(math.nan, math.nan, math.nan, False, False, points.n)
     first = min(first, limit)
     if abs(s0) * limit <= EPS * abs(f0):
-        minimum = counted.slope(first) >= 0.0 >= counted.slope(-first)
-        return Floor(0.0, f0, 0.0, minimum, False, counted.n)
-    side = -1.0 if s0 > 0 else 1.0
-    low, high = _bracket(counted, side, f0, first, limit)
+        right = yield from points.slope_at(first)
+        left = yield from points.slope_at(-first)
+        return Floor(0.0, f0, 0.0, right >= 0.0 >= left, False, points.n)
+    low, high = yield from _bracket(points, -1.0 if s0 > 0 else 1.0, first, limit)
     if math.isnan(high):
-        return Floor(math.nan, math.nan, math.nan, False, False, counted.n)
+        return Floor(math.nan, math.nan, math.nan, False, False, points.n)
     if low == high:
-        censored = abs(high) == limit
-        value = counted.value(high)
-        return Floor(high, value, f0 - value, False, censored, counted.n)
-    t0 = float(brentq(counted.finite_slope, low, high, xtol=tol * abs(high - low), rtol=4 * EPS))
-    candidates = {t: counted.value(t) for t in (t0, low, high)}
-    value = candidates[t0]
-    lowest = min(v for v in candidates.values() if not math.isnan(v))
-    good = not counted.broken and value <= lowest + 8 * EPS * max(abs(f0), abs(value))
-    return Floor(t0, value, f0 - value, good, False, counted.n)
+        value = float((yield from points.values([high]))[0])
+        return Floor(high, value, f0 - value, False, abs(high) == limit, points.n)
+    t0, broken = yield from _root(points, low, high, tol)
+    value, *ends = (yield from points.values([t0, low, high])).tolist()
+    lowest = min(v for v in (value, *ends) if not math.isnan(v))
+    good = not broken and value <= lowest + 8 * EPS * max(abs(f0), abs(value))
+    return Floor(t0, value, f0 - value, good, False, points.n)
 
 
-def _bracket(line: _CountedLine, side: float, f0: float, first: float, limit: float) -> tuple[float, float]:
+def _root(points: _Points, low: float, high: float, tol: float) -> Search[tuple[float, bool]]:
+    """The place where the slope changes sign, and whether a slope on the way was not finite."""
+    a = yield from points.slope_at(low)
+    b = yield from points.slope_at(high)
+    if not (math.isfinite(a) and math.isfinite(b)):
+        return (low if math.isfinite(a) else high), True
+    search = sign_change(low, a, high, b, tol=tol * abs(high - low))
+    try:
+        t = next(search)
+        while True:
+            t = search.send((yield from points.slope_at(t)))
+    except StopIteration as stop:
+        root = float(stop.value)
+    return (t, True) if math.isnan(root) else (root, False)
+
+
+def _bracket(points: _Points, side: float, first: float, limit: float) -> Search[tuple[float, float]]:
     """Two points with slopes of opposite sign; twice the same where f falls to the end; NaN where f is NaN."""
     ts, t = [0.0], first
     while True:
         t = min(t, limit)
         ts.append(side * t)
-        slope = side * line.slope(side * t)
+        slope = side * (yield from points.slope_at(side * t))
         if not slope < 0.0 or t == limit:
             break
         t *= 2.0
-    values = np.concatenate([[f0], line.values(ts[1:])])
+    values = (yield from points.values(ts)).copy()
     values[np.isposinf(values)] = np.finfo(np.float64).max  # a wall, and comparable
     if np.isnan(values).any():
         return ts[0], math.nan
     risen = np.flatnonzero(np.diff(values) > 8 * EPS * np.maximum(np.abs(values[1:]), np.abs(values[:-1])))
     if risen.size and (risen[0] < len(ts) - 2 or not slope >= 0.0):
-        return _between(line, side, ts[risen[0]], ts[risen[0] + 1], float(values[risen[0]]))
+        return (yield from _between(points, side, ts[risen[0]], ts[risen[0] + 1], float(values[risen[0]])))
     if slope >= 0.0:
         return ts[-2], ts[-1]
     return (ts[-1], ts[-1]) if slope < 0.0 else (ts[0], math.nan)
 
 
-def _between(line: _CountedLine, side: float, low: float, high: float, f_low: float) -> tuple[float, float]:
+def _between(points: _Points, side: float, low: float, high: float, f_low: float) -> Search[tuple[float, float]]:
     """A sign change of the slope between `low`, where f falls, and `high`, where f is above f(low)."""
     for _ in range(60):
         middle = 0.5 * (low + high)
-        slope, value = side * line.slope(middle), line.value(middle)
+        slope = side * (yield from points.slope_at(middle))
+        value = float((yield from points.values([middle]))[0])
         if math.isnan(value):
             return low, math.nan
         if slope >= 0.0:
@@ -159,34 +185,28 @@ def _between(line: _CountedLine, side: float, low: float, high: float, f_low: fl
     return low, low  # f jumps up here: a lowest point, but no minimum that a slope could locate
 
 
-class _CountedLine:
-    """A line that counts its evaluations and remembers whether a slope was not finite."""
+class _Points:
+    """Values and slopes asked for so far, each only once, and their number."""
 
-    def __init__(self, line: Line) -> None:
-        self._line = line
-        self._slopes: dict[float, float] = {}
+    def __init__(self) -> None:
+        self.value: dict[float, float] = {}
+        self.slope: dict[float, float] = {}
         self.n = 0
-        self.broken = False
 
-    def value(self, t: float) -> float:
-        self.n += 1
-        return float(self._line.value(t))
+    def values(self, ts: list[float]) -> Search[Array]:
+        new = [t for t in dict.fromkeys(ts) if t not in self.value]
+        if new:
+            self.n += len(new)
+            answer = yield Ask("value", tuple(new))
+            self.value.update(zip(new, answer.tolist(), strict=True))
+        return np.array([self.value[t] for t in ts])
 
-    def values(self, ts: Sequence[float]) -> Array:
-        self.n += len(ts)
-        return np.array(self._line.values(ts), dtype=np.float64)
-
-    def slope(self, t: float) -> float:
-        if t not in self._slopes:
+    def slope_at(self, t: float) -> Search[float]:
+        if t not in self.slope:
             self.n += 1
-            self._slopes[t] = float(self._line.slope(t))
-        return self._slopes[t]
-
-    def finite_slope(self, t: float) -> float:
-        """The slope for a root finder, which a 0 stops at once."""
-        slope = self.slope(t)
-        self.broken = self.broken or not math.isfinite(slope)
-        return slope if math.isfinite(slope) else 0.0
+            answer = yield Ask("slope", (t,))
+            self.slope[t] = float(answer[0])
+        return self.slope[t]
 
 
 def exponent(half_width: Array, rises: Array, censored: NDArray[np.bool_]) -> tuple[float, float]:
