@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from landscape.branch import branch_config, decay_table
     from landscape.config import RunConfig
     from landscape.errors import LandscapeError, RunFailedError
     from landscape.layout import Layout
@@ -33,6 +34,8 @@ __all__ = [
     "Study",
     "Symmetric",
     "__version__",
+    "branch_config",
+    "decay_table",
     "load",
     "save",
     "sweep",
@@ -49,6 +52,8 @@ _HOME = {
     "RunFailedError": "errors",
     "Study": "study",
     "Symmetric": "symmetric",
+    "branch_config": "branch",
+    "decay_table": "branch",
     "load": "results",
     "save": "results",
     "sweep": "sweeping",

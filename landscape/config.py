@@ -13,11 +13,44 @@ from numpy.typing import NDArray
 from landscape.errors import LandscapeError
 from landscape.models import ARCHITECTURES, MODELS, AttentionConfig
 from landscape.optim import OPTIMIZERS, SCHEDULES, AdamW, Constant, GradientDescent
+from landscape.projection import Projection
 from landscape.registry import lookup
 from landscape.settings import coerce
 from landscape.tasks import TASKS, MarkovConfig
 
-__all__ = ["RunConfig", "difference"]
+__all__ = ["Origin", "RunConfig", "difference"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Origin:
+    """The checkpoint that a branch starts from.
+
+    Attributes:
+        run: path of the run's folder, as it was given; only needed until the branch's file is made.
+        run_id: id of that run, which no renaming changes.
+        step: training step of the checkpoint, also the first step of the branch.
+        name: name of the run's folder.
+        tokens: scored training tokens used up to there, from which the branch counts on.
+        flops: floating-point operations up to there, likewise.
+        seconds: training time up to there, likewise.
+
+    Example:
+        >>> Origin(run="runs/a", run_id="0123456789ab", step=40, name="a").label
+        'a@40'
+    """
+
+    run: str
+    run_id: str
+    step: int
+    name: str
+    tokens: float = 0.0
+    flops: float = 0.0
+    seconds: float = 0.0
+
+    @property
+    def label(self) -> str:
+        """Name and step, as `--from` takes them."""
+        return f"{self.name}@{self.step}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,8 +62,10 @@ class RunConfig:
         arch: name in `landscape.models.ARCHITECTURES`.
         model: config of a model, e.g. `AttentionConfig`, with the loops and layers of `arch`.
         optimizer: `AdamW`, `SGD` or `GradientDescent` of `landscape.optim`.
-        schedule: `Constant`, `Cosine` or `WarmupStableDecay`.
-        steps: number of updates.
+        schedule: `Constant`, `Cosine`, `WarmupStableDecay` or `LinearToZero`.
+        steps: the last step: the number of updates, those before a branch's origin included.
+        schedule_steps: last step that the schedule is laid out for; None is `steps`. A branch with another end keeps
+            its origin's, so that the learning rate continues.
         batch: samples per update; None is the whole training set.
         clip: largest gradient norm, None for no clipping.
         seed: of the initial weights and of the order of batches.
@@ -39,6 +74,8 @@ class RunConfig:
         dense_checkpoints: how many of the first steps are all saved; the others are spaced evenly in log(step).
         dtype: "float32" or "float64".
         device: "cpu" or "cuda".
+        origin: the checkpoint that a branch starts from; None starts from the initial weights.
+        projection: which part of every update is kept; None keeps all of it.
 
     Raises:
         LandscapeError: for a value out of range, or settings that contradict each other.
@@ -63,6 +100,9 @@ class RunConfig:
     dense_checkpoints: int = 4
     dtype: str = "float32"
     device: str = "cpu"
+    schedule_steps: int | None = None
+    origin: Origin | None = None
+    projection: Projection | None = None
 
     def __post_init__(self) -> None:
         _at_least(self, steps=1, seed=0, evaluate_every=1, checkpoints=2, dense_checkpoints=0)
@@ -76,9 +116,10 @@ class RunConfig:
             raise LandscapeError(f"expected a positive clip, or null for no clipping; found {self.clip}.")
         if self.device not in ("cpu", "cuda"):
             raise LandscapeError(f"expected device 'cpu' or 'cuda', found {self.device!r}.")
-        if self.schedule.warmup >= self.steps:
+        self._check_branch()
+        if self.schedule.warmup >= self.horizon:
             raise LandscapeError(
-                f"expected fewer warm-up steps than steps, found {self.schedule.warmup} of {self.steps}."
+                f"expected fewer warm-up steps than steps, found {self.schedule.warmup} of {self.horizon}."
             )
         if self.dtype not in ("float32", "float64"):
             raise LandscapeError(f"expected dtype 'float32' or 'float64', found {self.dtype!r}.")
@@ -88,6 +129,34 @@ class RunConfig:
             raise LandscapeError(
                 f"architecture {self.arch!r} means {want}, found {found}. Set `loops` of the run, not of the model."
             )
+
+    def _check_branch(self) -> None:
+        """Steps that must come in order: start of the projection, start of the run, end of the schedule, end."""
+        if self.schedule_steps is not None and self.schedule_steps < 1:
+            raise LandscapeError(f"expected schedule_steps >= 1, or null for `steps`; found {self.schedule_steps}.")
+        if self.start >= self.steps:
+            raise LandscapeError(
+                f"expected a branch to end after step {self.start}, where it starts; found steps = {self.steps}. "
+                "Steps are counted from the beginning of the origin."
+            )
+        if self.schedule.name == "linear" and self.schedule.start >= self.horizon:
+            raise LandscapeError(
+                f"expected the decay to start before the last step {self.horizon}, found {self.schedule.start}."
+            )
+        if self.projection is not None and self.projection.since > self.start:
+            raise LandscapeError(
+                f"expected projection.since <= {self.start}, the first step, found {self.projection.since}."
+            )
+
+    @property
+    def start(self) -> int:
+        """The first step: 0, or that of the origin."""
+        return 0 if self.origin is None else self.origin.step
+
+    @property
+    def horizon(self) -> int:
+        """The last step that the schedule is laid out for."""
+        return self.steps if self.schedule_steps is None else self.schedule_steps
 
     @classmethod
     def make(
@@ -120,6 +189,10 @@ class RunConfig:
                 part = dict(_table({} if part is None else part, key))
                 name = part.setdefault("name", defaults[key])
                 out[key] = _build(lookup(table, name, kind=key), part, where=key)
+        for key, part_of in {"origin": Origin, "projection": Projection}.items():
+            part = out.get(key)
+            if part is not None and not dataclasses.is_dataclass(part):
+                out[key] = _build(part_of, _table(part, key), where=key)
         config: RunConfig = _build(cls, out, where="config")
         return config
 
@@ -128,18 +201,21 @@ class RunConfig:
         return dataclasses.asdict(self)
 
     def checkpoint_steps(self) -> NDArray[np.int64]:
-        """Ascending steps at which a checkpoint is saved: 0, the first ones, then even in log(step), then the last.
+        """Ascending steps at which a checkpoint is saved: the start, the first ones, then even in log(step), the last.
 
-        There are at most `checkpoints` of them; fewer when rounding makes two coincide.
+        Steps are counted from the start of the run, which is that of the branch. There are at most `checkpoints` of
+        them; fewer when rounding makes two coincide.
         """
-        dense = min(self.dense_checkpoints, self.steps, self.checkpoints - 2)
+        last = self.steps - self.start
+        dense = min(self.dense_checkpoints, last, self.checkpoints - 2)
         early = np.arange(dense + 1)
-        late = np.geomspace(max(1, dense), self.steps, self.checkpoints - dense)[1:]
-        return np.unique(np.concatenate([early, np.rint(late).astype(np.int64), [self.steps]]))
+        late = np.geomspace(max(1, dense), last, self.checkpoints - dense)[1:]
+        return self.start + np.unique(np.concatenate([early, np.rint(late).astype(np.int64), [last]]))
 
     def evaluation_steps(self) -> NDArray[np.int64]:
         """Ascending steps at which metrics are measured."""
-        return np.union1d(np.arange(0, self.steps + 1, self.evaluate_every), self.checkpoint_steps())
+        regular = np.arange(self.start, self.steps + 1, self.evaluate_every)
+        return np.union1d(regular, self.checkpoint_steps())
 
 
 def difference(old: Mapping[str, Any], new: Mapping[str, Any], *, prefix: str = "") -> list[tuple[str, Any, Any]]:
@@ -179,6 +255,9 @@ def _build(cls: type[Any], values: Mapping[str, Any], *, where: str) -> Any:
     for key, value in values.items():
         lookup(dict.fromkeys(names), key, kind=f"setting of {where}")
         kwargs[key] = coerce(value, hints[key], where=f"{where}.{key}")
+    needed = [f.name for f in dataclasses.fields(cls) if f.default is f.default_factory is dataclasses.MISSING]
+    if missing := [n for n in needed if n not in kwargs]:
+        raise LandscapeError(f"expected a value of {where}.{missing[0]}, found none. Set it, or nothing of {where}.")
     try:
         return cls(**kwargs)
     except ValueError as error:

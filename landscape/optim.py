@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -21,6 +21,7 @@ __all__ = [
     "Constant",
     "Cosine",
     "GradientDescent",
+    "LinearToZero",
     "WarmupStableDecay",
     "load_state",
     "make_optimizer",
@@ -142,7 +143,34 @@ class WarmupStableDecay:
         return _warm(step, self.warmup) * (1 - x * (1 - self.final))
 
 
-SCHEDULES: dict[str, type[Any]] = {"constant": Constant, "cosine": Cosine, "wsd": WarmupStableDecay}
+@dataclass(frozen=True, kw_only=True)
+class LinearToZero:
+    """`initial` up to step `start`, then a straight line that reaches 0 at the last step: the decay of a branch.
+
+    Source:
+        Wen et al., arXiv 2410.05192 (decay from a checkpoint); `initial` is what the origin's schedule had reached.
+    """
+
+    name: str = "linear"
+    start: int = 0
+    initial: float = 1.0
+
+    warmup: ClassVar[int] = 0
+
+    def __post_init__(self) -> None:
+        _within(self, start=_NOT_NEGATIVE, initial=_POSITIVE)
+
+    def factor(self, step: int, total: int) -> float:
+        """Multiplier of the learning rate at a step."""
+        return self.initial * min(1.0, max(0.0, (total - step) / max(1, total - self.start)))
+
+
+SCHEDULES: dict[str, type[Any]] = {
+    "constant": Constant,
+    "cosine": Cosine,
+    "wsd": WarmupStableDecay,
+    "linear": LinearToZero,
+}
 
 
 def _warm(step: int, warmup: int) -> float:

@@ -104,13 +104,17 @@ class RunWriter:
         path: Path,
         *,
         attributes: Mapping[str, Any],
-        parameters: int,
-        optimizer: int,
+        parts: Mapping[str, int],
         dtype: str,
         splits: Sequence[str],
         families: Sequence[str],
+        start: tuple[int, Mapping[str, NDArray[Any]]] | None = None,
     ) -> RunWriter:
-        """Make a new file; `attributes` is stored as one JSON text with its checksum."""
+        """Make a new file; `attributes` is stored as one JSON text with its checksum.
+
+        `parts` are those of a checkpoint, with their lengths. A branch has its first checkpoint, `start`, from the
+        first moment on: it never needs its origin again.
+        """
         temporary = path.with_name(f".{path.name}.tmp")
         with h5py.File(temporary, "w", **SETTINGS) as f:
             f.attrs["format"], f.attrs["format_version"] = FORMAT, VERSION
@@ -118,7 +122,9 @@ class RunWriter:
             header = json.dumps({**attributes, **labels})
             f.attrs["header"], f.attrs["header_sha256"] = header, _digest(header)
             f.create_dataset("status", data=np.zeros(1, np.int8))
-            _make_rows(f, {"parameters": (parameters,), "optimizer": (optimizer,)}, dtype)
+            _make_rows(f, {name: (length,) for name, length in parts.items()}, dtype)
+            for name, value in ({} if start is None else {**start[1], "step": start[0]}).items():
+                _put(f[name], 0, value)
             both = (len(splits), len(families))
             columns: dict[str, tuple[int, ...]] = {"loss": both, "accuracy": both}
             columns |= dict.fromkeys(("gradient_norm", "learning_rate", "tokens", "flops", "seconds"), ())
@@ -143,20 +149,20 @@ class RunWriter:
         """Whether metrics of this step are committed."""
         return step in self._evaluated
 
-    def last_seconds(self) -> float:
-        """Training time recorded so far."""
+    def last_seconds(self) -> float | None:
+        """Training time recorded so far, None before the first evaluation."""
         metrics = self._file["metrics"]
         n = committed(metrics)
-        return float(metrics["seconds"][n - 1]) if n else 0.0
+        return float(metrics["seconds"][n - 1]) if n else None
 
     def append_metrics(self, step: int, row: Mapping[str, Any]) -> None:
         """Commit one row of metrics."""
         self._append(self._file["metrics"], step, row)
         self._evaluated.add(step)
 
-    def append_checkpoint(self, step: int, parameters: NDArray[Any], optimizer: NDArray[Any]) -> None:
+    def append_checkpoint(self, step: int, row: Mapping[str, NDArray[Any]]) -> None:
         """Commit one checkpoint."""
-        self._append(self._file, step, {"parameters": parameters, "optimizer": optimizer})
+        self._append(self._file, step, row)
 
     def set_status(self, status: str) -> None:
         """Mark the run with one of `STATUS`."""

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import xarray as xr
 
+from landscape.branch import decay_tables
 from landscape.errors import LandscapeError
 from landscape.models import ARCHITECTURES
 from landscape.results import available
@@ -57,6 +58,10 @@ class Study:
             raise LandscapeError("expected at least one run folder, found none. Make one with `landscape train`.")
         return cls(found.values())
 
+    def trunks(self) -> Study:
+        """The runs that are no branch of another run; all of them if they all are branches."""
+        return Study([run for run in self.runs if run.config.origin is None] or self.runs)
+
     def metrics(self) -> list[xr.Dataset]:
         """Metrics of every run.
 
@@ -77,6 +82,8 @@ class Study:
         """
         if probe == "metrics":
             return self.metrics()
+        if probe == "decay":
+            return decay_tables(self.runs)
         answers = [{_settings(ds): ds for ds in reversed(list(available(run, probe)))} for run in self.runs]
         if lacking := [str(run.path) for run, a in zip(self.runs, answers, strict=True) if not a]:
             raise LandscapeError(

@@ -20,6 +20,7 @@ from landscape.layout import Layout
 from landscape.models import build_model
 from landscape.objective import Objective
 from landscape.optim import load_state, make_optimizer, save_state, state_size
+from landscape.projection import Projector
 from landscape.tasks import build_task
 
 __all__ = ["EVALUATED", "DivergedError", "Evaluator", "TrainState", "Trainer"]
@@ -42,16 +43,23 @@ class DivergedError(RunFailedError):
 class TrainState:
     """All that training carries from one step to the next: parameters w (P,) and optimiser state (S,).
 
-    The batch of a step and its learning rate depend on (config, step) alone, so no random state needs saving.
+    The batch of a step and its learning rate depend on (config, step) alone, so no random state needs saving. A run
+    with a projection also carries the parameters at which its eigenvectors were computed, the `anchor` (P,).
     """
 
     step: int
     w: Tensor
     optimizer: Tensor
+    anchor: Tensor | None = None
+
+    def row(self) -> dict[str, NDArray[Any]]:
+        """What a checkpoint stores, as arrays."""
+        parts = {"parameters": self.w, "optimizer": self.optimizer, "anchor": self.anchor}
+        return {name: part.cpu().numpy() for name, part in parts.items() if part is not None}
 
 
 class Trainer:
-    """Runs the updates that a config describes.
+    """Runs the updates that a config describes, from the initial weights until a state is loaded.
 
     Example:
         >>> from landscape.config import RunConfig
@@ -71,6 +79,10 @@ class Trainer:
         self.layout = Layout.of(model)
         self.module = model.to(device=self.device, dtype=self.dtype)
         w0 = self.layout.flatten({n: p.detach() for n, p in self.module.named_parameters()})
+        self._projector: Projector | None = None
+        if (kept := config.projection) is not None:
+            probe = self.objective("probe", n=kept.samples)
+            self._projector = Projector(probe, kept, seed=config.seed)
         self.load(TrainState(0, w0, w0.new_zeros(state_size(config.optimizer, w0.numel()))))
 
     # -- state --------------------------------------------------------------------------------------------------------
@@ -88,6 +100,8 @@ class Trainer:
             state.optimizer.to(device=self.device, dtype=self.dtype),
             step=state.step,
         )
+        if self._projector is not None:
+            self._projector.load(state.anchor)
         self._bad_step = torch.full((), -1, device=self.device)
 
     def state(self) -> TrainState:
@@ -95,15 +109,15 @@ class Trainer:
         self.check_finite()
         if not bool(torch.isfinite(self._w).all()):
             raise DivergedError(self.step)
-        return TrainState(
-            self.step, self._w.detach().clone(), save_state(self.config.optimizer, self._optimizer, self._w)
-        )
+        optimizer = save_state(self.config.optimizer, self._optimizer, self._w)
+        anchor = None if self._projector is None else self._projector.anchor.to(self._w)
+        return TrainState(self.step, self._w.detach().clone(), optimizer, anchor)
 
     # -- updates ------------------------------------------------------------------------------------------------------
 
     def learning_rate(self, step: int) -> float:
         """Learning rate of the update that leads from `step` to `step` + 1."""
-        return float(self.config.optimizer.lr * self.config.schedule.factor(step, self.config.steps))
+        return float(self.config.optimizer.lr * self.config.schedule.factor(step, self.config.horizon))
 
     def advance(self, n: int = 1) -> None:
         """Do n updates."""
@@ -115,12 +129,25 @@ class Trainer:
                 gradient = gradient * (self.config.clip / gradient.norm().clamp(min=self.config.clip))
             self._w.grad = gradient
             self._optimizer.param_groups[0]["lr"] = self.learning_rate(self.step)
-            self._optimizer.step()
+            self._update(loss.detach())
             bad = torch.isfinite(loss.detach()).logical_not() & (self._bad_step < 0)
             self._bad_step = torch.where(bad, self.step, self._bad_step)
             self.step += 1
             if self.device.type == "cpu":  # elsewhere this would wait for the device at every step
                 self.check_finite()
+
+    def _update(self, loss: Tensor) -> None:
+        """The optimiser's step, or the part of it that the projection keeps; `loss` is that before it."""
+        if self._projector is None:
+            self._optimizer.step()
+            return
+        before = self._w.detach().to(torch.float64, copy=True)
+        if not bool(torch.isfinite(loss) & torch.isfinite(before).all()):
+            raise DivergedError(self.step)
+        self._projector.visit(self.step, before)
+        self._optimizer.step()
+        with torch.no_grad():
+            self._w.copy_(before + self._projector.project(self._w.double() - before))
 
     def check_finite(self) -> None:
         """Raise `DivergedError` if any loss so far was NaN or infinite."""
@@ -138,7 +165,7 @@ class Trainer:
     # -- measurement (never changes the state) ------------------------------------------------------------------------
 
     def samples_seen(self, step: int) -> int:
-        """Training samples used by the first `step` updates."""
+        """Training samples that the first `step` updates use under this config."""
         n, size = len(self.task.split("train")), self.config.batch
         if size is None or size >= n:
             return step * n
@@ -178,17 +205,17 @@ class Evaluator:
 
     def __call__(self) -> Mapping[str, NDArray[np.float64] | float]:
         """One row of metrics, without the time."""
-        trainer = self._trainer
+        trainer, origin = self._trainer, self._trainer.config.origin
         state = trainer.state()
-        seen = trainer.samples_seen(state.step)
+        seen = trainer.samples_seen(state.step) - trainer.samples_seen(trainer.config.start)
         rows = [self._by_family(split, state.w) for split in EVALUATED]
         return {
             "loss": np.stack([r[0] for r in rows]),
             "accuracy": np.stack([r[1] for r in rows]),
             "gradient_norm": float(self._objectives["probe"].grad(state.w).norm()),
             "learning_rate": trainer.learning_rate(state.step),
-            "tokens": float(seen * trainer.task.length),
-            "flops": seen * self._flops,
+            "tokens": (0.0 if origin is None else origin.tokens) + seen * trainer.task.length,
+            "flops": (0.0 if origin is None else origin.flops) + seen * self._flops,
         }
 
     def _by_family(self, split: str, w: Tensor) -> NDArray[np.float64]:

@@ -12,13 +12,13 @@ from typing import Any
 
 import torch
 
-from landscape.config import RunConfig, difference
+from landscape.config import Origin, RunConfig, difference
 from landscape.errors import LandscapeError, RunFailedError
 from landscape.lock import writer_lock
 from landscape.provenance import code_revision, created, fingerprint, versions
 from landscape.run import Run
 from landscape.store import FILE_NAME, RunWriter, open_for_reading, read_header
-from landscape.trainer import EVALUATED, DivergedError, Evaluator, Trainer, TrainState
+from landscape.trainer import EVALUATED, DivergedError, Evaluator, Trainer
 
 __all__ = ["Progress", "train"]
 
@@ -41,7 +41,8 @@ def train(
     """Train a run, or continue it where it stopped, bit for bit as if it never had.
 
     Args:
-        config: what to train.
+        config: what to train. With an `origin` (see `landscape.branch.branch_config`) the run starts from that
+            checkpoint, which it copies; after that the origin may be moved or deleted.
         folder: the run's folder; made if it does not exist.
         progress: called after every evaluation.
 
@@ -50,7 +51,8 @@ def train(
 
     Raises:
         LandscapeError: if the folder holds a run with another config (the difference is listed), a damaged file, or
-            a run that another process is training.
+            a run that another process is training; if a new branch's origin is missing, or its layout or
+            optimiser state does not fit.
         RunFailedError: if the loss becomes NaN or infinite, or the disk is full; what was committed stays.
 
     Example:
@@ -81,23 +83,44 @@ def _create(config: RunConfig, trainer: Trainer, path: Path) -> RunWriter:
         "threads": torch.get_num_threads(),
         "layout_hash": trainer.layout.hash,
     }
-    state = trainer.state()
+    if config.origin is not None:
+        _load_origin(trainer, config.origin)
+    row = trainer.state().row()
     return RunWriter.create(
         path,
         attributes={"config": config.to_dict(), "layout": trainer.layout.to_json(), "provenance": provenance},
-        parameters=state.w.numel(),
-        optimizer=state.optimizer.numel(),
+        parts={name: len(values) for name, values in row.items()},
         dtype=config.dtype,
         splits=EVALUATED,
         families=("all", *trainer.task.families),
+        start=None if config.origin is None else (config.start, row),
     )
+
+
+def _load_origin(trainer: Trainer, origin: Origin) -> None:
+    """Put the trainer where the branch starts."""
+    run = Run.open(origin.run)
+    if run.id != origin.run_id:
+        raise LandscapeError(
+            f"expected the run {origin.run_id} in {origin.run}, found {run.id}: the folder was used for another run "
+            "since. Name the folder where the origin is now."
+        )
+    if run.layout.hash != trainer.layout.hash:
+        raise LandscapeError(
+            f"expected a model with the layout of {origin.run} ({run.layout.hash}, P = {run.layout.size}), found "
+            f"{trainer.layout.hash} (P = {trainer.layout.size}): its parameters do not fit. "
+            "`single` and `looped` of the same width share theirs, `stacked` has its own."
+        )
+    trainer.load(run.state(origin.step))
 
 
 def _check_same(config: RunConfig, folder: Path) -> Run:
     """The run in the folder, if it may be continued with this config; else an error with the reason."""
     with open_for_reading(folder / FILE_NAME) as f:
         stored: dict[str, Any] = read_header(f)["config"]
-    if changed := difference(stored, json.loads(json.dumps(config.to_dict()))):
+    changed = difference(stored, json.loads(json.dumps(config.to_dict())))
+    # A branch is tied to the id of its origin, not to where that run lies or what its folder is called.
+    if changed := [entry for entry in changed if entry[0] not in ("origin.run", "origin.name")]:
         lines = "\n".join(f"  {name}: {old!r} in the run, {new!r} asked for" for name, old, new in changed)
         raise LandscapeError(
             f"{folder} holds a run with another config:\n{lines}\n"
@@ -116,10 +139,13 @@ def _train(trainer: Trainer, writer: RunWriter, folder: Path, progress: Callable
     run = Run.open(folder)
     steps = run.steps
     if len(steps):
-        trainer.load(TrainState(int(steps[-1]), run.parameters[-1], run.optimizer[-1]))
+        trainer.load(run.state(int(steps[-1])))
     saved = set(steps.tolist())
     checkpoints = set(trainer.config.checkpoint_steps().tolist())
+    origin = trainer.config.origin
     evaluate, seconds = Evaluator(trainer), writer.last_seconds()
+    if seconds is None:
+        seconds = 0.0 if origin is None else origin.seconds
     try:
         for target in trainer.config.evaluation_steps().tolist():
             if target < trainer.step:
@@ -133,8 +159,7 @@ def _train(trainer: Trainer, writer: RunWriter, folder: Path, progress: Callable
             if not writer.has_metrics(target):
                 writer.append_metrics(target, {**row, "seconds": seconds})
             if target in checkpoints and target not in saved:
-                state = trainer.state()
-                writer.append_checkpoint(target, state.w.cpu().numpy(), state.optimizer.cpu().numpy())
+                writer.append_checkpoint(target, trainer.state().row())
             if progress is not None:
                 progress(Progress(target, trainer.config.steps, float(row["loss"][1, 0])))  # type: ignore[index]
     except DivergedError as error:

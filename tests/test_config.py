@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from landscape import LandscapeError, RunConfig
 from landscape.config import difference
-from landscape.optim import Constant, Cosine, WarmupStableDecay
+from landscape.optim import Constant, Cosine, LinearToZero, WarmupStableDecay
 from landscape.settings import nest
 
 
@@ -47,6 +47,11 @@ def test_gradient_descent_uses_the_full_batch():
         ({"schedule": {"name": "wsd", "decay": -1.0}}, r"decay of 'wsd' in \[0, 1\]"),
         ({"schedule": {"name": "cosine", "final": -2.0}}, "final of 'cosine'"),
         ({"schedule": {"warmup": 100}, "steps": 4}, "fewer warm-up steps"),
+        ({"schedule_steps": 0}, "expected schedule_steps >= 1"),
+        ({"schedule": {"name": "linear", "start": 4}, "steps": 4}, "decay to start before the last step 4, found 4"),
+        ({"schedule": {"name": "linear", "initial": 0.0}}, r"initial of 'linear' in \(0, inf\)"),
+        ({"origin": {"step": 3}}, r"expected a value of origin\.run, found none"),
+        ({"origin": {"stepp": 3}}, "unknown setting of origin 'stepp'"),
         ({"device": "tpu"}, "expected device"),
         ({"seed": 10**25}, "expected seed"),
         ({"task": {"seed": -1}}, r"task\.seed >= 0"),
@@ -83,6 +88,16 @@ def test_checkpoints_are_dense_early_then_even_in_the_logarithm(steps, count, de
     assert set(found) <= set(config.evaluation_steps())
 
 
+@given(st.integers(0, 3000), st.integers(1, 3000), st.integers(2, 40), st.integers(0, 10))
+def test_steps_of_a_branch_are_those_of_a_run_from_zero_moved(start, length, count, dense):
+    origin = {"run": "a", "run_id": "0", "step": start, "name": "a"}
+    same = {"checkpoints": count, "dense_checkpoints": dense, "evaluate_every": 7}
+    branch = RunConfig.make(steps=start + length, origin=origin, **same)
+    plain = RunConfig.make(steps=length, **same)
+    assert (branch.checkpoint_steps() == start + plain.checkpoint_steps()).all()
+    assert (branch.evaluation_steps() == start + plain.evaluation_steps()).all()
+
+
 def test_log_spacing():
     config = RunConfig.make(steps=1000, checkpoints=8, dense_checkpoints=1)
     assert config.checkpoint_steps().tolist() == [0, 1, 3, 10, 32, 100, 316, 1000]
@@ -93,6 +108,8 @@ def test_schedules():
     assert [Constant(warmup=4).factor(s, total) for s in (0, 1, 3, 50)] == [0.25, 0.5, 1.0, 1.0]
     assert [Cosine().factor(s, total) for s in (0, 50, 100)] == pytest.approx([1.0, 0.5, 0.0])
     assert Cosine(final=0.1).factor(100, total) == pytest.approx(0.1)
+    linear = LinearToZero(start=60, initial=0.5)
+    assert [linear.factor(s, total) for s in (0, 60, 70, 100, 110)] == pytest.approx([0.5, 0.5, 0.375, 0.0, 0.0])
     wsd = WarmupStableDecay(warmup=10, decay=0.2)
     assert [wsd.factor(s, total) for s in (4, 9, 80, 90, 100)] == pytest.approx([0.5, 1.0, 1.0, 0.5, 0.0])
 

@@ -70,6 +70,17 @@ def test_loading_a_state_continues_bit_for_bit(config, settings, at):
     assert torch.equal(other.state().optimizer, whole.state().optimizer)
 
 
+def test_a_state_is_stored_as_it_is(config):
+    plain, projected = (Trainer(config(projection=p)) for p in (None, {"subspace": "river", "k": 2}))
+    for trainer, names in ((plain, ["parameters", "optimizer"]), (projected, ["parameters", "optimizer", "anchor"])):
+        before = trainer.state().w
+        trainer.advance()
+        state = trainer.state()
+        assert list(state.row()) == names
+        assert (state.row()["parameters"] == state.w.numpy()).all()
+        assert state.anchor is None or torch.equal(state.anchor, before)
+
+
 def test_evaluation_does_not_change_training(config):
     a, b = Trainer(config()), Trainer(config())
     evaluate = Evaluator(b)

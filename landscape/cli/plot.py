@@ -55,11 +55,12 @@ def command(
     if missing:
         raise LandscapeError(f"{missing[0]!r} is neither a path nor a figure. Figures: {', '.join(FIGURES)}.")
     study = Study.open([p for p in paths if p not in names])
-    drawn = 0
+    trunks, drawn = study.trunks(), 0
     for name in names or list(FIGURES):
         spec = FIGURES[name]
         try:
-            results = study.results(spec.probe)
+            # A branch has the architecture and seed of its origin: beside it, it would count as the same run twice.
+            results = (study if spec.probe == "decay" else trunks).results(spec.probe)
         except LandscapeError as error:
             if names:
                 raise

@@ -107,6 +107,7 @@ def _one(d: dict[str, Any]) -> None:
         ],
         ["optimizer", ", ".join(f"{k} {v}" for k, v in c["optimizer"].items())],
         ["schedule", ", ".join(f"{k} {v}" for k, v in c["schedule"].items())],
+        *_intervention(c),
         [
             "training",
             f"batch {c['batch'] or 'full'}, clip {c['clip']}, seed {c['seed']}, {c['dtype']} on {c['device']}",
@@ -151,6 +152,16 @@ def _one(d: dict[str, Any]) -> None:
         show_table("Results", ["file", "checkpoints", "created", "settings"], rows, text=True)
 
 
+def _intervention(config: dict[str, Any]) -> list[list[str]]:
+    """What was done to the training, beside training."""
+    rows = []
+    if (origin := config["origin"]) is not None:
+        rows.append(["origin", f"step {origin['step']} of {origin['name']} (run {origin['run_id']})"])
+    if (projection := config["projection"]) is not None:
+        rows.append(["projection", ", ".join(f"{k} {v}" for k, v in projection.items())])
+    return rows
+
+
 def _several(described: list[dict[str, Any]]) -> None:
     rows: list[list[str]] = []
     families: list[str] = []
@@ -160,9 +171,11 @@ def _several(described: list[dict[str, Any]]) -> None:
         reached, limit = (m.get(k, {}) for k in ("accuracy_test", "bayes_accuracy"))
         nan = float("nan")
         accuracy = [f"{number(reached.get(f, nan), 3)} / {number(limit.get(f, nan), 3)}" for f in families]
+        origin = d["config"]["origin"]
         rows.append(
             [
                 d["path"],
+                f"{origin['name']}@{origin['step']}" if origin else "–",
                 d["config"]["arch"],
                 d["status"],
                 str(m.get("step", 0)),
@@ -174,8 +187,12 @@ def _several(described: list[dict[str, Any]]) -> None:
                 " ".join(dict.fromkeys(r["probe"] for r in d["results"] if "problem" not in r)) or "–",
             ]
         )
+    branched = any(d["config"]["origin"] for d in described)
+    if not branched:  # the column would be empty
+        rows = [[path, *rest] for path, _, *rest in rows]
     columns = [
         "run",
+        *(["origin"] if branched else []),
         "arch",
         "status",
         "step",

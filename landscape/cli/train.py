@@ -12,8 +12,10 @@ from typing import Any
 
 import click
 import torch
+from click.core import ParameterSource
 from joblib import Parallel, delayed
 
+from landscape.branch import branch_config, branch_name, parse_source, stored_branch
 from landscape.cli.common import device_option, number, progress_bars, resolve_device, show_table
 from landscape.config import RunConfig
 from landscape.errors import LandscapeError, RunFailedError
@@ -50,6 +52,23 @@ Job = tuple[RunConfig, Path]
 @click.option("--optimizer", type=click.Choice(list(OPTIMIZERS)), help="Optimiser.  [default: adamw]")
 @click.option("--lr", type=float, help="Learning rate.  [default: the optimiser's]")
 @click.option("--schedule", type=click.Choice(list(SCHEDULES)), help="Learning-rate schedule.  [default: constant]")
+@click.option(
+    "--from",
+    "sources",
+    multiple=True,
+    metavar="RUN@STEP",
+    help="Branch off a run at a checkpoint: all settings are the run's unless given. Repeat for several branches.",
+)
+@click.option(
+    "--decay-branch", "decay", type=click.IntRange(1), metavar="N", help="With --from: N steps, learning rate to 0."
+)
+@click.option(
+    "--project",
+    type=click.Choice(["valley", "river", "off"]),
+    help="Keep only the part of every update in the leading Hessian eigenvectors, or the rest.  [default: off]",
+)
+@click.option("--k", type=click.IntRange(1), help="With --project: number of eigenvectors.  [default: 10]")
+@click.option("--every", type=click.IntRange(1), help="With --project: steps between eigenvectors.  [default: 10]")
 @click.option("--checkpoints", type=click.IntRange(2), help="How many checkpoints to keep.  [default: 24]")
 @click.option(
     "--config",
@@ -67,7 +86,7 @@ Job = tuple[RunConfig, Path]
     type=click.Path(file_okay=False, path_type=Path),
     default=Path("runs"),
     show_default=True,
-    help="Where run folders are made; each is called TASK-ARCH-sSEED.",
+    help="Where run folders are made; each is called TASK-ARCH-sSEED, a branch TASK-ARCH-sSEED-from-STEP...",
 )
 @device_option
 @click.option("--dtype", type=click.Choice(["float32", "float64"]), help="Of parameters.  [default: float32]")
@@ -77,6 +96,8 @@ Job = tuple[RunConfig, Path]
 def command(
     arch: tuple[str, ...],
     seed: tuple[int, ...],
+    sources: tuple[str, ...],
+    decay: int | None,
     config_file: Path | None,
     assignments: tuple[str, ...],
     output: Path | None,
@@ -96,23 +117,56 @@ def command(
     Examples:
       landscape train --arch looped --loops 3 --seed 0 -o runs/markov-looped-s0
       landscape train --arch single --arch looped --seed 0 --seed 1 --jobs 2
+      landscape train --from runs/markov-single-s0@103 --arch looped
+      landscape train --from runs/markov-single-s0@103 --project river --k 5 --steps 400
     """
-    base = nest(assignments, into=_settings(config_file, {**flags, "device": resolve_device(device)}))
-    archs = tuple(dict.fromkeys(arch)) or (base.pop("arch", "single"),)
-    if flags["loops"] is not None and archs == ("single",):
-        raise click.UsageError("--loops says nothing about --arch single, which has one pass. Add --arch looped?")
-    seeds = tuple(dict.fromkeys(seed)) or (base.pop("seed", 0),)
-    base = {k: v for k, v in base.items() if k not in ("arch", "seed")}
-    configs = [RunConfig.make(arch=a, seed=s, **base) for a, s in product(archs, seeds)]
-    if output is not None and len(configs) > 1:
+    explicit = click.get_current_context().get_parameter_source("device") is not ParameterSource.DEFAULT
+    if explicit or not sources:  # a branch computes where its origin did
+        flags["device"] = resolve_device(device)
+    if (flags["k"] or flags["every"]) and (
+        flags["project"] == "off" or not (flags["project"] or sources or config_file)
+    ):
+        raise click.UsageError("--k and --every say nothing without a projection. Add --project valley or river?")
+    base = nest(assignments, into=_settings(config_file, flags))
+    archs: list[dict[str, Any]] = [{"arch": a} for a in dict.fromkeys(arch)] or [{}]
+    seeds: list[dict[str, Any]] = [{"seed": s} for s in dict.fromkeys(seed)] or [{}]
+    grid = [base | a | s for a, s in product(archs, seeds)]
+    if output is not None and len(grid) * max(1, len(sources)) > 1:
         raise click.UsageError("-o names the folder of one run, but several are asked for. Use --runs DIR instead.")
-    jobs_list = [(c, output or root / f"{c.task.name}-{c.arch}-s{c.seed}") for c in configs]
+    if sources:
+        jobs_list = _branches(sources, decay, grid, output, root)
+    elif decay is not None:
+        raise click.UsageError("--decay-branch continues another run: name a checkpoint of it with --from RUN@STEP.")
+    else:
+        configs = [RunConfig.make(**settings) for settings in grid]
+        jobs_list = [(c, output or root / f"{c.task.name}-{c.arch}-s{c.seed}") for c in configs]
+    if flags["loops"] is not None and all(c.arch == "single" for c, _ in jobs_list):
+        raise click.UsageError("--loops says nothing about --arch single, which has one pass. Add --arch looped?")
     failures = _train_all(jobs_list, jobs=min(jobs, len(jobs_list)), threads=threads, quiet=quiet)
     _summary([path for _, path in jobs_list])
     for error in failures:
         click.echo(f"Error: {error}", err=True)
     if failures:
         raise click.exceptions.Exit(max(e.exit_code for e in failures))
+
+
+def _branches(
+    sources: tuple[str, ...], decay: int | None, grid: list[dict[str, Any]], output: Path | None, root: Path
+) -> list[Job]:
+    """Config and folder of a branch for every checkpoint and every point of the grid of settings."""
+    jobs: dict[Path, RunConfig] = {}
+    for source, settings in product(dict.fromkeys(sources), grid):
+        folder, step = parse_source(source)
+        if output is not None and not Path(folder).exists():
+            config = stored_branch(output, folder, step, decay=decay, settings=settings)
+        else:
+            config = branch_config(Run.open(folder), step, decay=decay, settings=settings)
+        resolve_device(config.device)
+        path = output or root / branch_name(config)
+        if path in jobs:
+            raise click.UsageError(f"two of the branches would be called {path}. Make them one at a time, with -o.")
+        jobs[path] = config
+    return [(config, path) for path, config in jobs.items()]
 
 
 def _settings(config_file: Path | None, flags: dict[str, Any]) -> dict[str, Any]:
@@ -135,6 +189,9 @@ def _settings(config_file: Path | None, flags: dict[str, Any]) -> dict[str, Any]
         "optimizer": ("optimizer", "name"),
         "lr": ("optimizer", "lr"),
         "schedule": ("schedule", "name"),
+        "project": ("projection", "subspace"),
+        "k": ("projection", "k"),
+        "every": ("projection", "every"),
     }
     for key, value in flags.items():
         if value is None:
@@ -142,7 +199,9 @@ def _settings(config_file: Path | None, flags: dict[str, Any]) -> dict[str, Any]
         if key == "batch":
             value = _batch(value)
         group, name = places.get(key, (None, key))
-        if group is None:
+        if (key, value) == ("project", "off"):
+            base["projection"] = None
+        elif group is None:
             base[name] = value
         else:
             if not isinstance(base.setdefault(group, {}), dict):
@@ -228,24 +287,9 @@ def _summary(paths: list[Path]) -> None:
         last = metrics.isel(step=-1).sel(split="test")
         families = [str(f) for f in last["family"].values]
         accuracy = [f"{float(a):.3f} / {float(b):.3f}" for a, b in zip(last.accuracy, last.bayes_accuracy, strict=True)]
-        rows.append(
-            [
-                str(path),
-                run.status,
-                str(int(last["step"])),
-                number(last.loss[0]),
-                *accuracy,
-                f"{float(last.seconds):.1f}",
-            ]
-        )
+        reached = [str(path), run.status, str(int(last["step"])), number(last.loss[0])]
+        rows.append([*reached, *accuracy, f"{float(last.seconds):.1f}"])
     if rows:
-        columns = [
-            "run",
-            "status",
-            "step",
-            "loss",
-            *families,
-            "seconds",
-        ]
+        columns = ["run", "status", "step", "loss", *families, "seconds"]
         caption = "Test split: loss in nats per token; accuracy / Bayes-optimal accuracy, of all and by family."
         show_table("Trained", columns, rows, caption=caption)
