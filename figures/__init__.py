@@ -53,6 +53,12 @@ FIGURES: dict[str, FigureSpec] = {
         FigureSpec("density", "density", "Smoothed density of all Hessian eigenvalues at chosen steps"),
         FigureSpec("widths", "valley", "Valley widths and shape exponents by direction"),
         FigureSpec("trajectories", "samples", "Loss of every sample over training, by information content"),
+        FigureSpec("entropy", "entropy", "Entropy, ranks, spread and power law of the spectrum over training"),
+        FigureSpec("force", "force", "Sum of 1/|eigenvalue| in windows of the spectrum over training"),
+        FigureSpec("evolution", "evolution", "Phases of the entropy, mutual information and angles of checkpoints"),
         FigureSpec("surface", "surface", "Loss on a plane, with the training path projected on it"),
+        FigureSpec("hopping", "hopping", "Hopping between the valley's walls, and what lowers the loss"),
+        FigureSpec("branches", "decay", "Loss, river loss and valley loss along training, from decay branches"),
+        FigureSpec("alignment", "alignment", "Cosine of the single and looped gradients, with the premises"),
     )
 }

@@ -43,7 +43,13 @@ class Place:
         s = question.settings
         names = ("split", "samples", "dtype", "device", "parameters")
         metric = s.get("metric", "euclidean")
-        return cls(run=str(question.run.path), step=step, metric=metric, chunk=chunk, **{n: s[n] for n in names})
+        return cls(
+            run=str(question.run.path.absolute()),  # workers may have been started in another folder
+            step=step,
+            metric=metric,
+            chunk=chunk,
+            **{n: s[n] for n in names},
+        )
 
     @property
     def order(self) -> tuple[str, ...]:

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from landscape.curvature import DEFAULT_MEMORY
 from landscape.errors import LandscapeError
-from landscape.objective import Objective, Strategy
+from landscape.objective import Objective
+from landscape.operators import Strategy
 from landscape.symmetric import Symmetric
 
 __all__ = ["METRICS", "Metric", "RescaledObjective", "adam_scale", "filter_scale", "units_in"]

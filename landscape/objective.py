@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,19 +12,16 @@ from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils import _pytree as pytree
 
-from landscape.curvature import DEFAULT_MEMORY, forward_product, gauss_newton_product, gradient, hessian_product
+from landscape.curvature import DEFAULT_MEMORY, gradient
 from landscape.data import common_length, place
 from landscape.determinism import check_deterministic, check_symmetric
 from landscape.errors import LandscapeError
 from landscape.layout import Layout
+from landscape.operators import Strategy, curvature_operator
 from landscape.provenance import fingerprint
 from landscape.symmetric import Symmetric
 
 __all__ = ["Objective", "Strategy"]
-
-Strategy = Literal["auto", "cached", "forward", "compiled"]
-"""How products with a curvature matrix are computed; see `Objective.hessian`."""
-Product = Callable[[Tensor, Tensor, Any], Tensor]
 
 
 class Objective:
@@ -97,7 +94,7 @@ class Objective:
         self.chunk = min(chunk or self.n_samples, self.n_samples)
         named = dict(self._module.named_parameters())
         self.w0 = self.layout.flatten({n: named[n].detach() for n in self.layout.names})
-        self._traces: dict[str, dict[Any, Any]] = {}
+        self._kernels: dict[Any, Any] = {}  # traces and native kernels, for all checkpoints
         self._memory: dict[str, tuple[Tensor, Any]] = {}
         self._trusted = False
         check_deterministic(self)
@@ -152,18 +149,16 @@ class Objective:
             strategy: "cached": double backward through the gradient's graph, which is kept for as many chunks as fit
                 in `memory` and rebuilt for the others. "forward": the derivative of the gradient along v, nothing is
                 kept. "compiled": the latter traced, cut and compiled (see `landscape.linearised`): seconds to start,
-                cheaper per product, and compiled once for all checkpoints. "auto" is "cached".
-            block: vectors that "compiled" multiplies at once in `Symmetric.mm`.
+                cheaper per product, and compiled once for all checkpoints. "native": a fused kernel for the toy
+                attention model on the CPU (see `landscape.native`), four to nine times faster than "cached". "auto"
+                is "native" where the kernel knows the loss and a C++ compiler is there, else "cached".
+            block: vectors that "compiled" multiplies at once in `Symmetric.mm` ("native" always takes 8).
             memory: bytes kept between products.
 
         Raises:
-            LandscapeError: for an unknown strategy, or a loss that cannot be traced or compiled.
+            LandscapeError: for an unknown strategy, or one that cannot be used with this loss, and why.
         """
-        w = self.vector(w).clone()
-        if strategy in ("auto", "cached"):
-            H = self._operator(hessian_product([self.chunk_sum(c) for c in self.chunks()], w, memory=memory))
-        else:
-            H = self._linear("hessian", self._hessian_term, w, strategy=strategy, block=block, memory=memory)
+        H = curvature_operator(self, "hessian", w, strategy=strategy, block=block, memory=memory)
         if not self._trusted:
             check_symmetric(H, self.grad(w))
             self._trusted, H.n_products = True, 0
@@ -178,47 +173,13 @@ class Objective:
         Raises:
             LandscapeError: for an unknown strategy, or a loss that cannot be traced or compiled.
         """
-        w = self.vector(w).clone()
-        strategy = "forward" if strategy == "auto" else strategy
-        return self._linear("ggn", self._ggn_term, w, strategy=strategy, block=block, memory=memory)
+        return curvature_operator(self, "ggn", w, strategy=strategy, block=block, memory=memory)
 
     def residual(self, w: Tensor, *, strategy: Strategy = "auto", memory: int = DEFAULT_MEMORY) -> Symmetric:
         """H - G at w: the curvature that comes from the bending of the module's outputs, an operator (P, P)."""
         H = self.hessian(w, strategy=strategy, memory=memory)
-        G = self.ggn(w, strategy="forward" if strategy == "cached" else strategy, memory=memory)
+        G = self.ggn(w, strategy="compiled" if strategy == "compiled" else "auto", memory=memory)
         return Symmetric(self.size, self.dtype, lambda v: H.mv(v) - G.mv(v), device=self.device)
-
-    def _linear(self, kind: str, term: Product, w: Tensor, *, strategy: str, block: int, memory: int) -> Symmetric:
-        """The operator of a product that is linear in v and summed over chunks, derived anew or compiled."""
-        batches = [self._slice(c) for c in self.chunks()]
-        if strategy == "forward":
-            return self._operator(lambda v: torch.stack([term(w, v, b) for b in batches]).sum(0))
-        if strategy != "compiled":
-            raise LandscapeError(
-                f"expected strategy auto, {'cached, ' if kind == 'hessian' else ''}forward or compiled for the {kind}, "
-                f"found {strategy!r}."
-            )
-        from landscape.linearised import Linearised  # the compiler's modules take a second to load
-
-        traces = self._traces.setdefault(kind, {})
-        linear = Linearised(term, w, batches, block=block, memory=memory, traces=traces)
-        return self._operator(linear.mv, linear.mm if block > 1 else None)
-
-    def _operator(self, mv: Callable[[Tensor], Tensor], mm: Callable[[Tensor], Tensor] | None = None) -> Symmetric:
-        """A sum over the samples as an operator of the mean."""
-        many = None if mm is None else lambda V: mm(V) / self.n_samples
-        return Symmetric(self.size, self.dtype, lambda v: mv(v) / self.n_samples, mm=many, device=self.device)
-
-    def _hessian_term(self, w: Tensor, v: Tensor, batch: Any) -> Tensor:
-        return forward_product(lambda u: self._apply(u, batch, self._per_sample_loss).sum(), w, v)
-
-    def _ggn_term(self, w: Tensor, v: Tensor, batch: Any) -> Tensor:
-        return gauss_newton_product(
-            lambda u: self._apply(u, batch, lambda outputs, _: outputs),
-            lambda outputs: self._per_sample_loss(outputs, batch[1]).sum(),
-            w,
-            v,
-        )
 
     def at(self, w: Tensor) -> Objective:
         """The same objective with `w0` = w; what was traced and compiled for the one serves the other."""
@@ -251,13 +212,15 @@ class Objective:
 
     def evaluate(self, w: Tensor, index: slice, function: Callable[[Any, Any], Tensor]) -> Tensor:
         """``function(module(inputs; w), targets)`` on a slice of the samples; differentiable in w."""
-        value: Tensor = self._apply(w, self._slice(index), function)
+        value: Tensor = self.apply(w, self.batch(index), function)
         return value
 
-    def _slice(self, index: slice) -> Any:
+    def batch(self, index: slice) -> Any:
+        """The data of a slice of the samples."""
         return pytree.tree_map(lambda x: x[index], self._data)
 
-    def _apply(self, w: Tensor, batch: Any, function: Callable[[Any, Any], Any]) -> Any:
+    def apply(self, w: Tensor, batch: Any, function: Callable[[Any, Any], Any]) -> Any:
+        """``function(module(inputs; w), targets)`` on a batch; differentiable in w."""
         inputs, targets = batch
         args = tuple(inputs) if isinstance(inputs, tuple | list) else () if isinstance(inputs, dict) else (inputs,)
         kwargs = inputs if isinstance(inputs, dict) else {}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import os
 from functools import cached_property
 from pathlib import Path
@@ -12,7 +14,7 @@ import numpy as np
 import torch
 import xarray as xr
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from landscape.config import RunConfig
 from landscape.errors import LandscapeError
@@ -46,7 +48,7 @@ class Run:
     Attributes:
         path: the folder.
         id: identifies the run whatever its folder is called.
-        config: the `RunConfig` it was trained with.
+        config: the `RunConfig` it was trained with; `config.origin` says where a branch came from.
         layout: `Layout` of its parameter vectors.
         provenance: versions, code revision, data fingerprint, time of creation.
 
@@ -120,6 +122,12 @@ class Run:
         """Optimiser states (T, S), in the same order as `parameters`."""
         return Rows(self._file, "optimizer")
 
+    def state(self, step: int) -> TrainState:
+        """All that training needs to go on from the checkpoint of a training step."""
+        i = self.index(step)
+        anchor = None if self.config.projection is None else Rows(self._file, "anchor")[i]
+        return TrainState(step, self.parameters[i], self.optimizer[i], anchor)
+
     def index(self, step: int) -> int:
         """Row of the checkpoint of a training step."""
         steps = self.steps
@@ -172,6 +180,31 @@ class Run:
         return Trainer(self.config)
 
     @cached_property
+    def _other_loops(self) -> dict[int, Trainer]:
+        return {}
+
+    def _with_loops(self, loops: int | None) -> Trainer:
+        """The trainer of the model with another number of loops, which has the same parameter vector."""
+        model = self.config.model
+        if loops is None or (loops, 1) == (model.loops, model.layers):
+            return self._trainer
+        if model.layers > 1:
+            raise LandscapeError(
+                "expected a run with one layer (single or looped), whose parameters fit any number of loops, found "
+                f"{self.config.arch!r} with {model.layers} layers: its parameters fit no other architecture."
+            )
+        if loops not in self._other_loops:
+            shape = {"arch": "single" if loops == 1 else "looped", "model": dataclasses.replace(model, loops=loops)}
+            self._other_loops[loops] = Trainer(dataclasses.replace(self.config, **shape, projection=None))
+        return self._other_loops[loops]
+
+    def module(self, step: int, *, loops: int | None = None) -> nn.Module:
+        """A copy of the model with the parameters of the checkpoint of `step`; `loops` as in `objective`."""
+        module = copy.deepcopy(self._with_loops(loops).module)
+        nn.utils.vector_to_parameters(self.parameters[self.index(step)], module.parameters())
+        return module
+
+    @cached_property
     def task(self) -> Task:
         """The task, rebuilt from the config."""
         return build_task(self.config.task)
@@ -186,19 +219,22 @@ class Run:
         chunk: int | None = None,
         device: torch.device | str | None = None,
         parameters: str | list[str] | None = None,
+        loops: int | None = None,
     ) -> Objective:
         """The mean loss over (the first n samples of) a split, as a function of a parameter vector.
 
         `at` is the training step whose checkpoint gives `w0` and, where only some `parameters` vary, the values of the
-        others; it must then be given. Without it `w0` is the initialisation.
+        others; it must then be given. Without it `w0` is the initialisation. `loops`: as if the model ran its layer so
+        often, in place of its own number (single and looped have the same parameter vector; stacked is refused).
         """
         if parameters is not None and at is None:
             raise LandscapeError("with `parameters`, say at which step (at=...) the other parameters are held.")
         w = None if at is None else self.parameters[self.index(at)]
-        return self._trainer.objective(split, n=n, at=w, dtype=dtype, chunk=chunk, device=device, parameters=parameters)
+        trainer = self._with_loops(loops)
+        return trainer.objective(split, n=n, at=w, dtype=dtype, chunk=chunk, device=device, parameters=parameters)
 
     def rescaled(self, objective: Objective, metric: str, *, step: int) -> Objective:
-        """An objective of this run in the coordinates of a metric, `filter` or `adam`, taken at the checkpoint of `step`.
+        """An objective of this run in the coordinates of a metric, `filter` or `adam`, taken at the step's checkpoint.
 
         Raises:
             LandscapeError: for `adam` at step 0, or of a run that another optimiser trained.
@@ -219,9 +255,8 @@ class Run:
 
         Bit for bit on the machine, torch version and thread count of the training.
         """
-        i = self.index(step)
         trainer = self._trainer
-        trainer.load(TrainState(step, self.parameters[i], self.optimizer[i]))
+        trainer.load(self.state(step))
         rows = [trainer.state().w]
         for _ in range(n):
             trainer.advance()

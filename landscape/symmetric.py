@@ -25,6 +25,7 @@ class Symmetric:
         mv: function (P,) -> (P,) computing A v. It must be linear and symmetric; this class does not check.
         device: where the vectors live.
         mm: function (P, B) -> (P, B) computing A V where that is cheaper than B single products.
+        dense: function () -> (P, P) giving the matrix where that is cheaper than P products.
 
     Attributes:
         n_products: number of products A v computed so far through this operator.
@@ -47,6 +48,7 @@ class Symmetric:
         *,
         device: torch.device | str = "cpu",
         mm: Callable[[Tensor], Tensor] | None = None,
+        dense: Callable[[], Tensor] | None = None,
     ) -> None:
         self.size = size
         self.dtype = dtype
@@ -54,6 +56,7 @@ class Symmetric:
         self.n_products = 0
         self._mv = mv
         self._mm = mm
+        self._dense = dense
 
     @classmethod
     def from_dense(cls, matrix: Tensor) -> Symmetric:
@@ -87,7 +90,10 @@ class Symmetric:
         return self._mm(columns.to(device=self.device, dtype=self.dtype))
 
     def dense(self) -> Tensor:
-        """The matrix (P, P), column by column: P products, 8 P^2 bytes in float64."""
+        """The matrix (P, P), 8 P^2 bytes in float64; counts as P products, however it is made."""
+        if self._dense is not None:
+            self.n_products += self.size
+            return self._dense()
         return self.mm(torch.eye(self.size, dtype=self.dtype, device=self.device))
 
     def rescaled(self, scale: Tensor) -> Symmetric:
@@ -100,7 +106,8 @@ class Symmetric:
             raise LandscapeError(f"expected a scale of shape ({self.size},), found {tuple(scale.shape)}.")
         d = scale.to(device=self.device, dtype=self.dtype)
         mm = None if self._mm is None else lambda V: d[:, None] * self.mm(d[:, None] * V)
-        return Symmetric(self.size, self.dtype, lambda v: d * self.mv(d * v), device=self.device, mm=mm)
+        dense = None if self._dense is None else lambda: d[:, None] * self.dense() * d
+        return Symmetric(self.size, self.dtype, lambda v: d * self.mv(d * v), device=self.device, mm=mm, dense=dense)
 
     def block(self, mask: Tensor) -> Symmetric:
         """The principal sub-matrix on the True entries of `mask` (P,), e.g. ``layout.mask("blocks.*")``."""

@@ -61,9 +61,17 @@ class Attention(nn.Module):
         position = torch.arange(1, n + 1, dtype=E.dtype, device=E.device)
         return scores.masked_fill(~causal, 0.0) / position[:, None]
 
+    def update(self, E: Tensor, A: Tensor) -> Tensor:
+        """E + A E W_V for given attention matrices A (N, n, n)."""
+        return E + A @ F.linear(E, self.W_V)
+
     def forward(self, E: Tensor) -> Tensor:
         """(N, n, d) -> (N, n, d)."""
-        return E + self.weights(E) @ F.linear(E, self.W_V)
+        return self.update(E, self.weights(E))
+
+    def forms(self) -> dict[str, Tensor]:
+        """The square matrices (d, d) of the layer: the form in the attention scores, E W_Q' W_K E', and W_V."""
+        return {"W_Q'W_K": self.W_Q.T @ self.W_K, "W_V": self.W_V}
 
 
 class AttentionModel(nn.Module):
@@ -99,14 +107,28 @@ class AttentionModel(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Tokens (N, n) -> next-token logits (N, n, V)."""
-        n = tokens.shape[-1]
-        if n > self.length:
-            raise ValueError(f"expected at most {self.length} tokens (the model's length), found {n}.")
-        E = F.embedding(tokens, self.embedding) + self.position[:n]
+        E = self._embedded(tokens)
         for _ in range(self.loops):
             for block in self.blocks:
                 E = block(E)
         return F.linear(E, self.head)
+
+    def attention(self, tokens: Tensor) -> Tensor:
+        """Attention matrices of every pass through every layer, in order, (loops x layers, N, n, n)."""
+        E, found = self._embedded(tokens), []
+        for _ in range(self.loops):
+            for block in self.blocks:
+                A = block.weights(E)  # type: ignore[operator]
+                E = block.update(E, A)  # type: ignore[operator]
+                found.append(A)
+        return torch.stack(found)
+
+    def _embedded(self, tokens: Tensor) -> Tensor:
+        """(N, n) -> (N, n, d)."""
+        n = tokens.shape[-1]
+        if n > self.length:
+            raise ValueError(f"expected at most {self.length} tokens (the model's length), found {n}.")
+        return F.embedding(tokens, self.embedding) + self.position[:n]
 
 
 def _normal(*shape: int, std: float, generator: torch.Generator) -> nn.Parameter:

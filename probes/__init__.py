@@ -5,12 +5,24 @@ A probe is a pure function ``(objective, w, *, seed, **settings) -> xarray.Datas
 
 from __future__ import annotations
 
+from landscape.probes.alignment import PROBE as ALIGNMENT
+from landscape.probes.alignment import alignment
 from landscape.probes.density import PROBE as DENSITY
 from landscape.probes.density import density
+from landscape.probes.entropy import PROBE as ENTROPY
+from landscape.probes.entropy import entropy
+from landscape.probes.evolution import PROBE as EVOLUTION
+from landscape.probes.evolution import evolution
+from landscape.probes.force import PROBE as FORCE
+from landscape.probes.force import force
+from landscape.probes.hopping import PROBE as HOPPING
+from landscape.probes.hopping import hopping
 from landscape.probes.samples import PROBE as SAMPLES
 from landscape.probes.samples import samples
 from landscape.probes.spectrum import PROBE as SPECTRUM
 from landscape.probes.spectrum import spectrum
+from landscape.probes.split import PROBE as SPLIT
+from landscape.probes.split import split
 from landscape.probes.surface import PROBE as SURFACE
 from landscape.probes.surface import surface
 from landscape.probes.valley import PROBE as VALLEY
@@ -18,9 +30,26 @@ from landscape.probes.valley import valley
 from landscape.registry import lookup
 from landscape.schema import Probe
 
-__all__ = ["PROBES", "density", "get_probe", "samples", "spectrum", "surface", "valley"]
+__all__ = [
+    "PROBES",
+    "alignment",
+    "density",
+    "entropy",
+    "evolution",
+    "force",
+    "get_probe",
+    "hopping",
+    "samples",
+    "spectrum",
+    "split",
+    "surface",
+    "valley",
+]
 
-PROBES: dict[str, Probe] = {p.name: p for p in (SPECTRUM, DENSITY, VALLEY, SAMPLES, SURFACE)}
+PROBES: dict[str, Probe] = {
+    p.name: p
+    for p in (SPECTRUM, DENSITY, VALLEY, SAMPLES, SURFACE, ENTROPY, FORCE, SPLIT, EVOLUTION, HOPPING, ALIGNMENT)
+}
 """Name -> probe, in the order in which they are run by default."""
 
 

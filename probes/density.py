@@ -11,7 +11,8 @@ import xarray as xr
 from torch import Tensor
 
 from landscape.errors import LandscapeError
-from landscape.objective import Objective, Strategy
+from landscape.objective import Objective
+from landscape.operators import Strategy
 from landscape.probes.exact import operator_for
 from landscape.probes.linalg import hutchpp, lanczos_quadrature
 from landscape.probes.linalg.lockstep import lockstep_quadrature

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-import shutil
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from landscape.errors import LandscapeError
-from landscape.objective import Objective, Strategy
+from landscape.native_build import compiler
+from landscape.objective import Objective
+from landscape.operators import Strategy, native_obstacle
 from landscape.probes.linalg import dense_eigenpairs
 from landscape.symmetric import Symmetric
 
@@ -22,8 +23,8 @@ DENSE_MEMORY = 8 * 2**30
 COMPILED_FROM = 1000
 """Products from which on compiling is worth its seconds."""
 
-BLOCK, CHUNK = 8, 128
-"""Vectors and samples multiplied at once by a compiled product; larger ones leave the cache."""
+BLOCK = 8
+"""Vectors multiplied at once by a compiled product; more leave the cache."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,7 +35,8 @@ class Spectrum:
         values: (P,) descending.
         vectors: (P, P) unit eigenvectors as columns, or None.
         residual: largest \|H v - lambda v\|, NaN without vectors.
-        asymmetry: max \|H - H'\| / max \|H\|, the rounding of the products.
+        asymmetry: max \|H - H'\| / max \|H\|, the rounding of the products. Where symmetry was used to make H
+            ("native"), the distance max \|H v - (a product with v)\| / max \|H\| in its place, for one unit vector v.
         n_products: Hessian-vector products used.
         strategy: how they were computed.
     """
@@ -57,11 +59,14 @@ def fits(size: int) -> bool:
     return 32 * size**2 <= DENSE_MEMORY
 
 
-def dense_hessian(objective: Objective, w: Tensor, *, strategy: Strategy = "auto") -> tuple[Tensor, str]:
-    """The Hessian (P, P) in float64 on the objective's device, and the strategy that made it; remembered for this w.
+def dense_hessian(objective: Objective, w: Tensor, *, strategy: Strategy = "auto") -> tuple[Tensor, str, float]:
+    """The Hessian (P, P) in float64 on the objective's device, the strategy that made it, and its `Spectrum.asymmetry`.
 
-    "auto" compiles where P is large enough to pay for it and a C++ compiler is there, else it keeps the gradient's
-    graph. Every strategy is exact.
+    Remembered for this w.
+
+    "auto" takes the native kernel where it knows the loss, compiles where P is large enough to pay for it and a C++
+    compiler is there, and else keeps the gradient's graph. Every strategy is exact; a product with a vector that is not
+    special must agree with the matrix.
 
     Raises:
         LandscapeError: if it does not fit (see `DENSE_MEMORY`), or is not finite.
@@ -80,7 +85,7 @@ def dense_hessian(objective: Objective, w: Tensor, *, strategy: Strategy = "auto
             'Use engine="lanczos" with some k, the probe `density`, or fewer `parameters`.'
         )
 
-    def make() -> tuple[Tensor, str]:
+    def make() -> tuple[Tensor, str, float]:
         H, used = operator_for(objective, w, strategy, products=objective.size)
         matrix = H.dense().detach().to(torch.float64)
         if not bool(torch.isfinite(matrix).all()):
@@ -88,10 +93,26 @@ def dense_hessian(objective: Objective, w: Tensor, *, strategy: Strategy = "auto
                 f"expected a finite Hessian, found NaN or infinity in the dense matrix of size {objective.size}. "
                 "Check that the loss and its derivatives are finite at this point."
             )
-        return matrix, used
+        off, peak = _distance(H, matrix), float(matrix.abs().max())
+        if used != "native":
+            off = float((matrix - matrix.T).abs().max())
+        return matrix, used, off / peak if peak > 0 else 0.0
 
-    found: tuple[Tensor, str] = objective.remember(f"dense {strategy}", w, make)
+    found: tuple[Tensor, str, float] = objective.remember(f"dense {strategy}", w, make)
     return found
+
+
+def _distance(H: Symmetric, matrix: Tensor) -> float:
+    """max |M v - H v| for one unit vector v; an error if M and the product are not the same but for rounding."""
+    v = torch.sin(1.0 + torch.arange(H.size, dtype=torch.float64, device=matrix.device))
+    v /= v.norm()
+    rest = matrix @ v - H.mv(v).to(matrix)
+    if not float(rest.norm()) <= torch.finfo(H.dtype).eps ** 0.5 * float(matrix.norm()):
+        raise LandscapeError(
+            f"the dense Hessian (norm {float(matrix.norm()):.1e}) and a product with it differ by "
+            f'{float(rest.norm()):.1e}: a fault of the compiler. Use strategy="cached".'
+        )
+    return float(rest.abs().max())
 
 
 def exact_spectrum(objective: Objective, w: Tensor, *, vectors: bool = False, strategy: Strategy = "auto") -> Spectrum:
@@ -115,9 +136,7 @@ def exact_spectrum(objective: Objective, w: Tensor, *, vectors: bool = False, st
     """
 
     def make() -> Spectrum:
-        matrix, used = dense_hessian(objective, w, strategy=strategy)
-        peak = float(matrix.abs().max())
-        asymmetry = float((matrix - matrix.T).abs().max()) / peak if peak > 0 else 0.0
+        matrix, used, asymmetry = dense_hessian(objective, w, strategy=strategy)
         n = objective.size
         if not vectors:
             values = torch.linalg.eigvalsh((matrix + matrix.T) / 2).flip(0)
@@ -134,8 +153,11 @@ def operator_for(
 ) -> tuple[Symmetric, str]:
     """The Hessian at w for so many products, several at once where that is faster, and the strategy chosen."""
     if strategy == "auto":
-        compiler = objective.device.type != "cpu" or any(map(shutil.which, ("g++", "clang++")))
-        strategy = "compiled" if products >= COMPILED_FROM and compiler else "cached"
+        if native_obstacle(objective) is None:
+            strategy = "native"
+        else:
+            able = objective.device.type != "cpu" or compiler() is not None
+            strategy = "compiled" if products >= COMPILED_FROM and able else "cached"
     if strategy != "compiled":
         return objective.hessian(w, strategy=strategy), strategy
     return objective.hessian(w, strategy=strategy, block=block), strategy

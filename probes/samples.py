@@ -14,7 +14,6 @@ from landscape.errors import LandscapeError
 from landscape.objective import Objective
 from landscape.schema import Context, Probe, Schema, Variable
 
-
 __all__ = ["PROBE", "samples"]
 
 SCHEMA = Schema(

@@ -9,7 +9,8 @@ import xarray as xr
 from torch import Tensor
 
 from landscape.errors import LandscapeError
-from landscape.objective import Objective, Strategy
+from landscape.objective import Objective
+from landscape.operators import Strategy
 from landscape.probes.exact import dense_hessian, operator_for
 from landscape.probes.linalg import Eigenpairs, dense_eigenpairs, lanczos
 from landscape.probes.pyhessian_engine import pyhessian_eigenpairs
@@ -100,7 +101,7 @@ def spectrum(
         pairs = _witness(objective, w, k=k, tol=tol, max_iterations=max_products or 100, seed=seed)
     elif engine == "dense" or which == "all":
         every = which == "all"
-        matrix, used = dense_hessian(objective, w, strategy=strategy)
+        matrix, used, _ = dense_hessian(objective, w, strategy=strategy)
         dense = Symmetric.from_dense(matrix)
         pairs = dense_eigenpairs(dense, k=None if every else k, which="top" if which == "all" else which, tol=tol)
     else:

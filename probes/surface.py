@@ -16,7 +16,6 @@ from landscape.probes.directions import filter_normalised, oriented
 from landscape.probes.linalg import lanczos
 from landscape.schema import Context, Probe, Schema, Variable
 
-
 __all__ = ["PROBE", "surface"]
 
 SCHEMA = Schema(
@@ -192,7 +191,9 @@ def _context(c: Context) -> dict[str, Any]:
     checkpoints = run.parameters[:]
     context: dict[str, Any] = {"path": checkpoints[:, run.layout.mask(objective.layout.names)], "path_steps": run.steps}
     if objective.size < run.layout.size:
-        whole = run.objective(c.split, n=c.samples, dtype=objective.dtype, chunk=objective.chunk, device=objective.device)
+        whole = run.objective(
+            c.split, n=c.samples, dtype=objective.dtype, chunk=objective.chunk, device=objective.device
+        )
         context["path_loss"] = whole.losses(checkpoints)
     return context
 

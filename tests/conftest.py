@@ -1,11 +1,16 @@
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import pytest
 import torch
 
 from landscape import RunConfig, train
 
 torch.set_num_threads(1)
+# Tests leave the user's cache alone, but need not compile the same kernels every time.
+os.environ.setdefault("LANDSCAPE_CACHE", str(Path(__file__).parent.parent / ".pytest_cache" / "kernels"))
 
 SMALL = {
     "task": {"n_train": 61, "n_probe": 21, "n_test": 20, "length": 6},

@@ -123,7 +123,7 @@ def test_commands_in_the_documents_exist():
     found = 0
     for path in (ROOT / "README.md", ROOT / "Makefile", ROOT / "landscape" / "cli" / "__init__.py"):
         text = path.read_text().replace("\\\n", " ")
-        for name, rest in re.findall(r"landscape (train|probe|plot|show)\b([^\n`#>]*)", text):
+        for name, rest in re.findall(r"landscape (train|probe|plot|compare|show)\b([^\n`#>]*)", text):
             for option in re.findall(r"(?<=\s)(--?[a-z][a-z-]*)", rest):
                 assert option in options[name], f"{path.name}: landscape {name} has no {option}"
                 found += 1

@@ -1,9 +1,11 @@
 """Plausible synthetic results for the tests of figures, and a check that every figure can be drawn from them."""
 
+import builders_spectra
 import numpy as np
 import pytest
 import xarray as xr
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from test_figures_dynamics import alignment, hopping
 
 from landscape.figures import FIGURES
 from landscape.figures.style import paper
@@ -152,13 +154,37 @@ def surface(arch="single", seed=0, *, directions="eigen"):
     )
 
 
+def branches(arch="single", seed=0):
+    """Decay branches; the last of the first seed diverged."""
+    step = STEPS[4::2]
+    river = 0.6 + 2 * np.exp(-step / 100) + 0.02 * seed
+    valley = 0.2 * np.exp(-step / 300)
+    complete = np.arange(len(step)) < len(step) - (seed == 0)
+    per_token = {"units": "nats per token", "long_name": "loss"}
+    return xr.Dataset(
+        {
+            "loss": ("step", river + valley, per_token),
+            "river_loss": ("step", np.where(complete, river, np.nan), per_token),
+            "valley_loss": ("step", np.where(complete, valley, np.nan), per_token),
+            "learning_rate": ("step", np.full(len(step), 3e-3), {"units": "1"}),
+            "complete": ("step", complete, {"units": "1"}),
+        },
+        {"step": step},
+        attrs("decay", arch, seed) | {"run_id": f"{arch}{seed}", "split": "probe", "family": "all", "decay_steps": 50},
+    )
+
+
 BUILDERS = {
+    "branches": branches,
     "learning": metrics,
     "eigenvalues": spectrum,
     "density": density,
     "widths": valley,
     "trajectories": samples,
     "surface": surface,
+    "hopping": hopping,
+    "alignment": alignment,
+    **builders_spectra.BUILDERS,
 }
 
 

@@ -7,7 +7,7 @@ from test_objective import toy
 from torch import nn
 
 import landscape.linearised as linearised
-from landscape import LandscapeError, Objective, Symmetric
+from landscape import LandscapeError, Objective, Symmetric, native_build
 from landscape.fxcut import cut
 from landscape.linearised import Linearised, compiled_parts
 
@@ -122,7 +122,7 @@ def test_memory_does_not_change_the_product(memory, uncompiled):
 @pytest.mark.slow
 def test_memory_bounds_what_is_kept(uncompiled):
     objective = toy(chunk=8)
-    batches = [objective._slice(c) for c in objective.chunks()]
+    batches = [objective.batch(c) for c in objective.chunks()]
     for memory, kept in ((0, 0), (10**9, 8)):
         linear = Linearised(objective._hessian_term, objective.w0, batches, memory=memory, traces={})
         linear.mv(objective.w0)
@@ -193,7 +193,7 @@ def test_a_wrong_compiler_is_noticed(monkeypatch):
 def test_gauss_newton_of_the_toy_by_its_definition(chunk, strategy, uncompiled):
     objective = toy(chunk=chunk)
     w = objective.w0
-    J = torch.func.jacrev(lambda u: objective._apply(u, objective._data, lambda z, _: z))(w)
+    J = torch.func.jacrev(lambda u: objective.apply(u, objective._data, lambda z, _: z))(w)
     z = objective.map(w, lambda out, _: out)
     middle = torch.func.hessian(lambda out: objective._per_sample_loss(out, objective._data[1]).sum())(z)
     J, n = J.reshape(-1, objective.size), z.numel()
@@ -208,7 +208,7 @@ def test_gauss_newton_of_the_toy_by_its_definition(chunk, strategy, uncompiled):
 
 def test_unknown_strategies_are_refused():
     objective, _ = least_squares()
-    with pytest.raises(LandscapeError, match="cached, forward or compiled for the hessian, found 'fast'"):
+    with pytest.raises(LandscapeError, match="cached, forward, compiled or native for the hessian, found 'fast'"):
         objective.hessian(objective.w0, strategy="fast")
     with pytest.raises(LandscapeError, match="for the ggn, found 'cached'"):
         objective.ggn(objective.w0, strategy="cached")
@@ -216,11 +216,28 @@ def test_unknown_strategies_are_refused():
         objective.hessian(objective.w0, strategy="compiled", block=0)
 
 
-def test_default_is_double_backward_bit_for_bit(monkeypatch):
+@pytest.mark.parametrize(("compiler", "strategy"), [("g++", "native"), (None, "cached")])
+def test_default_is_the_kernel_where_there_is_one_else_double_backward_bit_for_bit(monkeypatch, compiler, strategy):
+    if compiler is None:
+        monkeypatch.setattr(native_build, "compiler", lambda: None)
+    elif native_build.compiler() is None:
+        pytest.skip("no C++ compiler")
     objective = toy()
     monkeypatch.setattr(linearised, "Linearised", None)
     one = objective.hessian(objective.w0).mv(objective.w0)
-    assert torch.equal(one, objective.hessian(objective.w0, strategy="cached").mv(objective.w0))
+    assert torch.equal(one, objective.hessian(objective.w0, strategy=strategy).mv(objective.w0))
+    other = {"native": "cached", "cached": "forward"}[strategy]
+    assert relative(one, objective.hessian(objective.w0, strategy=other).mv(objective.w0)) < 1e-12
+
+
+def test_native_is_refused_where_the_kernel_does_not_know_the_loss():
+    objective, _ = least_squares()
+    with pytest.raises(LandscapeError, match='"native" cannot be used: the kernel knows AttentionModel only'):
+        objective.hessian(objective.w0, strategy="native")
+    part = toy(parameters="head")
+    with pytest.raises(LandscapeError, match="varies all parameters"):
+        part.hessian(part.w0, strategy="native")
+    assert part.hessian(part.w0).dense().shape == (part.size, part.size)
 
 
 def test_cut_keeps_no_data_in_the_linear_part():

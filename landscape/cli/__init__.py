@@ -19,6 +19,7 @@ COMMANDS = {
     "probe": ("landscape.cli.probe", "Measure checkpoints: spectra, valleys, samples, surfaces."),
     "plot": ("landscape.cli.plot", "Draw figures from stored results."),
     "show": ("landscape.cli.show", "Say what is in a run, or compare several."),
+    "compare": ("landscape.cli.compare", "Compare two runs at the same step, loss or compute."),
 }
 
 

@@ -17,7 +17,7 @@ from landscape.results import advice
 from landscape.settings import nest
 from landscape.study import Study
 
-__all__ = ["command"]
+__all__ = ["command", "save_figure"]
 
 
 @click.command("plot")
@@ -72,13 +72,14 @@ def command(
             lookup(valid, key, kind=f"setting of figure {name!r}:")
         figure = spec.function(results, **settings)
         for kind in formats or ("pdf", "png"):
-            _save(figure, output / f"{name}.{kind}", dpi)
+            save_figure(figure, output / f"{name}.{kind}", dpi)
             drawn += 1
     if not drawn:
         raise LandscapeError("nothing to draw yet. Run `landscape probe` first.")
 
 
-def _save(figure: Any, path: Path, dpi: int) -> None:
+def save_figure(figure: Any, path: Path, dpi: int) -> None:
+    """Write a figure under a temporary name, then rename it, and say where it is."""
     temporary = path.with_name(f".{path.name}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

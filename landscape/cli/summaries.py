@@ -9,6 +9,7 @@ import numpy as np
 import xarray as xr
 
 from landscape.cli.common import number
+from landscape.cli.spectra import entropy_table, evolution_table, force_table
 
 __all__ = ["SUMMARIES", "Summary"]
 
@@ -163,10 +164,48 @@ def _surface(results: Sequence[xr.Dataset]) -> Summary:
     return Summary("surface: loss on a plane (nats per token)", columns, rows)
 
 
+def _hopping(results: Sequence[xr.Dataset]) -> Summary:
+    rows = []
+    for ds in results:
+        most = np.flatnonzero(ds.n_updates.values == ds.n_updates.values.max())[-1]
+        last = ds.isel(step=most)
+        hops, lag = (
+            [f"{number(last[n][i], 3)} ± {number(last[f'{n}_stderr'][i], 1)}" for i in (0, -1)]
+            for n in ("hop_rate", "autocorrelation")
+        )
+        loss = [*last.net_sum.values, last.cross_term_sum, last.remainder_sum, last.decrease_sum]
+        cells = [*hops, *lag, number(last.river_progress, 3), number(last.straightness, 3), *map(number, loss)]
+        rows.append([ds.attrs["run"], str(int(last.step)), str(int(last.n_updates)), *cells])
+    columns = ["run", "step", "updates", "hop rate first", "last", "lag-1 first", "last", "river progress"]
+    columns += ["straightness", "decrease: valley", "river", "cross", "remainder", "in all"]
+    caption = (
+        "Last checkpoint with the most updates. First, last: eigenvector. Hop rate: 1 crosses the valley each time."
+    )
+    return Summary("hopping: updates along leading eigenvectors (decreases in nats per token)", columns, rows, caption)
+
+
+def _alignment(results: Sequence[xr.Dataset]) -> Summary:
+    groups = [str(g) for g in results[0].group.values]
+    rows = []
+    for ds in results:
+        last = ds.isel(step=-1)
+        cells = [f"{number(c, 3)} ± {number(e, 1)}" for c, e in zip(last.cosine, last.cosine_stderr, strict=True)]
+        cells += [number(x, 3) for x in last.dominance] if "dominance" in ds else ["–", "–"]
+        rows.append([ds.attrs["run"], str(int(last.step)), str(int(last.loops)), *cells])
+    columns = ["run", "step", "loops", *groups, "dominance single", "looped"]
+    caption = "±: standard error over samples. Dominance: diagonal minus the rest of a row of attention, mean."
+    return Summary("alignment: cosine of the single and looped gradients by group", columns, rows, caption)
+
+
 SUMMARIES: dict[str, Callable[[Sequence[xr.Dataset]], Summary]] = {
     "spectrum": _spectrum,
     "density": _density,
     "valley": _valley,
     "samples": _samples,
     "surface": _surface,
+    "hopping": _hopping,
+    "alignment": _alignment,
+    "entropy": lambda results: Summary(*entropy_table(results)),
+    "force": lambda results: Summary(*force_table(results)),
+    "evolution": lambda results: Summary(*evolution_table(results)),
 }

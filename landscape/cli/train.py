@@ -234,7 +234,7 @@ def _train_all(jobs_list: list[Job], *, jobs: int, threads: int, quiet: bool) ->
             watcher = threading.Thread(target=_watch, args=(jobs_list, report, stop), daemon=True)
             watcher.start()
             try:
-                found = Parallel(n_jobs=jobs)(delayed(_train_one)(c, path, threads) for c, path in jobs_list)
+                found = Parallel(n_jobs=jobs)(delayed(_train_one)(c, path.absolute(), threads) for c, path in jobs_list)
             finally:
                 stop.set()
                 watcher.join()

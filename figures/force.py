@@ -1,0 +1,117 @@
+"""The cumulative force, sum of 1/|eigenvalue| in windows of the spectrum, during training."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+
+from landscape.errors import LandscapeError
+from landscape.figures.marks import Scale, seed_curves, spread_ticks, step_axis
+from landscape.figures.runs import by_arch, count, require_all, same
+from landscape.figures.style import NEUTRAL, arch_style, grid, styled
+
+__all__ = ["force"]
+
+_WINDOW = ("step", "eps", "tau")
+_NEEDED = {
+    "inverse_sum": _WINDOW,
+    "inverse_sum_stderr": _WINDOW,
+    "flattest_share": _WINDOW,
+    "resolved": ("step", "eps"),
+    "eps": ("eps",),
+    "tau": ("tau",),
+    "step": ("step",),
+}
+
+
+@styled
+def force(runs: Sequence[xr.Dataset], *, tau: float | None = None, scale: Scale = "symlog") -> Figure:
+    """Sum of 1/|eigenvalue| over eps < eigenvalue <= tau against the step, and the share of the flattest tenth.
+
+    Columns are lower ends eps: the smallest, the middle and the largest below tau. Bands are as in the figure of the
+    entropy. A point is hollow if eps is not above the rounding of the eigenvalues in any seed.
+
+    Args:
+        runs: one ``force`` dataset per run, all of one task.
+        tau: upper end of the windows, one of those measured; None takes the middle one.
+        scale: of the step axis; the linear part of ``"symlog"`` ends at the first step after 0.
+
+    Raises:
+        LandscapeError: if there is no run, a dataset lacks what is drawn, or the runs' windows differ.
+
+    Example:
+        >>> attrs = dict(run="r", arch="single", task="markov", run_seed=0, probe="force")
+        >>> sums = (("step", "eps", "tau"), [[[3.0]], [[4.0]]])
+        >>> ds = xr.Dataset({"inverse_sum": sums, "inverse_sum_stderr": sums, "flattest_share": sums,
+        ...                  "resolved": (("step", "eps"), [[True], [True]])},
+        ...                 {"step": [0, 10], "eps": [0.1], "tau": [1.0]}, attrs)
+        >>> force([ds]).axes[0].get_title(loc="left")
+        '0.1 < λ ≤ 1'
+    """
+    runs = require_all(runs, _NEEDED)
+    groups = by_arch(runs)
+    if not (same([d["eps"].values for d in runs]) and same([d["tau"].values for d in runs])):
+        raise LandscapeError("expected the same eps and tau in all runs. Measure them with the same settings.")
+    grid_tau = runs[0]["tau"].values
+    upper = float(grid_tau[len(grid_tau) // 2]) if tau is None else tau
+    lower = [float(e) for e in runs[0]["eps"].values if e < upper]
+    if upper not in grid_tau or not lower:
+        raise LandscapeError(
+            f"expected tau to be one of {', '.join(f'{t:g}' for t in grid_tau)} and above some eps, found {upper:g}."
+        )
+    lower = [lower[i] for i in sorted({0, len(lower) // 2, len(lower) - 1})]
+    runs = [d.sel(tau=upper) for d in runs]
+    figure, axes = grid(2, len(lower), height=2.1, sharex=True, sharey="row")
+    steps = np.unique(np.concatenate([d["step"].values for d in runs])).astype(float)
+    for column, eps in enumerate(lower):
+        for row, name in enumerate(("inverse_sum", "flattest_share")):
+            ax = axes[row][column]
+            for arch, group in groups.items():
+                at = [d.sel(eps=eps, tau=upper) for d in group]
+                style = arch_style(arch)
+                errors = [d["inverse_sum_stderr"].fillna(0.0).values for d in at] if row == 0 else None
+                seed_curves(
+                    ax,
+                    [d["step"].values.astype(float) for d in at],
+                    [np.where(d[name] > 0, d[name], np.nan) for d in at],
+                    errors=errors,
+                    hollow=[~d["resolved"].values.astype(bool) for d in at],
+                    color=style.color,
+                    marker=style.marker,
+                    linestyle=style.linestyle,
+                )
+            label = step_axis(ax, steps, scale=scale, ticks=False)
+            ticks = steps[spread_ticks(ax.xaxis.get_transform().transform(steps), gap=0.2)]
+            ax.set_xticks(ticks, [f"{t:g}" for t in ticks])
+            ax.set_xticks([], minor=True)
+            if ax.get_xscale() == "symlog":  # its default margin is as wide as the linear part
+                ax.set_xlim(-0.3 * steps[steps > 0].min() if steps[0] == 0 else 0.8 * steps[0], 1.25 * steps[-1])
+        axes[0][column].set_title(f"{eps:g} < λ ≤ {upper:g}")
+        axes[1][column].axhline(0.1, color=NEUTRAL, linewidth=0.6, linestyle=":")
+        axes[1][column].set_xlabel(label)
+    axes[0][0].set_yscale("log")
+    axes[0][0].set_ylabel("sum of 1/|λ| (parameter² /\n(nats per token); log scale)")
+    axes[1][0].set_ylabel("share of the\nflattest 10 %")
+    axes[1][0].set_ylim(0, 1.02)
+    figure.legend(handles=_legend(runs, groups), loc="outside upper center", ncols=1 if len(lower) == 1 else 3)
+    return figure
+
+
+def _legend(runs: Sequence[xr.Dataset], groups: dict[str, list[xr.Dataset]]) -> list[Line2D | Patch]:
+    marks: list[Line2D | Patch] = []
+    for arch, group in groups.items():
+        style = arch_style(arch)
+        look: dict[str, Any] = {"color": style.color, "marker": style.marker, "linestyle": style.linestyle}
+        marks.append(Line2D([], [], label=f"{arch} ({count(group)})", **look))
+    if not all(bool(d["resolved"].all()) for d in runs):
+        rounding = Line2D([], [], color=NEUTRAL, marker="o", linestyle="none", markerfacecolor="white")
+        rounding.set_label("window reaches into rounding")
+        marks.append(rounding)
+    marks.append(Line2D([], [], color=NEUTRAL, linewidth=0.6, linestyle=":", label="all eigenvalues equal"))
+    return [*marks, Patch(facecolor=NEUTRAL, alpha=0.2, label="range over seeds ± standard error")]

@@ -1,0 +1,82 @@
+"""Tables of the probes that look at whole spectra."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import xarray as xr
+
+from landscape.cli.common import number
+
+__all__ = ["Table", "entropy_table", "evolution_table", "force_table"]
+
+Table = tuple[str, list[str], list[list[str]], str]
+"""Title, column names, rows, caption."""
+
+
+def _with_error(ds: xr.Dataset, name: str) -> str:
+    error = float(ds[f"{name}_stderr"])
+    return number(ds[name]) if error == 0 else f"{number(ds[name])} ± {number(error, 1)}"
+
+
+def entropy_table(results: Sequence[xr.Dataset]) -> Table:
+    """The last checkpoint of every run."""
+    names = ["trace", "entropy", "effective_rank", "participation_ratio", "negative_share", "log_spread", "log_iqr"]
+    rows = []
+    for ds in results:
+        last = ds.isel(step=-1)
+        cells = [_with_error(last, n) for n in (*names, "slope")]
+        ranks = f"{int(last.slope_first)}–{int(last.slope_last)}"
+        rows.append([ds.attrs["run"], str(int(last.step)), *cells, ranks, number(ds.n_products.mean(), 3)])
+    columns = ["run", "step", *(n.replace("_", " ") for n in names), "slope", "ranks of slope", "products per step"]
+    caption = "±: standard error over random vectors, none if exact; of the slope, that of the fit."
+    return "entropy: the whole Hessian spectrum (entropy in nats)", columns, rows, caption
+
+
+def force_table(results: Sequence[xr.Dataset]) -> Table:
+    """The last checkpoint of every run, one row per lower end, the middle upper end."""
+    rows = []
+    for ds in results:
+        last = ds.isel(step=-1, tau=ds.sizes["tau"] // 2)
+        for at in (last.isel(eps=i) for i in range(ds.sizes["eps"])):
+            if float(at.eps) < float(at.tau):
+                window = f"{float(at.eps):g} – {float(at.tau):g}{'' if bool(at.resolved) else ' (rounding)'}"
+                cells = [_with_error(at, "count"), _with_error(at, "inverse_sum"), number(at.flattest_share, 3)]
+                rows.append([ds.attrs["run"], str(int(last.step)), window, *cells])
+    columns = ["run", "step", "window", "eigenvalues", "sum of 1/|λ|", "share of flattest 10 %"]
+    caption = "Share: 0.1 if all are equal, near 1 if the flattest dominate. All windows are in the stored result."
+    return "force: sum of 1/|eigenvalue|, squared parameter units per (nats per token)", columns, rows, caption
+
+
+def evolution_table(results: Sequence[xr.Dataset]) -> Table:
+    """Every run, with the phases for each penalty."""
+    rows = []
+    for ds in results:
+        first = ds.isel(path_step=0).entropy
+        chosen = ds.phase.values
+        begins = [str(s) for s, p, q in zip(ds.path_step.values[1:], chosen[1:], chosen[:-1], strict=True) if p != q]
+        rise = _with_error(ds, "rise_after_minimum")
+        span = f"{number(first)} → {number(ds.entropy.min())} → {number(ds.entropy[-1])}"
+        phases = " ".join(f"{int(n)}" for n in ds.n_phases.values) if int(ds.n_phases.max()) else "–"
+        angle = ds.angle.values[0, -1]
+        rows.append(
+            [
+                ds.attrs["run"],
+                str(ds.sizes["path_step"]),
+                span,
+                rise,
+                " ".join(begins) or "–",
+                phases,
+                number(ds.mutual_information.values[0, -1]),
+                f"{number(angle[0], 3)} – {number(angle[-1], 3)}",
+            ]
+        )
+    grid = " ".join(f"{float(p):g}" for p in results[0].penalty.values)
+    columns = [
+        "run", "checkpoints", "entropy first → least → last", "rise after minimum", "phases begin at step",
+        f"number of phases for penalty {grid}", "mutual information first, last", "angles first, last",
+    ]  # fmt: skip
+    caption = (
+        "Entropy and information in nats, angles between leading eigenspaces in rad. – : see `note` in the result."
+    )
+    return "evolution: how the Hessian changes along training", columns, rows, caption

@@ -1,0 +1,282 @@
+"""Two runs, or two groups of runs, side by side: at the same step, the same loss, or the same compute."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal, get_args
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from landscape.dominance import dominance
+from landscape.errors import LandscapeError
+from landscape.run import Run
+from landscape.study import Study
+
+__all__ = ["Abscissa", "abscissa", "compare", "dominance", "interpolate", "matched"]
+
+Array = NDArray[np.float64]
+Abscissa = Literal["step", "loss", "flops"]
+
+_LABEL = {
+    "step": ("updates", "training step"),
+    "loss": ("nats per token", "probe loss reached, its running minimum over the checkpoints"),
+    "flops": ("FLOP", "floating-point operations of training so far, matrix products only"),
+}
+_SIDES = ("a", "b")
+
+
+def compare(
+    a: Study, b: Study, *, probe: str, at: Abscissa = "step", points: int = 100, taus: Sequence[float] | None = None
+) -> xr.Dataset:
+    """Stored results of a probe of two runs, or of two groups of runs with the same seeds, on a common abscissa.
+
+    Between checkpoints values are interpolated linearly in the abscissa; beyond the range of a run there is none (NaN).
+    The result's attributes `interpolation` and `note` say what was done. See `matched` for how.
+
+    Args:
+        a: one run, or runs of one architecture that differ in their seeds.
+        b: likewise, with the same seeds; a single run may have any seed.
+        probe: of which every run has a stored result with the same settings.
+        at: "step"; "loss", of the probe split, see `abscissa`; or "flops".
+        points: most values of the abscissa.
+        taus: thresholds of `dominance`; None takes those of the result, if it has any.
+
+    Returns:
+        For every variable NAME: NAME_a, NAME_b (means over seeds), NAME_difference (mean of b - a over pairs of the
+        same seed), and NAME_a_stderr, ... : over seeds; for one run a side, from the probe's own standard errors.
+        With all eigenvalues stored: `count_below_a`, `count_below_b`, `count_below_difference`, `dominance_fraction`
+        and `dominance_ranks` per threshold `tau`. Coordinate `at`, in the order of training.
+
+    Raises:
+        LandscapeError: if results are missing or have no steps, seeds do not pair up, or nothing can be compared.
+
+    Example:
+        >>> import tempfile
+        >>> from landscape import RunConfig, sweep, train
+        >>> small = {"task": {"n_train": 16, "n_probe": 8, "n_test": 8}, "model": {"width": 2}, "steps": 2}
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     for arch in ("single", "looped"):
+        ...         _ = sweep("entropy", train(RunConfig.make(arch=arch, **small), f"{folder}/{arch}"), seed=0)
+        ...     a, b = Study.open([f"{folder}/single"]), Study.open([f"{folder}/looped"])
+        ...     ds = compare(a, b, probe="entropy")
+        >>> ds.step.values.tolist(), "entropy_difference" in ds, ds.attrs["interpolation"]
+        ([0, 1, 2], True, 'none: steps that all runs have')
+    """
+    both = matched(a, b, probe=probe, at=at, points=points, taus=taus)
+    n = both.sizes["seed"]
+    values: dict[str, Any] = {}
+    for name, variable in both.data_vars.items():
+        if str(name).endswith("_stderr"):
+            continue
+        mean = variable.mean("seed", skipna=False)
+        own = both.get(f"{name}_stderr")
+        error = variable.std("seed", ddof=1, skipna=False) / np.sqrt(n) if n > 1 else _one(mean, own)
+        long_name = variable.attrs["long_name"]
+        kind = f"over {n} seeds" if n > 1 else "from the probe's own"
+        values[str(name)] = mean.assign_attrs(variable.attrs)
+        values[f"{name}_stderr"] = error.assign_attrs(
+            units=variable.attrs["units"], long_name=f"standard error {kind}: {long_name}"
+        )
+    return xr.Dataset(values, attrs={**both.attrs, "n_seeds": n})
+
+
+def _one(mean: xr.DataArray, own: xr.DataArray | None) -> xr.DataArray:
+    return xr.full_like(mean, np.nan) if own is None else own.isel(seed=0, drop=True)
+
+
+def matched(
+    a: Study, b: Study, *, probe: str, at: Abscissa = "step", points: int = 100, taus: Sequence[float] | None = None
+) -> xr.Dataset:
+    """As `compare`, every pair of seeds for itself: all variables have a leading axis `seed`.
+
+    With at="step" the abscissa are the steps that all runs have, and nothing is interpolated; if there are none, and
+    with "loss" and "flops", it is all values at the checkpoints of any run, thinned evenly to `points`.
+    """
+    if at not in get_args(Abscissa):
+        raise LandscapeError(f"expected at to be one of {', '.join(get_args(Abscissa))}, found {at!r}.")
+    if points < 2:
+        raise LandscapeError(f"expected at least 2 points, found {points}.")
+    sides = _paired(a, b)
+    results = Study((*sides[0], *sides[1])).results(probe)
+    if not all("step" in ds.dims for ds in results):
+        raise LandscapeError(f"expected results over training steps, found none in those of {probe!r}.")
+    runs = [*sides[0], *sides[1]]
+    where = [abscissa(run, ds["step"].values, at) for run, ds in zip(runs, results, strict=True)]
+    grid, how = _grid(where, at, points)
+    n = len(sides[0])
+    names, notes = _names(results)
+    values: dict[str, Any] = {}
+    for name in names:
+        pair = [
+            np.stack([interpolate(x, ds[name].values, grid) for x, ds in zip(where[s], results[s], strict=True)])
+            for s in (slice(0, n), slice(n, None))
+        ]
+        values |= _three(name, pair, results[0][name], at)
+    coords: dict[str, Any] = {str(c): v for c, v in results[0].coords.items() if c != "step" and "step" not in v.dims}
+    coords = {c: v for c, v in coords.items() if any(set(v.dims) & set(x[0]) for x in values.values())}
+    coords |= {at: (at, grid, dict(zip(("units", "long_name"), _LABEL[at], strict=True)))}
+    coords["seed"] = ("seed", [run.config.seed for run in sides[0]], {"units": "1", "long_name": "seed of run a"})
+    out = xr.Dataset(values, coords)
+    if all("eigenvalue" in ds and ds["eigenvalue"].dims[1:] == ("rank",) for ds in results):
+        located = list(zip(where, results, strict=True))
+        out, note = _with_dominance(out, located[:n], located[n:], grid, at, taus)
+        notes += note
+    if not out.data_vars:
+        raise LandscapeError(f"results of {probe!r} have no variable of numbers over training steps in common.")
+    return out.assign_attrs(_attributes(results, n, probe, at, how, notes))
+
+
+def _three(name: str, pair: Sequence[Array], like: xr.DataArray, at: str) -> dict[str, Any]:
+    """The entries of one variable: both sides and their difference."""
+    dims = ("seed", at, *(d for d in like.dims if d != "step"))
+    units, long_name = str(like.attrs.get("units", "")), str(like.attrs.get("long_name", name))
+    base, error = (name.removesuffix("_stderr"), "_stderr") if name.endswith("_stderr") else (name, "")
+    # Errors of the two runs are independent; interpolated linearly they are upper bounds.
+    difference = np.hypot(*pair) if error else pair[1] - pair[0]
+    three = dict(zip((*_SIDES, "difference"), (*pair, difference), strict=True))
+    note = {"a": "a", "b": "b", "difference": "b minus a"}
+    return {
+        f"{base}_{s}{error}": (dims, v, {"units": units, "long_name": f"{note[s]}: {long_name}"})
+        for s, v in three.items()
+    }
+
+
+def abscissa(run: Run, steps: NDArray[np.int64], at: Abscissa) -> Array:
+    """Where the checkpoints of these steps are on the common axis (T,).
+
+    "step": the step. "flops": cumulative FLOPs of the metrics. "loss": loss of the probe split over all samples, as
+    training measured it at the checkpoints, made monotone by its running minimum: the lowest loss reached so far.
+
+    Raises:
+        LandscapeError: if the run was not evaluated at one of the steps.
+    """
+    if at == "step":
+        return np.asarray(steps, dtype=float)
+    metrics = run.metrics
+    if missing := sorted(set(map(int, steps)) - set(map(int, metrics["step"].values))):
+        raise LandscapeError(
+            f'{run.path} has no metrics at step {missing[0]}, so its {at} there is not known. Compare at="step".'
+        )
+    here = metrics.sel(step=steps)
+    if at == "flops":
+        return np.asarray(here["flops"].values, dtype=float)
+    loss = here["loss"].sel(split="probe", family="all").values
+    return np.asarray(np.fmin.accumulate(loss), dtype=float)
+
+
+def interpolate(x: Array, y: NDArray[Any], at: Array) -> Array:
+    """Linear interpolation of y (T, ...) known at monotone x (T,) to `at` (n,); (n, ...), NaN beyond the ends of x.
+
+    Where x repeats, the first value counts. At a value of x itself the result is exactly y there.
+
+    Example:
+        >>> interpolate(np.array([3.0, 1.0, 1.0]), np.array([0.0, 1.0, 9.0]), np.array([4.0, 2.0, 1.0])).tolist()
+        [nan, 0.5, 1.0]
+    """
+    known = np.isfinite(x)
+    x, first = np.unique(x[known], return_index=True)  # ascending; the first of equal ones
+    y = np.asarray(y, dtype=float)[known][first]
+    if not len(x):
+        return np.full((len(at), *y.shape[1:]), np.nan)
+    right = np.clip(np.searchsorted(x, at), 0, len(x) - 1)
+    left = np.maximum(right - 1, 0)
+    span = np.where(right > left, x[right] - x[left], 1.0)
+    t = ((at - x[left]) / span).reshape(-1, *[1] * (y.ndim - 1))
+    hit = (x[right] == at).reshape(t.shape)
+    between = np.where(hit, y[right], (1 - t) * y[left] + t * y[right])
+    outside = ((at < x[0]) | (at > x[-1])).reshape(t.shape)
+    return np.where(outside, np.nan, between)
+
+
+def _paired(a: Study, b: Study) -> tuple[list[Run], list[Run]]:
+    """The runs of both sides in the order of their seeds, which must be the same; or one run each."""
+    sides = [sorted(study, key=lambda run: run.config.seed) for study in (a, b)]
+    if all(len(side) == 1 for side in sides):
+        return sides[0], sides[1]
+    seeds = [[run.config.seed for run in side] for side in sides]
+    if seeds[0] != seeds[1] or len(set(seeds[0])) < len(seeds[0]):
+        raise LandscapeError(
+            "expected two runs, or two groups of runs with the same seeds, each seed once; found seeds "
+            f"{', '.join(map(str, seeds[0]))} in a and {', '.join(map(str, seeds[1]))} in b. "
+            "Name the runs of each group by a folder that holds no others."
+        )
+    return sides[0], sides[1]
+
+
+def _grid(where: Sequence[Array], at: Abscissa, points: int) -> tuple[Array, str]:
+    """The common abscissa in the order of training, and how values come to it."""
+    if at == "step":
+        common = sorted(set.intersection(*(set(map(int, x)) for x in where)))
+        if common:
+            return np.array(common), "none: steps that all runs have"
+    knots = np.unique(np.concatenate(where))
+    knots = knots[np.isfinite(knots)]
+    if len(knots) > points:
+        knots = knots[np.unique(np.linspace(0, len(knots) - 1, points).round().astype(int))]
+    how = {
+        "step": "linear in the step",
+        "loss": "linear in the probe loss, of which the running minimum over the checkpoints is taken; where it does "
+        "not fall, the first checkpoint that reached it counts",
+        "flops": "linear in the FLOPs of training",
+    }[at]
+    return (knots[::-1] if at == "loss" else knots), f"{how}; NaN beyond the range of a run, never extrapolated"
+
+
+def _names(results: Sequence[xr.Dataset]) -> tuple[list[str], list[str]]:
+    """Variables that can be brought together, and what is said of the others."""
+    names, notes = [], []
+    for name, variable in results[0].data_vars.items():
+        if variable.dtype.kind != "f" or variable.dims[:1] != ("step",) or "parameter" in variable.dims:
+            continue
+        if not all(name in ds and ds[name].shape[1:] == variable.shape[1:] for ds in results):
+            if name != "eigenvalue":
+                notes.append(f"{name} left out: its axes differ between the runs")
+            continue
+        names.append(str(name))
+    return names, notes
+
+
+def _with_dominance(
+    out: xr.Dataset,
+    a: Sequence[tuple[Array, xr.Dataset]],
+    b: Sequence[tuple[Array, xr.Dataset]],
+    grid: Array,
+    at: str,
+    taus: Sequence[float] | None,
+) -> tuple[xr.Dataset, list[str]]:
+    """`dominance` of every pair at every value of the abscissa, from eigenvalues interpolated rank by rank."""
+    first = a[0][1]
+    given = first["tau"].values.tolist() if taus is None and "tau" in first.coords else taus
+    if not given:
+        return out, []
+    found: dict[str, list[Any]] = {}
+    for (x, one), (y, two) in zip(a, b, strict=True):
+        left, right = interpolate(x, one["eigenvalue"].values, grid), interpolate(y, two["eigenvalue"].values, grid)
+        floors = np.fmax(*(interpolate(z, ds["resolution"].values, grid) for z, ds in ((x, one), (y, two))))
+        rows = [dominance(p, q, given, floor=f) for p, q, f in zip(left, right, floors, strict=True)]
+        for name in rows[0]:
+            found.setdefault(name, []).append([row[name] for row in rows])
+    out = out.assign_coords(tau=("tau", np.array(given), first["eigenvalue"].attrs | {"long_name": "threshold"}))
+    for name, values in found.items():
+        label = {"units": "1", "long_name": name.replace("_", " ")}
+        out[name] = (("seed", at, "tau"), np.array(values, dtype=float), label)
+    notes = ["eigenvalues up to the rounding of the coarser spectrum are not counted"]
+    sizes = {side: ds[0][1].sizes["rank"] for side, ds in zip(_SIDES, (a, b), strict=True)}
+    if sizes["a"] != sizes["b"]:
+        notes.append(f"spectra of {sizes['a']} and {sizes['b']} eigenvalues: compared on the smaller number of ranks")
+    return out, notes
+
+
+def _attributes(
+    results: Sequence[xr.Dataset], n: int, probe: str, at: str, how: str, notes: Sequence[str]
+) -> dict[str, Any]:
+    sides = dict(zip(_SIDES, (results[:n], results[n:]), strict=True))
+    out: dict[str, Any] = {"probe": "comparison", "of": probe, "at": at, "interpolation": how}
+    for side, group in sides.items():
+        out[f"arch_{side}"] = ", ".join(dict.fromkeys(str(ds.attrs["arch"]) for ds in group))
+        out[f"runs_{side}"] = ", ".join(str(ds.attrs["run"]) for ds in group)
+    first = results[0].attrs
+    out |= {"task": first["task"], "metric": first.get("metric", "none"), "settings": first["settings"]}
+    return out | {"note": "; ".join(notes) or "none"}

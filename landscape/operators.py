@@ -1,0 +1,116 @@
+"""The curvature matrices of an objective as operators, by the strategy asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from torch import Tensor
+
+from landscape.curvature import forward_product, gauss_newton_product, hessian_product
+from landscape.errors import LandscapeError
+from landscape.symmetric import Symmetric
+
+if TYPE_CHECKING:
+    from landscape.objective import Objective
+
+__all__ = ["Kind", "Strategy", "curvature_operator", "native_obstacle"]
+
+Strategy = Literal["auto", "cached", "forward", "compiled", "native"]
+"""How products with a curvature matrix are computed; see `Objective.hessian`."""
+Kind = Literal["hessian", "ggn"]
+_VALID = {"hessian": ("auto", "cached", "forward", "compiled", "native"), "ggn": ("auto", "forward", "compiled")}
+
+
+def curvature_operator(
+    objective: Objective, kind: Kind, w: Tensor, *, strategy: Strategy, block: int, memory: int
+) -> Symmetric:
+    """The operator of the mean loss behind `Objective.hessian` and `Objective.ggn`."""
+    if strategy not in _VALID[kind]:
+        raise LandscapeError(f"expected strategy {', '.join(_VALID[kind])} for the {kind}, found {strategy!r}.")
+    w = objective.vector(w).clone()
+    if strategy == "auto":
+        strategy = "forward" if kind == "ggn" else "cached" if native_obstacle(objective) else "native"
+    if strategy == "native":
+        return _native(objective, w, memory)
+    if strategy == "cached":
+        terms = [objective.chunk_sum(c) for c in objective.chunks()]
+        return _mean(objective, hessian_product(terms, w, memory=memory))
+    term = _term(objective, kind)
+    batches = [objective.batch(c) for c in objective.chunks()]
+    if strategy == "forward":
+        return _mean(objective, lambda v: torch.stack([term(w, v, b) for b in batches]).sum(0))
+    from landscape.linearised import Linearised  # the compiler's modules take a second to load
+
+    traces = objective._kernels.setdefault(kind, {})
+    linear = Linearised(term, w, batches, block=block, memory=memory, traces=traces)
+    return _mean(objective, linear.mv, linear.mm if block > 1 else None)
+
+
+def native_obstacle(objective: Objective) -> str | None:
+    """None if the native kernel can be used for this objective here, else the reason why not, in words."""
+    if "obstacle" not in objective._kernels:
+        from landscape.native import supported
+        from landscape.native_build import compiler
+
+        reason = supported(
+            objective._module,
+            objective._per_sample_loss,
+            objective._data,
+            dtype=objective.dtype,
+            device=objective.device,
+            layout=objective.layout,
+        )
+        objective._kernels["obstacle"] = reason or ("there is no C++ compiler" if compiler() is None else None)
+    obstacle: str | None = objective._kernels["obstacle"]
+    return obstacle
+
+
+def _native(objective: Objective, w: Tensor, memory: int) -> Symmetric:
+    from landscape.native import NativeHessian
+
+    if (reason := native_obstacle(objective)) is not None:
+        raise LandscapeError(f'strategy="native" cannot be used: {reason}. Use strategy="cached".')
+    key = ("native", memory)
+    if key not in objective._kernels:
+        objective._kernels[key] = NativeHessian(
+            objective._module, objective._data, objective.layout, objective.dtype, memory=memory
+        )
+    at = objective._kernels[key].at(w)
+    return _mean(objective, at.mv, at.mm, dense=at.dense)
+
+
+def _mean(
+    objective: Objective,
+    mv: Callable[[Tensor], Tensor],
+    mm: Callable[[Tensor], Tensor] | None = None,
+    *,
+    dense: Callable[[], Tensor] | None = None,
+) -> Symmetric:
+    """A sum over the samples as an operator of the mean."""
+    n = objective.n_samples
+    return Symmetric(
+        objective.size,
+        objective.dtype,
+        lambda v: mv(v) / n,
+        mm=None if mm is None else lambda V: mm(V) / n,
+        dense=None if dense is None else lambda: dense() / n,
+        device=objective.device,
+    )
+
+
+def _term(objective: Objective, kind: Kind) -> Callable[[Tensor, Tensor, Any], Tensor]:
+    """F(w, v, batch): the product with v of the sum over one batch."""
+    loss = objective._per_sample_loss
+
+    def hessian(w: Tensor, v: Tensor, batch: Any) -> Tensor:
+        return forward_product(lambda u: objective.apply(u, batch, loss).sum(), w, v)
+
+    def ggn(w: Tensor, v: Tensor, batch: Any) -> Tensor:
+        def outputs(u: Tensor) -> Any:
+            return objective.apply(u, batch, lambda y, _: y)
+
+        return gauss_newton_product(outputs, lambda y: loss(y, batch[1]).sum(), w, v)
+
+    return hessian if kind == "hessian" else ggn
