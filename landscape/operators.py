@@ -27,8 +27,9 @@ def curvature_operator(
     objective: Objective, kind: Kind, w: Tensor, *, strategy: Strategy, block: int, memory: int
 ) -> Symmetric:
     """The operator of the mean loss behind `Objective.hessian` and `Objective.ggn`."""
+    *most, last = _VALID[kind]
     if strategy not in _VALID[kind]:
-        raise LandscapeError(f"expected strategy {', '.join(_VALID[kind])} for the {kind}, found {strategy!r}.")
+        raise LandscapeError(f"expected strategy {', '.join(most)} or {last} for the {kind}, found {strategy!r}.")
     w = objective.vector(w).clone()
     if strategy == "auto":
         strategy = "forward" if kind == "ggn" else "cached" if native_obstacle(objective) else "native"

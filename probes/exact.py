@@ -103,7 +103,7 @@ def dense_hessian(objective: Objective, w: Tensor, *, strategy: Strategy = "auto
 
 
 def _distance(H: Symmetric, matrix: Tensor) -> float:
-    """max |M v - H v| for one unit vector v; an error if M and the product are not the same but for rounding."""
+    """The largest entry of |M v - H v| for one unit vector v; an error if that is more than rounding."""
     v = torch.sin(1.0 + torch.arange(H.size, dtype=torch.float64, device=matrix.device))
     v /= v.norm()
     rest = matrix @ v - H.mv(v).to(matrix)
