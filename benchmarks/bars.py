@@ -12,7 +12,7 @@ from matplotlib.ticker import FixedLocator, NullLocator
 
 from landscape.figures.style import NEUTRAL, SMALL, arch_style, grid, styled
 
-OURS = "ours, cached"
+OURS = "ours, default"
 MINE, OTHER = arch_style("single").color, arch_style("looped").color
 TICKS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 
@@ -41,7 +41,7 @@ def ratios(panels: dict[str, Rows]) -> Figure:
     axes[0][0].xaxis.set_major_formatter("{x:g}")
     axes[0][0].xaxis.set_minor_locator(NullLocator())
     fig.supxlabel(
-        f"time / time of {OURS} without compiling (log scale; right of 1 is slower; even: on even batches)",
+        f"time / time of {OURS} (log scale; right of 1 is slower; even: on even batches)",
         fontsize="medium",
     )
     handles = [

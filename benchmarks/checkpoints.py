@@ -52,7 +52,7 @@ def run_checkpoints(*, accuracy: float, repeats: int, threads: int, quick: bool)
 
 def _fresh(folder: str, **settings: Any) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as cache:
-        environment = {**os.environ, "TORCHINDUCTOR_CACHE_DIR": cache}
+        environment = {**os.environ, "TORCHINDUCTOR_CACHE_DIR": cache, "LANDSCAPE_CACHE": f"{cache}/kernels"}
         start = time.perf_counter()
         done = subprocess.run(
             [sys.executable, __file__, folder, json.dumps(settings)],

@@ -107,6 +107,7 @@ def main() -> None:
     output.mkdir(parents=True, exist_ok=True)
     settings = {k: v for k, v in vars(args).items() if k != "output"}
     with tempfile.TemporaryDirectory() as cache:
+        os.environ["LANDSCAPE_CACHE"] = f"{cache}/kernels"
         os.environ["TORCHINDUCTOR_CACHE_DIR"] = cache  # empty: what was compiled before must not look free
         about = environment()
         for name, found in answers(args):

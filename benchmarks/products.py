@@ -34,7 +34,7 @@ class Entry:
 def entries(p: Problem, question: str, *, accuracy: float, limit: float, skip: Sequence[str] = ()) -> Iterator[Entry]:
     """Every installed method that answers the question, told the batches that it can do; ours are compiled by then."""
     for name, mine in ours(accuracy).items():
-        if question in mine.questions and not any(s in name for s in skip):
+        if question in mine.questions and mine.differs(p) and not any(s in name for s in skip):
             mine.hessian(p)
             yield Entry(name, mine, partial(timed, mine.top, p=p), partial(timed, mine.density, p=p))
     for name, make in PEERS.items():
