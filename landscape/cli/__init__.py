@@ -1,4 +1,4 @@
-"""The command line: `landscape train`, `probe`, `plot`, `show`."""
+"""The command line: `landscape train`, `probe`, `plot`, `show`, `compare`."""
 
 from __future__ import annotations
 
