@@ -8,6 +8,7 @@ import sys
 import time
 
 import pytest
+import torch
 from click.testing import CliRunner
 from test_training import BAD_FILES, make_bad_file
 
@@ -333,3 +334,21 @@ def test_metrics_are_answered_apart_and_named(trained):
     code, _, err = trained("probe", "runs", "-p", "samples", "--metric", "filter", "-q")
     assert code == 2
     assert "no metric 'filter'" in err
+
+
+def test_every_probe_has_a_table():
+    from landscape.cli.summaries import SUMMARIES
+    from landscape.probes import PROBES
+
+    assert set(SUMMARIES) == set(PROBES)
+
+
+def test_the_valley_and_river_are_counted(trained):
+    code, out, _ = trained("probe", "runs", "--steps", "12", "-p", "split", "-q", "--json")
+    assert code == 0
+    rows = [r for r in json.loads(out)["split"] if r["run"] == "markov-looped-s0"]
+    run = Run.open("runs/markov-looped-s0")
+    objective = run.objective(at=12)
+    lam = torch.linalg.eigvalsh(objective.hessian(objective.w0, strategy="cached").dense())
+    for row in rows[:6]:  # the absolute thresholds
+        assert int(row["dimension of the valley"]) == int((lam > float(row["threshold"])).sum())

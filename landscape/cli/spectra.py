@@ -1,4 +1,4 @@
-"""Tables of the probes that look at whole spectra."""
+"""Tables of the probes that look at whole spectra, and of `length`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import xarray as xr
 
 from landscape.cli.common import number
 
-__all__ = ["Table", "entropy_table", "evolution_table", "force_table"]
+__all__ = ["Table", "entropy_table", "evolution_table", "force_table", "split_table"]
 
 Table = tuple[str, list[str], list[list[str]], str]
 """Title, column names, rows, caption."""
@@ -48,6 +48,23 @@ def force_table(results: Sequence[xr.Dataset]) -> Table:
     return "force: sum of 1/|eigenvalue|, squared parameter units per (nats per token)", columns, rows, caption
 
 
+def split_table(results: Sequence[xr.Dataset]) -> Table:
+    """The last checkpoint of every run, one row per threshold."""
+    rows = []
+    for ds in results:
+        last = ds.isel(step=-1)
+        for kind, axis in (("absolute", "eps"), ("relative", "eps_relative")):
+            for at in (last.isel({axis: i}) for i in range(ds.sizes[axis])):
+                cells = [number(at[f"{name}_{kind}"]) for name in ("dimension", "kappa", "gap")]
+                threshold = f"{float(at[axis]):g}{' λ₁' if kind == 'relative' else ''}"
+                rows.append([ds.attrs["run"], str(int(last.step)), threshold, *cells])
+    columns = ["run", "step", "threshold", "dimension of the valley", "kappa", "gap at the threshold"]
+    caption = (
+        "Gap near 1: the spectrum is continuous there, and kappa is set by the threshold alone. –: P is too large."
+    )
+    return "split: valley (eigenvalues above a threshold) and its condition number", columns, rows, caption
+
+
 def evolution_table(results: Sequence[xr.Dataset]) -> Table:
     """Every run, with the phases for each penalty."""
     rows = []
@@ -80,3 +97,20 @@ def evolution_table(results: Sequence[xr.Dataset]) -> Table:
         "Entropy and information in nats, angles between leading eigenspaces in rad. – : see `note` in the result."
     )
     return "evolution: how the Hessian changes along training", columns, rows, caption
+
+
+def length_table(results: Sequence[xr.Dataset]) -> Table:
+    """The last checkpoint of every run: the shortest length, the ends of training and of the test, each loop."""
+    rows = []
+    for ds in results:
+        last = ds.isel(step=-1)
+        trained, all_lengths = int(last.trained_length), last.length.values
+        shown = {int(all_lengths[0]), int(all_lengths[-1]), *(int(n) for n in all_lengths[all_lengths <= trained][-1:])}
+        for at in (last.sel(length=n, loops=t) for n in sorted(shown) for t in last.loops.values):
+            loops = str(int(at.loops)) if int(at.loops) else f"own ({number(at.own_loops, 3)})"
+            interval = f"{number(at.accuracy_lower, 3)} – {number(at.accuracy_upper, 3)}"
+            cells = [str(int(at.length)), loops, number(at.accuracy, 3), interval, number(at.token_accuracy, 3)]
+            rows.append([ds.attrs["run"], str(int(last.step)), str(trained), *cells, number(at.loss)])
+    columns = ["run", "step", "trained up to", "length", "loops", "accuracy", "95 % interval", "of tokens", "loss"]
+    caption = "Accuracy: share of samples with the whole answer right. All lengths are in the stored result."
+    return "length: fresh samples of one length each (loss in nats per token)", columns, rows, caption
