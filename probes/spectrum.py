@@ -49,6 +49,7 @@ def spectrum(
     tol: float = 1e-6,
     max_products: int | None = None,
     eigenvectors: bool = False,
+    check_missed: bool = True,
     strategy: Strategy = "auto",
     memory: float = 8.0,
 ) -> xr.Dataset:
@@ -70,6 +71,8 @@ def spectrum(
         max_products: budget of the iterative engines; None lets Lanczos choose; power iterations per pair for
             "pyhessian" (default 100).
         eigenvectors: keep the vectors in the result (k P numbers).
+        check_missed: prove that no eigenvalue was missed, multiplicities included, for about a third more products;
+            without, `resolved` is False.
         strategy: how products are computed, see `Objective.hessian`; all are exact. "auto" keeps gradient graphs, and
             compiles for a dense matrix of a thousand columns or more.
         memory: GiB for the vectors of Lanczos, 4 m P numbers in m steps; see `lanczos`.
@@ -107,7 +110,16 @@ def spectrum(
     else:
         limit = int(memory * 2**30)
         H, used = operator_for(objective, w, strategy, products=0, block=1)
-        pairs = lanczos(H, k=k, which=which, tol=tol, max_products=max_products, seed=seed, memory=limit)
+        pairs = lanczos(
+            H,
+            k=k,
+            which=which,
+            tol=tol,
+            max_products=max_products,
+            seed=seed,
+            check_missed=check_missed,
+            memory=limit,
+        )
     values: dict[str, Any] = {
         "eigenvalue": pairs.values,
         "residual": pairs.residuals,

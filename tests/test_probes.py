@@ -329,3 +329,13 @@ def test_wrong_settings_of_surface_are_explained(settings, message):
     objective, _ = logistic()
     with pytest.raises(LandscapeError, match=message):
         surface(objective, objective.w0, seed=0, **settings)
+
+
+def test_without_the_check_nothing_is_said_to_be_resolved():
+    objective = toy("looped")
+    sure = spectrum(objective, objective.w0, seed=0, k=3)
+    quick = spectrum(objective, objective.w0, seed=0, k=3, check_missed=False)
+    assert bool(sure.resolved)
+    assert not bool(quick.resolved)
+    assert int(quick.n_products) < int(sure.n_products)
+    np.testing.assert_allclose(quick.eigenvalue, sure.eigenvalue, rtol=1e-9)
