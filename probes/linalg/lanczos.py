@@ -75,7 +75,7 @@ def lanczos(
     `converged` mean: the i-th value is within 3 tol * scale of the i-th eigenvalue, counted with multiplicity. Values
     closer to each other than that are not told apart. `resolved` is False if `check_missed` is, or if products ran
     out: the pairs are then still eigenpairs to within their residuals, but another one may be missing. In the check tol
-    counts as no less than 20 roundings of the dtype. It costs a quarter to a half of the solve: 7 products after 23
+    counts as no less than 20 roundings of the dtype. It costs a quarter to a half of the solve: 8 products after 34
     for 40 outliers 40 / i over a bulk of 1460, k = 10; 12 after 31 for a trained looped model of P = 4608.
 
     Args:
