@@ -126,6 +126,11 @@ class RescaledObjective(Objective):
             )
         return torch.where(zero, torch.zeros_like(w), w / torch.where(zero, torch.ones_like(w), self.scale))
 
+    def parameters_at(self, u: Tensor) -> Tensor:
+        """The parameters D u; at `w0` those of the base to the last bit, which D (w / D) is not."""
+        u = self.vector(u)
+        return self.base.w0 if torch.equal(u, self.w0) else u * self.scale
+
     def evaluate(self, w: Tensor, index: slice, function: Callable[[Any, Any], Tensor]) -> Tensor:
         """As `Objective.evaluate`, at D u."""
         return self.base.evaluate(w * self.scale, index, function)
@@ -134,10 +139,10 @@ class RescaledObjective(Objective):
         self, w: Tensor, *, strategy: Strategy = "auto", block: int = 1, memory: int = DEFAULT_MEMORY
     ) -> Symmetric:
         """D H D at D u."""
-        w = self.vector(w) * self.scale
+        w = self.parameters_at(w)
         return self.base.hessian(w, strategy=strategy, block=block, memory=memory).rescaled(self.scale)
 
     def ggn(self, w: Tensor, *, strategy: Strategy = "auto", block: int = 1, memory: int = DEFAULT_MEMORY) -> Symmetric:
         """D G D at D u."""
-        w = self.vector(w) * self.scale
+        w = self.parameters_at(w)
         return self.base.ggn(w, strategy=strategy, block=block, memory=memory).rescaled(self.scale)

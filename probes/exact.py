@@ -88,7 +88,7 @@ def dense_hessian(objective: Objective, w: Tensor, *, strategy: Strategy = "auto
 
     def make() -> tuple[Tensor, str, float]:
         if isinstance(objective, RescaledObjective):  # D H D, and H may be known already from another metric
-            inner, used, off = dense_hessian(objective.base, objective.vector(w) * objective.scale, strategy=strategy)
+            inner, used, off = dense_hessian(objective.base, objective.parameters_at(w), strategy=strategy)
             d = objective.scale.to(inner)
             matrix = d[:, None] * inner * d
             peak = float(matrix.abs().max())

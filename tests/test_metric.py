@@ -9,6 +9,8 @@ from landscape import Objective, RunConfig, sweep, train
 from landscape.errors import LandscapeError
 from landscape.metric import RescaledObjective, adam_scale, filter_scale
 from landscape.probes import spectrum
+from landscape.probes.exact import exact_spectrum
+from landscape.symmetric import Symmetric
 
 
 def wide(seed=0):
@@ -147,3 +149,17 @@ def test_scales_that_are_none_are_refused(base, bad):
     d[5] = bad
     with pytest.raises(LandscapeError, match="finite scale"):
         RescaledObjective(base, d)
+
+
+def test_one_dense_hessian_serves_all_metrics(base, monkeypatch):
+    made = []
+    dense = Symmetric.dense
+    monkeypatch.setattr(Symmetric, "dense", lambda self: made.append(1) or dense(self))
+    here = base.at(base.w0 / 3)  # D (w / D) is not w to the last bit
+    d = filter_scale(here, here.w0)
+    for objective in (here, RescaledObjective(here, d), RescaledObjective(here, d**0.5)):
+        lam = exact_spectrum(objective, objective.w0).values
+        scale = getattr(objective, "scale", torch.ones(base.size, dtype=torch.float64))
+        H = base.hessian(here.w0, strategy="forward").mm(torch.eye(base.size, dtype=torch.float64))
+        torch.testing.assert_close(lam, torch.linalg.eigvalsh(scale[:, None] * H * scale).flip(0))
+    assert len(made) == 1
