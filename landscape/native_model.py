@@ -14,6 +14,9 @@ from landscape.tasks.base import IGNORE, Task, token_loss
 
 __all__ = ["Shape", "grouped", "supported"]
 
+WIDEST = 128
+"""Beyond it PyTorch's own products are as fast: at width 256 the kernel gains nothing."""
+
 
 def supported(
     module: nn.Module,
@@ -47,6 +50,8 @@ def supported(
 
     if type(module) is not AttentionModel:
         return f"the kernel knows AttentionModel only, found {type(module).__name__}"
+    if module.embedding.shape[1] > WIDEST:
+        return f"the kernel is made for widths up to {WIDEST}, found {module.embedding.shape[1]}"
     if len({block.kind for block in module.blocks}) != 1:
         return "the kernel knows layers of one kind only, found several"
     if per_sample_loss not in (token_loss, Task.per_sample_loss):

@@ -150,8 +150,9 @@ class Objective:
                 in `memory` and rebuilt for the others. "forward": the derivative of the gradient along v, nothing is
                 kept. "compiled": the latter traced, cut and compiled (see `landscape.linearised`): seconds to start,
                 cheaper per product, and compiled once for all checkpoints. "native": a fused kernel for the toy
-                attention model on the CPU (see `landscape.native`), four to nine times faster than "cached". "auto"
-                is "native" where the kernel knows the loss and a C++ compiler is there, else "cached".
+                attention model on the CPU (see `landscape.native`), four to nine times faster than "cached" at widths
+                16 and 32, three times at 64. "auto" is "native" where the kernel knows the loss and a C++ compiler is
+                there, else "cached".
             block: vectors that "compiled" multiplies at once in `Symmetric.mm` ("native" always takes 8).
             memory: bytes kept between products.
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -162,7 +161,7 @@ def answer(
     have: list[dict[int, xr.Dataset]] = []
     for request in requests:
         if recompute:
-            shutil.rmtree(request.question.partial, ignore_errors=True)
+            _forget(request.question, request.steps)
         have.append({} if recompute else _known(request.question))
     todo = [(i, s) for i, r in enumerate(requests) for s in r.steps if s not in have[i]]
     report = progress or (lambda *_: None)
@@ -194,9 +193,19 @@ def _known(question: Question) -> dict[int, xr.Dataset]:
 
 
 def _finish(question: Question, parts: Mapping[int, xr.Dataset]) -> None:
-    """Write the request's one file; the single answers are then no longer needed."""
-    save(_whole(question, parts), question.path)
-    shutil.rmtree(question.partial, ignore_errors=True)
+    """Write the request's one file, with what other commands stored in it; single answers are then not needed."""
+    kept = {} if question.probe.whole_run else _known(question)
+    every = {**kept, **parts}
+    save(_whole(question, every), question.path)
+    _forget(question, every)
+
+
+def _forget(question: Question, steps: Iterable[int]) -> None:
+    """Remove answers of single checkpoints; those of a command that runs at the same time stay."""
+    for step in steps:
+        (question.partial / f"{step}.nc").unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # not empty, or not there
+        question.partial.rmdir()
 
 
 def _whole(question: Question, parts: Mapping[int, xr.Dataset]) -> xr.Dataset:
@@ -219,10 +228,10 @@ def _compute(
     Requests at one checkpoint of one objective go to one process together: they share what they `remember`.
     """
     groups: dict[Any, list[tuple[int, Question]]] = {}
-    for i, step in todo:
-        q = requests[i].question
-        apart = i if len(todo) <= 2 * jobs else None  # too few pieces to share out: each on its own
-        groups.setdefault((Place.of(q, step, chunk), apart), []).append((i, q))
+    asked = [(i, requests[i].question, Place.of(requests[i].question, step, chunk)) for i, step in todo]
+    few = len({place for _, _, place in asked}) < jobs  # too few pieces to share out: each question on its own
+    for i, q, place in asked:
+        groups.setdefault((place, i if few else None), []).append((i, q))
     calls = [(place, questions) for (place, _), questions in sorted(groups.items(), key=lambda g: g[0][0].order)]
     if jobs == 1 or len(calls) <= 1:
         for place, questions in calls:

@@ -119,6 +119,8 @@ def density(
             f'distribution="unit" takes each of the P = {objective.size} unit vectors: expected vectors='
             f'{objective.size}, found {vectors}. Use "rademacher" for fewer.'
         )
+    if unit and block != 1:
+        raise LandscapeError(f'distribution="unit" goes vector by vector: expected block=1, found {block}.')
     H, used = operator_for(objective, w, strategy, products=0, block=block)
     if distribution == "unit":
         start = torch.eye(objective.size, dtype=objective.dtype, device=objective.device)

@@ -88,13 +88,14 @@ def dense_hessian(objective: Objective, w: Tensor, *, strategy: Strategy = "auto
 
     def make() -> tuple[Tensor, str, float]:
         if isinstance(objective, RescaledObjective):  # D H D, and H may be known already from another metric
-            inner, used, off = dense_hessian(objective.base, objective.parameters_at(w), strategy=strategy)
+            inner, used, _ = dense_hessian(objective.base, objective.parameters_at(w), strategy=strategy)
             d = objective.scale.to(inner)
             matrix = d[:, None] * inner * d
             peak = float(matrix.abs().max())
-            if used != "native" and peak > 0:
-                off = float((matrix - matrix.T).abs().max()) / peak
-            return matrix, used, off
+            off = float((matrix - matrix.T).abs().max())
+            if used == "native":
+                off = _distance(objective.hessian(w, strategy="native"), matrix)
+            return matrix, used, off / peak if peak > 0 else 0.0
         H, used = operator_for(objective, w, strategy, products=objective.size)
         matrix = H.dense().detach().to(torch.float64)
         if not bool(torch.isfinite(matrix).all()):

@@ -73,8 +73,9 @@ def spectrum(
         eigenvectors: keep the vectors in the result (k P numbers).
         check_missed: prove that no eigenvalue was missed, multiplicities included, for about a third more products;
             without, `resolved` is False.
-        strategy: how products are computed, see `Objective.hessian`; all are exact. "auto" keeps gradient graphs, and
-            compiles for a dense matrix of a thousand columns or more.
+        strategy: how products are computed, see `Objective.hessian`; all are exact. "auto" takes the
+            native kernel where there is one, else keeps gradient graphs, and compiles for a dense matrix of a thousand
+            columns or more.
         memory: GiB for the vectors of Lanczos, 4 m P numbers in m steps; see `lanczos`.
 
     Returns:
@@ -93,6 +94,13 @@ def spectrum(
     """
     if engine not in get_args(Engine):
         raise LandscapeError(f"unknown engine {engine!r}. Valid names: {', '.join(get_args(Engine))}.")
+    exact = engine == "dense" or which == "all"
+    if k < 1 or (max_products is not None and max_products < 1):
+        raise LandscapeError(f"expected k >= 1 and max_products >= 1, found {k} and {max_products}.")
+    if exact and engine != "pyhessian" and max_products is not None:
+        raise LandscapeError(
+            f"a dense matrix takes P = {objective.size} products: max_products={max_products} is no use."
+        )
     if engine == "pyhessian":
         if which != "largest":
             raise LandscapeError(
@@ -101,8 +109,10 @@ def spectrum(
         if strategy != "auto":
             raise LandscapeError(f'engine "pyhessian" makes its own products: no strategy {strategy!r}.')
         used = "pyhessian"
-        pairs = _witness(objective, w, k=k, tol=tol, max_iterations=max_products or 100, seed=seed)
-    elif engine == "dense" or which == "all":
+        pairs = _witness(
+            objective, w, k=k, tol=tol, max_iterations=100 if max_products is None else max_products, seed=seed
+        )
+    elif exact:
         every = which == "all"
         matrix, used, _ = dense_hessian(objective, w, strategy=strategy)
         dense = Symmetric.from_dense(matrix)

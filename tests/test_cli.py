@@ -331,9 +331,36 @@ def test_metrics_are_answered_apart_and_named(trained):
         "markov-single-s0 [adam]",
     ]
     assert len({r["first"] for r in rows}) == 6
+    code, out, _ = trained(*args[:-1], "--metric", "euclidean", "--metric", "filter", "--metric", "adam")
+    assert code == 0
+    for run in ("markov-single-s0", "markov-looped-s0"):
+        assert all(f"{run}{metric} " in out for metric in ("", " [filter]", " [adam]"))
+    assert "units of its metric" in out
+    assert "parameter unit" not in out
+    code, out, _ = trained(*args[:-1], "--metric", "filter")
+    assert (code, "per squared filter norm" in out) == (0, True)
     code, _, err = trained("probe", "runs", "-p", "samples", "--metric", "filter", "-q")
     assert code == 2
     assert "no metric 'filter'" in err
+
+
+def test_brackets_and_colons_are_text_in_a_table(capsys):
+    from landscape.cli.common import show_table
+
+    show_table("title [bold] :x:", ["[red]", "b"], [["a [filter]", "[/]"], [":smile:", "1"]], caption="see [adam]")
+    out = capsys.readouterr().out
+    for text in ("title [bold] :x:", "[red]", "a [filter]", "[/]", ":smile:", "see [adam]"):
+        assert text in out, text
+
+
+def test_titles_state_the_units_of_their_rows():
+    import xarray as xr
+
+    from landscape.cli.common import units_of
+
+    one, two = (xr.Dataset({"x": ((), 1.0, {"units": u})}) for u in ("nats per token", "nats per filter norm"))
+    assert units_of([one, one], "x") == "nats per token"
+    assert units_of([one, two], "x") == "each row in the units of its metric"
 
 
 def test_every_probe_has_a_table():
@@ -352,3 +379,14 @@ def test_the_valley_and_river_are_counted(trained):
     lam = torch.linalg.eigvalsh(objective.hessian(objective.w0, strategy="cached").dense())
     for row in rows[:6]:  # the absolute thresholds
         assert int(row["dimension of the valley"]) == int((lam > float(row["threshold"])).sum())
+
+
+def test_adam_leaves_out_the_start_with_every_too(trained):
+    code, _, err = trained("probe", "runs", "-p", "spectrum", "--every", "2", "--metric", "adam", "-q")
+    assert code == 0, err
+
+
+def test_a_probe_named_twice_is_asked_once(trained):
+    code, out, _ = trained("probe", "runs", "-p", "samples", "-p", "samples", "--steps", "12", "-q", "--json")
+    assert code == 0
+    assert len(json.loads(out)["samples"]) == 2

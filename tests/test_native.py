@@ -10,9 +10,10 @@ from torch.func import functional_call, grad, jacfwd
 
 import landscape.native as native
 import landscape.native_build as build
-from landscape import LandscapeError, Layout
+from landscape import LandscapeError, Layout, Objective
 from landscape.models import AttentionConfig, AttentionModel
 from landscape.native import NativeHessian, supported
+from landscape.operators import native_obstacle
 from landscape.tasks.base import IGNORE, Task, token_loss
 
 CXX = any(shutil.which(name) for name in ("c++", "g++", "clang++"))
@@ -239,3 +240,14 @@ def test_what_is_not_supported_says_why():
     model, data, layout, _ = problem()
     with pytest.raises(LandscapeError, match="some are fixed"):
         NativeHessian(model, data, Layout.of(model, only="head"))
+
+
+def test_wide_models_are_left_to_torch():
+    """The kernel keeps square matrices on the stack, and gains nothing there."""
+    g = torch.Generator().manual_seed(0)
+    model = AttentionModel(AttentionConfig(width=768), vocabulary=3, length=2, generator=g)
+    tokens = torch.zeros(2, 2, dtype=torch.int64)
+    objective = Objective(model, token_loss, (tokens, tokens))
+    assert "widths up to 128, found 768" in native_obstacle(objective)
+    v = torch.ones(objective.size, dtype=torch.float64)
+    assert torch.isfinite(objective.hessian(objective.w0).mv(v)).all()

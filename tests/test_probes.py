@@ -339,3 +339,18 @@ def test_without_the_check_nothing_is_said_to_be_resolved():
     assert not bool(quick.resolved)
     assert int(quick.n_products) < int(sure.n_products)
     np.testing.assert_allclose(quick.eigenvalue, sure.eigenvalue, rtol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"which": "all", "k": 0}, "k >= 1"),
+        ({"engine": "pyhessian", "which": "largest", "max_products": 0}, "max_products >= 1"),
+        ({"which": "all", "max_products": 3}, "is no use"),
+        ({"engine": "dense", "max_products": 3}, "is no use"),
+    ],
+)
+def test_settings_that_would_be_ignored_are_refused(settings, message):
+    objective = toy()
+    with pytest.raises(LandscapeError, match=message):
+        spectrum(objective, objective.w0, seed=0, **settings)

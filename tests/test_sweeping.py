@@ -7,11 +7,13 @@ import xarray as xr
 
 import landscape.linearised
 import landscape.measuring
+import landscape.sweeping
 from landscape import LandscapeError, Run, RunFailedError, Study, sweep, train
 from landscape.probes import PROBES, spectrum
 from landscape.results import load, save
 from landscape.schema import Probe, Schema, Variable
 from landscape.sweeping import answer, plan
+from landscape.symmetric import Symmetric
 
 FAST = {"spectrum": {"k": 2}, "valley": {"top": 1, "bottom": 0, "random": 1, "rises": [0.01]}, "surface": {"points": 3}}
 
@@ -299,3 +301,35 @@ def test_workers_give_the_same_for_several_requests(fresh_run):
     two = answer([plan(PROBES[n], fresh_run, seed=0, **s) for n, s in names.items()], jobs=2, recompute=True)
     for a, b in zip(one, two, strict=True):
         assert a.equals(b)
+
+
+def test_recomputing_some_steps_keeps_the_others(fresh_run):
+    whole = sweep("samples", fresh_run, seed=0)
+    last = int(fresh_run.steps[-1])
+    sweep("samples", fresh_run, seed=0, steps=[last], recompute=True)
+    (file,) = files(fresh_run)
+    assert load(fresh_run.path / file).step.values.tolist() == whole.step.values.tolist()
+
+
+def test_steps_stored_by_a_command_at_the_same_time_stay(fresh_run, monkeypatch):
+    first, last = int(fresh_run.steps[0]), int(fresh_run.steps[-1])
+    finish = landscape.sweeping._finish
+
+    def another_first(question, parts):
+        monkeypatch.setattr(landscape.sweeping, "_finish", finish)
+        sweep("samples", fresh_run, seed=0, steps=[last])
+        finish(question, parts)
+
+    monkeypatch.setattr(landscape.sweeping, "_finish", another_first)
+    sweep("samples", fresh_run, seed=0, steps=[first])
+    (file,) = files(fresh_run)
+    assert load(fresh_run.path / file).step.values.tolist() == [first, last]
+
+
+def test_two_probes_at_one_checkpoint_share_the_dense_hessian(fresh_run, monkeypatch):
+    made = []
+    dense = Symmetric.dense
+    monkeypatch.setattr(Symmetric, "dense", lambda self: made.append(1) or dense(self))
+    last = [int(fresh_run.steps[-1])]
+    answer([plan(PROBES[n], fresh_run, seed=0, steps=last) for n in ("entropy", "force", "split")])
+    assert len(made) == 1

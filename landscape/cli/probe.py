@@ -93,7 +93,9 @@ def command(
     given = nest(assignments)
     metrics = tuple(dict.fromkeys(metrics)) or ("euclidean",)
     scaled = metrics != ("euclidean",)
-    names = names or tuple(n for n, p in PROBES.items() if p.by_default and (p.metric or not scaled))
+    names = tuple(dict.fromkeys(names)) or tuple(
+        n for n, p in PROBES.items() if p.by_default and (p.metric or not scaled)
+    )
     if unknown := set(given) - set(names):
         raise LandscapeError(
             f"--set {sorted(unknown)[0]}...: no such probe is asked for. Asked for: {', '.join(names)}."
@@ -106,7 +108,7 @@ def command(
         plan(
             PROBES[n],
             run,
-            steps=wanted[run.path],
+            steps=_without_start(wanted[run.path]) if metric == "adam" and every is not None else wanted[run.path],
             device=resolve_device(device),
             metric=metric,
             **settings,
@@ -157,6 +159,11 @@ def _labelled(ds: xr.Dataset) -> xr.Dataset:
     return ds if metric in ("none", "euclidean") else ds.assign_attrs(run=f"{ds.attrs['run']} [{metric}]")
 
 
+def _without_start(steps: list[int] | None) -> list[int] | None:
+    """Steps after the first update: before it there are no second moments."""
+    return None if steps is None else [s for s in steps if s > 0]
+
+
 def _select(run: Run, every: int | None, steps: str | None) -> list[int] | None:
     if steps is not None:
         try:
@@ -165,7 +172,7 @@ def _select(run: Run, every: int | None, steps: str | None) -> list[int] | None:
             raise click.BadParameter(
                 f"expected numbers such as 0,100, found {steps!r}.", param_hint="--steps"
             ) from error
-    if every is None:
+    if every is None or not len(run.steps):
         return None
     found = [int(s) for s in run.steps]
     return sorted({*found[::every], *found[-1:]})
