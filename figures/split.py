@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -94,12 +95,8 @@ def _legend(runs: Sequence[xr.Dataset], groups: dict[str, list[xr.Dataset]]) -> 
     marks: list[Line2D | Patch] = []
     for arch, group in groups.items():
         style = arch_style(arch)
-        marks.append(
-            Line2D(
-                [], [], color=style.color, marker=style.marker, linestyle=style.linestyle,
-                label=f"{arch} ({count(group)})",
-            )
-        )  # fmt: skip
+        look: dict[str, Any] = {"color": style.color, "marker": style.marker, "linestyle": style.linestyle}
+        marks.append(Line2D([], [], label=f"{arch} ({count(group)})", **look))
     if not all(bool(d["converged_absolute"].all()) for d in runs):
         close = Line2D([], [], color=NEUTRAL, marker="o", linestyle="none", markerfacecolor="white")
         close.set_label("an eigenvalue is within its error of the threshold")

@@ -94,10 +94,9 @@ def spectrum(
     """
     if engine not in get_args(Engine):
         raise LandscapeError(f"unknown engine {engine!r}. Valid names: {', '.join(get_args(Engine))}.")
-    exact = engine == "dense" or which == "all"
     if k < 1 or (max_products is not None and max_products < 1):
         raise LandscapeError(f"expected k >= 1 and max_products >= 1, found {k} and {max_products}.")
-    if exact and engine != "pyhessian" and max_products is not None:
+    if (which == "all" or engine == "dense") and max_products is not None:
         raise LandscapeError(
             f"a dense matrix takes P = {objective.size} products: max_products={max_products} is no use."
         )
@@ -112,7 +111,7 @@ def spectrum(
         pairs = _witness(
             objective, w, k=k, tol=tol, max_iterations=100 if max_products is None else max_products, seed=seed
         )
-    elif exact:
+    elif engine == "dense" or which == "all":
         every = which == "all"
         matrix, used, _ = dense_hessian(objective, w, strategy=strategy)
         dense = Symmetric.from_dense(matrix)
