@@ -17,6 +17,8 @@ from landscape.probes.force import PROBE as FORCE
 from landscape.probes.force import force
 from landscape.probes.hopping import PROBE as HOPPING
 from landscape.probes.hopping import hopping
+from landscape.probes.length import PROBE as LENGTH
+from landscape.probes.length import length
 from landscape.probes.samples import PROBE as SAMPLES
 from landscape.probes.samples import samples
 from landscape.probes.spectrum import PROBE as SPECTRUM
@@ -39,6 +41,7 @@ __all__ = [
     "force",
     "get_probe",
     "hopping",
+    "length",
     "samples",
     "spectrum",
     "split",
@@ -48,7 +51,7 @@ __all__ = [
 
 PROBES: dict[str, Probe] = {
     p.name: p
-    for p in (SPECTRUM, DENSITY, VALLEY, SAMPLES, SURFACE, ENTROPY, FORCE, SPLIT, EVOLUTION, HOPPING, ALIGNMENT)
+    for p in (SPECTRUM, DENSITY, VALLEY, SAMPLES, SURFACE, ENTROPY, FORCE, SPLIT, EVOLUTION, HOPPING, ALIGNMENT, LENGTH)
 }
 """Name -> probe, in the order in which they are run by default."""
 

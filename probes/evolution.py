@@ -32,7 +32,11 @@ SCHEMA = Schema(
         "path_step": Variable(PATH, "updates", "training step of a checkpoint", "i"),
         "step_a": Variable(("step_a",), "updates", "training step of the first of two checkpoints", "i"),
         "step_b": Variable(("step_b",), "updates", "training step of the second of two checkpoints", "i"),
-        "mutual_information": Variable(PAIR, "nats", "mutual information of two Hessians, NaN if not exact"),
+        "mutual_information": Variable(
+            PAIR,
+            "nats",
+            "mutual information of two Hessians, NaN if not exact; can be below 0 and above both entropies",
+        ),
         "angle": Variable((*PAIR, "mode"), "rad", "principal angles between the leading eigenspaces, ascending"),
         "eigenvalue": Variable((*PATH, "mode"), CURVATURE, "leading Hessian eigenvalues, descending"),
         "gap": Variable(PATH, CURVATURE, "last eigenvalue of the eigenspace minus the next one"),
@@ -42,9 +46,14 @@ SCHEMA = Schema(
         "entropy_stderr": Variable(PATH, "nats", "standard error over vectors of the entropy, 0 if exact"),
         "exact": Variable(PATH, "1", "entropy from all eigenvalues, not estimated from random vectors", "b"),
         "n_products": Variable(PATH, "1", "Hessian-vector products used", "i"),
-        "rise_after_minimum": Variable((), "nats", "entropy at the last checkpoint minus the smallest"),
-        "rise_after_minimum_stderr": Variable((), "nats", "standard error over vectors, 0 if exact"),
-        "minimum_step": Variable((), "updates", "training step of the smallest entropy", "i"),
+        "rise_after_minimum": Variable((), "nats", "entropy at the last checkpoint minus the smallest, NaN if unknown"),
+        "rise_after_minimum_stderr": Variable(
+            (),
+            "nats",
+            "root of the summed squares of both standard errors, 0 if exact; the vectors are the same at all "
+            "checkpoints, so errors are not independent",
+        ),
+        "minimum_step": Variable((), "updates", "training step of the smallest entropy, NaN if unknown"),
         "noise": Variable((), "nats", "sigma: usual change of the entropy between checkpoints, over sqrt 2"),
         "penalty": Variable(("penalty",), "1", "penalty of a change point, in sigma^2 log n"),
         "change_point": Variable(("penalty", *PATH), "1", "a new phase of the entropy begins here", "b"),
@@ -75,10 +84,15 @@ def evolution(
     r"""How the Hessians of the checkpoints of one run differ, and which phases their entropy goes through.
 
     Mutual information: I(s, t) = S(K_s) + S(K_t) - S(K_s o K_t / tr(K_s o K_t)), with K = |H| / tr |H|,
-    |H| = V |Lambda| V' and o the entrywise product. It depends on the coordinates (the metric), and nothing keeps it
-    from being negative where the diagonals of K are not constant. Angles: between the spans of the k algebraically
-    largest eigenvectors. Phases: see `change_points`, on S against the number of the checkpoint, so that their spacing
-    does not enter. All checkpoints are looked at in the metric of the last one.
+    |H| = V |Lambda| V' and o the entrywise product. It depends on the coordinates (the metric). 0 <= I <= the smaller
+    entropy holds where the diagonals of K are constant, as they are for a Gram matrix; those of Hessians are not, so I
+    can be negative, and I can exceed both entropies, also I(s, s) the entropy of s. Angles: between the spans of the k
+    algebraically largest eigenvectors. Phases: see `change_points`, on S against the number of the checkpoint, so that
+    their spacing does not enter. All checkpoints are looked at in the metric of the last one.
+
+    `rise_after_minimum_stderr` adds two standard errors as if they were independent. They are not: one seed gives the
+    same random vectors at all checkpoints. Where the two errors go together, the true one is smaller; repeat with other
+    seeds to see it. An entropy that is NaN (a Hessian of zeros) makes the minimum and the rise NaN.
 
     Args:
         objective: the loss.
@@ -160,7 +174,7 @@ class _Look:
         if exact:
             found = exact_spectrum(objective, w, vectors=True)
             assert found.vectors is not None
-            values, self.vectors, n_products = found.values, found.vectors[:, :k], found.n_products
+            values, self.vectors, n_products = found.values, found.vectors[:, :k].clone(), found.n_products
             residual = math.sqrt(k) * found.residual
             converged = found.residual <= tol * float(values.abs().max())
             entropy, stderr = shape_statistics(Atoms.of_values(values))["entropy"]
@@ -193,11 +207,12 @@ class _Look:
 def _information(sizes: Sequence[Tensor | None], n: int) -> NDArray[np.float64]:
     """Mutual information of all pairs; the matrix is symmetric."""
     out = np.full((n, n), math.nan)
-    kept = [s for s in sizes if s is not None]
-    single = [matrix_entropy(s) for s in kept]
-    for i, a in enumerate(kept):
-        for j, b in enumerate(kept[: i + 1]):
-            out[i, j] = out[j, i] = single[i] + single[j] - matrix_entropy(a * b)
+    kept = {i: s for i, s in enumerate(sizes) if s is not None and bool(s.isfinite().all())}  # a zero Hessian: NaN
+    single = {i: matrix_entropy(s) for i, s in kept.items()}
+    for i, a in kept.items():
+        for j, b in kept.items():
+            if j <= i:
+                out[i, j] = out[j, i] = single[i] + single[j] - matrix_entropy(a * b)
     return out
 
 
@@ -212,12 +227,14 @@ def _phases(
     """Change points of the entropy at every penalty, and its rise after the minimum."""
     change = np.stack([change_points(entropy, penalty=p, signal=signal) for p in grid])
     known = len(entropy) >= FEWEST and bool(np.isfinite(entropy).all())
-    last = int(np.argmin(entropy))
+    least = int(np.argmin(entropy))
     series = np.diff(entropy) if signal == "slope" else entropy
+    error = 0.0 if least == len(entropy) - 1 else float(np.hypot(stderr[-1], stderr[least]))
+    unknown = bool(np.isnan(entropy).any())
     return {
-        "rise_after_minimum": entropy[-1] - entropy[last],
-        "rise_after_minimum_stderr": 0.0 if last == len(entropy) - 1 else float(np.hypot(stderr[-1], stderr[last])),
-        "minimum_step": steps[last],
+        "rise_after_minimum": math.nan if unknown else entropy[-1] - entropy[least],
+        "rise_after_minimum_stderr": math.nan if unknown else error,
+        "minimum_step": math.nan if unknown else float(steps[least]),
         "noise": noise_of_differences(series),
         "change_point": change,
         "n_phases": (change.sum(1) + 1) * known,
@@ -242,7 +259,7 @@ def _context(c: Context) -> dict[str, Any]:
 
 PROBE = Probe(
     "evolution",
-    1,
+    2,
     evolution,
     SCHEMA,
     _context,

@@ -36,7 +36,11 @@ SCHEMA = Schema(
         "position": Variable(("point", "mode"), LENGTH, "v'(w_t - w_0)"),
         "loss": Variable(("point",), LOSS, "loss after each update"),
         "hop_rate": Variable(("mode",), "1", "share of consecutive coefficients with opposite signs"),
-        "hop_rate_stderr": Variable(("mode",), "1", "standard error of hop_rate, jackknife over blocks"),
+        "hop_rate_stderr": Variable(
+            ("mode",),
+            "1",
+            "standard error of hop_rate: jackknife over blocks, at least that of n_pairs independent pairs",
+        ),
         "n_pairs": Variable(("mode",), "1", "pairs behind hop_rate; those with an exact zero are left out", "i"),
         "autocorrelation": Variable(("mode",), "1", "sum c_t c_t+1 / sum c_t^2, uncentred, t up to the last but one"),
         "autocorrelation_stderr": Variable(("mode",), "1", "standard error of autocorrelation, jackknife over blocks"),
@@ -85,7 +89,9 @@ def hopping(
     The *autocorrelation* sum c_t c_{t+1} / sum c_t^2, both over t = 0..m-2, is the least-squares r of c_{t+1} = r c_t:
     no mean is taken off, and gradient descent on a quadratic gives exactly r = 1 - lr lambda, also beyond -1.
     Standard errors leave out one of 10 blocks of consecutive pairs at a time; they are too small where coefficients
-    are correlated over more than a block.
+    are correlated over more than a block. Where no pair hops, or every one, all blocks agree, however few they are: so
+    the error of the hop rate is at least sqrt(p (1 - p) / n) with p = (hops + 1/2) / (n + 1) and n = `n_pairs`, that of
+    independent pairs with half a hop and half a stay added.
 
     Each update d = a + b has a valley part a and a river part b. Its decrease of the loss is split exactly into
     -g'a, -g'b (first order), -a'Ha / 2, -b'Hb / 2 (second), -a'Hb (cross term) and a remainder, with the gradient g
@@ -200,11 +206,14 @@ def _signs(c: Tensor) -> dict[str, Any]:
     used = (before != 0) & (after != 0)
     hops = used & (before.sign() != after.sign())
     rate, rate_stderr = _ratio(hops.to(c), used.to(c))
+    pairs = used.sum(0)
+    p = (hops.to(c).sum(0) + 0.5) / (pairs + 1)
+    rate_stderr = torch.maximum(rate_stderr, (p * (1 - p) / pairs).sqrt())  # NaN stays NaN
     lag, lag_stderr = _ratio(before * after, before**2)
     return {
         "hop_rate": rate,
         "hop_rate_stderr": rate_stderr,
-        "n_pairs": used.sum(0),
+        "n_pairs": pairs,
         "autocorrelation": lag,
         "autocorrelation_stderr": lag_stderr,
     }
@@ -254,4 +263,4 @@ def _context(c: Context) -> dict[str, Any]:
     return {"replay": replay}
 
 
-PROBE = Probe("hopping", 1, hopping, SCHEMA, _context, context_names=frozenset({"replay"}), by_default=False)
+PROBE = Probe("hopping", 2, hopping, SCHEMA, _context, context_names=frozenset({"replay"}), by_default=False)

@@ -199,4 +199,4 @@ def _shapes(measured: dict[str, Any], group: Labels, present: Bools, tol: float)
     }
 
 
-PROBE = Probe("valley", 2, valley, SCHEMA)
+PROBE = Probe("valley", 3, valley, SCHEMA)

@@ -74,7 +74,7 @@ def measure(
         curvature: (m,) u'Hu at w.
         rises: (n_rises,) positive, ascending.
         limit: bound on \|t\|.
-        rounding: relative rounding of a loss.
+        rounding: relative rounding of a loss, which decides what counts as a fall or a rise of it.
         only: (m,) which lines to measure; None means all.
 
     Returns:
@@ -98,7 +98,7 @@ def measure(
     steps = [_first_step(float(lines.slope[i]), float(curvature[i]), middle, limit) for i in chosen]
     floors: list[Floor] = drive(
         [
-            floor_search(limit=limit, step=step, start=(lines.start, float(lines.slope[i])))
+            floor_search(limit=limit, step=step, start=(lines.start, float(lines.slope[i])), rounding=rounding)
             for i, step in zip(chosen, steps, strict=True)
         ],
         lambda kind, index, t: lines.evaluate(kind, chosen[index], t),

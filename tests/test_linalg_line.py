@@ -13,7 +13,7 @@ from oracles_linalg import Curve
 
 from landscape.errors import LandscapeError
 from landscape.probes.linalg import crossing_search, crossings, drive, exponent, find_floor, floor_search
-from landscape.probes.linalg.lines import Ask, inverse_quadratic, sign_change
+from landscape.probes.linalg.lines import Ask, inverse_quadratic, sign_change, solve
 
 RISES = np.geomspace(1e-4, 1.0, 9)
 
@@ -410,3 +410,32 @@ def test_any_power(p, at, a, height, side):
     assert (found.censored == ~reached).all() or np.isclose(exact, span, rtol=1e-6).any()
     good = found.converged
     assert (np.abs(found.half_width[good] / exact[good] - 1) <= found.relative_error[good] * 1.01).all()
+
+
+@pytest.mark.parametrize("at", [1e-2, -3e-2])
+def test_rounding_of_the_function_hides_no_floor(at):
+    """Values as float32 gives them: they rise and fall by rounding where the exact ones fall."""
+
+    def rounded(t):
+        noise = 2.0**-23 * np.sin(1e7 * t)
+        return (1.0 + (t - at) ** 2 * 1e-2) * (1 + noise)
+
+    line = Curve(rounded, lambda t: 2e-2 * (t - at))
+    floors = [
+        solve(floor_search(limit=4.0, step=step, rounding=2.0**-23), line) for step in (1e-5, 1e-4, 3e-4, 1e-3, 7e-3)
+    ]
+    assert all(f.converged for f in floors)
+    np.testing.assert_allclose([f.t0 for f in floors], at, rtol=1e-6)
+
+
+def test_a_slope_below_the_rounding_given_counts_as_none():
+    line = Curve(lambda t: 1.0 + 1e-9 * np.abs(t - 0.5), lambda t: 1e-9 * np.sign(t - 0.5))
+    assert solve(floor_search(limit=1.0), line).t0 == pytest.approx(0.5)
+    floor = solve(floor_search(limit=1.0, rounding=2.0**-23), line)
+    assert (floor.t0, floor.converged) == (0.0, False)
+
+
+@pytest.mark.parametrize("rounding", [0.0, -1.0, math.nan, 1.0])
+def test_a_rounding_that_is_none_is_refused(rounding):
+    with pytest.raises(LandscapeError, match="rounding"):
+        solve(floor_search(limit=1.0, rounding=rounding), known.power(2))

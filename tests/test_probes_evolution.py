@@ -13,6 +13,7 @@ from test_objective import toy
 from landscape import LandscapeError, sweep
 from landscape.cli.summaries import SUMMARIES
 from landscape.probes import evolution
+from landscape.probes.evolution import PROBE, _Look, _phases
 from landscape.probes.linalg.changepoints import change_points, noise_of_differences
 from landscape.probes.linalg.pairs import matrix_entropy, mutual_information, principal_angles
 
@@ -127,6 +128,46 @@ def test_planted_change_points_of_the_probe():
     assert float(ds.rise_after_minimum) == pytest.approx(math.log(2), abs=0.01)
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_information_is_bounded_by_both_entropies_where_the_diagonals_are_constant_and_only_there(seed):
+    correlations = []
+    for K in (psd(7, seed), psd(7, seed + 50, rank=3)):
+        d = K.diagonal().rsqrt()
+        correlations.append(K * d[:, None] * d / 7)
+    a, b = correlations
+    assert -1e-12 <= mutual_information(a, b) <= min(matrix_entropy(a), matrix_entropy(b)) + 1e-12
+    uneven = torch.diag(torch.tensor([0.7, 0.2, 0.1], dtype=torch.float64))
+    assert mutual_information(uneven, uneven) > matrix_entropy(uneven) + 0.1
+    assert "above both entropies" in PROBE.schema.variables["mutual_information"].long_name
+
+
+def test_a_checkpoint_keeps_its_eigenspace_and_not_the_whole_basis():
+    objective, _ = moving(12)
+    how = {"tol": 1e-6, "exact_up_to": 50, "vectors": 3, "quad": 6, "seed": 0}
+    look = _Look(objective, objective.w0, k=2, exact=True, keep=False, **how)
+    assert look.vectors.shape == (12, 2)
+    assert look.vectors.untyped_storage().nbytes() == 12 * 2 * 8
+
+
+def test_an_entropy_that_is_not_known_has_no_known_minimum():
+    steps = np.array([0, 3, 9, 20])
+    found = _phases(np.array([3.0, math.nan, 2.0, 2.5]), np.full(4, 0.1), steps, 2.0, [2.0], "level")
+    for name in ("minimum_step", "rise_after_minimum", "rise_after_minimum_stderr"):
+        assert math.isnan(found[name]), name
+    found = _phases(np.array([3.0, 4.0, 2.0, 2.5]), np.full(4, 0.1), steps, 2.0, [2.0], "level")
+    assert (found["minimum_step"], found["rise_after_minimum"]) == (9, 0.5)
+    assert "not independent" in PROBE.schema.variables["rise_after_minimum_stderr"].long_name
+
+
+def test_a_checkpoint_with_a_flat_loss_makes_the_minimum_unknown():
+    objective = function_objective(lambda w: (w**4).sum(1) / 12, torch.ones(3, dtype=torch.float64))
+    path = torch.stack([torch.ones(3), torch.zeros(3), torch.tensor([1.0, 2.0, 3.0])]).double()
+    ds = evolution(objective, path[-1], seed=0, k=1, checkpoints=path)
+    assert np.isnan(ds.entropy.values).tolist() == [False, True, False]
+    assert np.isnan(ds.minimum_step)
+    assert np.isnan(ds.rise_after_minimum)
+
+
 def brute(x, beta, shortest):
     best = (np.inf, ())
     n = len(x)
@@ -149,6 +190,35 @@ def test_segmentation_is_the_best_of_all(seed, shortest, signal):
         found = change_points(x, penalty=penalty, shortest=shortest, signal=signal)
         assert tuple(np.flatnonzero(found)) == brute(series, beta, shortest)
         np.testing.assert_array_equal(found, change_points(1e-8 * x, penalty=penalty, shortest=shortest, signal=signal))
+
+
+def pieces(n, shortest):
+    """All ways to cut n points into segments of at least `shortest`, as tuples of cuts."""
+    stack = [((), 0)]
+    while stack:
+        cuts, last = stack.pop()
+        yield cuts
+        stack.extend(((*cuts, c), c) for c in range(last + shortest, n - shortest + 1))
+
+
+def test_no_segmentation_of_many_series_is_better():
+    """Pruning as in PELT is not valid with a shortest segment: it misses some of these."""
+    rng = np.random.default_rng(0)
+    for trial in range(400):
+        n = 5 + trial % 6
+        x = rng.normal(size=n).cumsum() if trial % 2 else rng.normal(size=n)
+        sigma = noise_of_differences(x)
+        cost = {(i, j): j - i and ((x[i:j] - x[i:j].mean()) ** 2).sum() for i in range(n) for j in range(i + 1, n + 1)}
+
+        def total(cuts, beta, cost=cost, n=n):
+            ends = (0, *cuts, n)
+            return sum(cost[a, b] for a, b in itertools.pairwise(ends)) + beta * len(cuts)
+
+        for penalty in (0.5, 2.0):
+            beta = penalty * sigma**2 * math.log(n)
+            least = min(total(cuts, beta) for cuts in pieces(n, 2))
+            found = tuple(np.flatnonzero(change_points(x, penalty=penalty)))
+            assert total(found, beta) <= least * (1 + 1e-9), (trial, penalty)
 
 
 def test_slopes_constants_noise_and_short_series():

@@ -5,10 +5,11 @@ import math
 import numpy as np
 import pytest
 import torch
-from oracles import function_objective, quadratic
+from oracles import function_objective, least_squares, quadratic
 from test_objective import toy
 
 from landscape import LandscapeError, Objective, sweep
+from landscape.cli.summaries import SUMMARIES
 from landscape.probes import valley
 from landscape.probes.shape import GROUPS, RULE, asymmetry, group_statistics, shape_labels
 from landscape.probes.split import split
@@ -244,6 +245,43 @@ def test_widths_are_where_the_loss_has_risen(dtype):
                     top = exact.loss(w.double() + (t0 + side * float(ds.half_width[m, i, j])) * u)
                     assert float(top - bottom) == pytest.approx(rise, rel=1e-5 if dtype == torch.float64 else 3e-3)
     assert ds.converged.values.any()
+
+
+@pytest.mark.parametrize("factor", [1.0, 1e-8])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_floors_close_to_the_checkpoint_are_not_lost_in_rounding(dtype, factor):
+    exact, H = least_squares()
+    u = torch.randn(exact.size, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
+    w = exact.w0 - torch.linalg.solve(H, exact.grad(exact.w0)) + 1e-4 * u / u.norm()
+    objective = scaled(least_squares(dtype=dtype)[0], factor)
+    rises = tuple(factor * r for r in (1e-2, 3e-2, 1e-1, 3e-1))
+    ds = valley(objective, w.to(dtype), seed=0, **{**ONLY, "top": 5, "random": 20, "gradient": True}, rises=rises)
+    share = 1.0 if dtype == torch.float64 else 0.9
+    assert ds.floor_converged.values.mean() >= share
+    assert (ds["shape"].values == "quadratic").mean() >= share
+    assert np.abs(ds.floor.values).max() < 1e-2
+
+
+def test_the_table_marks_what_is_not_to_be_believed():
+    falling = function_objective(lambda w: torch.where(w < 0, w**2, -w).sum(1), torch.zeros(1))
+    ds = valley(falling, torch.ones(1), seed=0, **{**ONLY, "gradient": True}, rises=RISES, limit=3.0)
+    ask = {**ONLY, "gradient": True, "rises": RISES, "limit": 9.0}
+    parabola = valley(quadratic(torch.ones(1))[0], torch.ones(1), seed=0, **ask)
+    parabola.converged[0, 0] = False
+    parabola.censored[0, 1] = True
+    parabola.converged[0, 1] = False
+    runs = [d.expand_dims(step=[7]).assign_attrs(run=name) for d, name in ((ds, "no floor"), (parabola, "floor"))]
+    table = SUMMARIES["valley"](runs)
+    none, marked = (dict(zip(table.columns, row, strict=True)) for row in table.rows)
+    assert [none[c] for c in ("width −", "width +", "exponent −", "exponent +")] == ["–"] * 4
+    assert none["floor at"].startswith(">")
+    assert none["shape"] == "undecided"
+    assert marked["shape"] == "quadratic"
+    assert marked["width −"].endswith("?")
+    assert marked["width +"].startswith(">")
+    assert not marked["width +"].endswith("?")
+    assert marked["exponent −"].startswith("2 ±")
+    assert not set(">?") & set(marked["floor at"])
 
 
 def test_scaling_the_loss_changes_no_shape():

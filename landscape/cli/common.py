@@ -12,12 +12,13 @@ from typing import Any
 
 import click
 import numpy as np
+import xarray as xr
 from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-__all__ = ["Bars", "device_option", "emit_json", "number", "progress_bars", "show_table"]
+__all__ = ["Bars", "device_option", "emit_json", "number", "progress_bars", "show_table", "units_of"]
 
 TEXT_WIDTH = 76
 """Characters after which long text in a table is wrapped."""
@@ -75,17 +76,22 @@ def progress_bars(*, quiet: bool) -> Iterator[Bars]:
         yield Bars(None, quiet=quiet)
         return
     columns = [
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
+        TextColumn("{task.fields[note]}", markup=False),
     ]
-    with Progress(*columns, console=Console(stderr=True)) as live:
+    with Progress(*columns, console=Console(stderr=True, markup=False)) as live:
         yield Bars(live, quiet=quiet)
 
 
 class _Console(Console):
+    """Prints text as it is: a name in brackets is no style, one between colons no picture."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__(width=width, markup=False, emoji=False)
+
     def on_broken_pipe(self) -> None:
         raise BrokenPipeError  # `main` decides what that means, for tables as for all other output
 
@@ -112,6 +118,12 @@ def show_table(
         )
     wide = _Console(width=10_000)
     _Console(width=max(wide.measure(table).maximum, len(title), len(caption))).print(table)
+
+
+def units_of(results: Sequence[xr.Dataset], name: str) -> str:
+    """The units of a variable for the title of a table of several results, which may be in different metrics."""
+    units = {str(ds[name].attrs["units"]) for ds in results}
+    return units.pop() if len(units) == 1 else "each row in the units of its metric"
 
 
 def number(x: Any, digits: int = 4) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import xarray as xr
 
-from landscape.cli.common import number
+from landscape.cli.common import number, units_of
 
 __all__ = ["Table", "entropy_table", "evolution_table", "force_table", "split_table"]
 
@@ -45,7 +45,7 @@ def force_table(results: Sequence[xr.Dataset]) -> Table:
                 rows.append([ds.attrs["run"], str(int(last.step)), window, *cells])
     columns = ["run", "step", "window", "eigenvalues", "sum of 1/|λ|", "share of flattest 10 %"]
     caption = "Share: 0.1 if all are equal, near 1 if the flattest dominate. All windows are in the stored result."
-    return "force: sum of 1/|eigenvalue|, squared parameter units per (nats per token)", columns, rows, caption
+    return f"force: sum of 1/|eigenvalue|, {units_of(results, 'inverse_sum')}", columns, rows, caption
 
 
 def split_table(results: Sequence[xr.Dataset]) -> Table:
@@ -94,7 +94,8 @@ def evolution_table(results: Sequence[xr.Dataset]) -> Table:
         f"number of phases for penalty {grid}", "mutual information first, last", "angles first, last",
     ]  # fmt: skip
     caption = (
-        "Entropy and information in nats, angles between leading eigenspaces in rad. – : see `note` in the result."
+        "Entropy and information in nats, angles between leading eigenspaces in rad. – : see `note` in the result. "
+        "± of the rise: as if errors at two checkpoints were independent."
     )
     return "evolution: how the Hessian changes along training", columns, rows, caption
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import xarray as xr
 
-from landscape.cli.common import number
-from landscape.cli.spectra import entropy_table, evolution_table, force_table
+from landscape.cli.common import number, units_of
+from landscape.cli.spectra import entropy_table, evolution_table, force_table, length_table, split_table
 
 __all__ = ["SUMMARIES", "Summary"]
 
@@ -42,7 +42,7 @@ def _spectrum(results: Sequence[xr.Dataset]) -> Summary:
             ]
         )
     columns = ["run", "step", "first", "second", "last", "max residual", "converged (all steps)", "products per step"]
-    return Summary("spectrum: Hessian eigenvalues, nats per token per squared parameter unit", columns, rows)
+    return Summary(f"spectrum: Hessian eigenvalues, {units_of(results, 'eigenvalue')}", columns, rows)
 
 
 def _density(results: Sequence[xr.Dataset]) -> Summary:
@@ -64,7 +64,7 @@ def _density(results: Sequence[xr.Dataset]) -> Summary:
         "products per step",
     ]
     return Summary(
-        "density: the whole Hessian spectrum, nats per token per squared parameter unit",
+        f"density: the whole Hessian spectrum (trace: {units_of(results, 'trace')})",
         columns,
         rows,
         "±: standard error over the random vectors. Negative share: of the sum of |eigenvalue|.",
@@ -78,10 +78,10 @@ def _valley(results: Sequence[xr.Dataset]) -> Summary:
         last = ds.isel(step=-1)
         for m in range(ds.sizes["mode"]):
             at = last.isel(mode=m)
-            widths = [
-                (">" if bool(at.censored[s, middle]) else "") + number(at.half_width[s, middle], 3) for s in range(2)
-            ]
-            powers = [f"{number(at.exponent[s], 3)} ± {number(at.exponent_stderr[s], 1)}" for s in range(2)]
+            widths, powers = ["–", "–"], ["–", "–"]
+            if bool(at.floor_converged):  # around any other place they are no widths of a valley
+                widths = [_width(at.isel(side=s, rise=middle)) for s in range(2)]
+                powers = [f"{number(at.exponent[s], 3)} ± {number(at.exponent_stderr[s], 1)}" for s in range(2)]
             rows.append(
                 [
                     ds.attrs["run"],
@@ -91,7 +91,8 @@ def _valley(results: Sequence[xr.Dataset]) -> Summary:
                     *widths,
                     number(at.quadratic_half_width[middle], 3),
                     *powers,
-                    number(at.floor, 2),
+                    (">" if bool(at.floor_censored) else "") + number(at.floor, 2),
+                    str(at["shape"].item()),
                 ]
             )
     rise = number(results[0].rise[middle], 2)
@@ -106,13 +107,22 @@ def _valley(results: Sequence[xr.Dataset]) -> Summary:
         "exponent −",
         "exponent +",
         "floor at",
+        "shape",
     ]
     return Summary(
-        f"valley: half-widths at a rise of {rise} nats per token, in parameter units",
+        f"valley: half-widths at a rise of {rise} nats per token, {units_of(results, 'half_width')}",
         columns,
         rows,
-        "Exponent: 2 quadratic, 1 V, above 2 flat-bottomed U. > : the rise was not reached within the limit.",
+        "Exponent: 2 quadratic, 1 V, above 2 flat-bottomed U. > : not reached within the limit, the rise or the floor. "
+        "? : not located to tolerance. – : no floor was found; under quadratic, curvature not positive.",
     )
+
+
+def _width(at: xr.Dataset) -> str:
+    """One half-width, marked where it is a bound or not to be trusted."""
+    if bool(at.censored):
+        return f">{number(at.half_width, 3)}"
+    return number(at.half_width, 3) + ("?" if not bool(at.converged) and np.isfinite(at.half_width) else "")
 
 
 def _samples(results: Sequence[xr.Dataset]) -> Summary:
@@ -174,10 +184,21 @@ def _hopping(results: Sequence[xr.Dataset]) -> Summary:
             for n in ("hop_rate", "autocorrelation")
         )
         loss = [*last.net_sum.values, last.cross_term_sum, last.remainder_sum, last.decrease_sum]
-        cells = [*hops, *lag, number(last.river_progress, 3), number(last.straightness, 3), *map(number, loss)]
+        pairs = [str(int(last.n_pairs[i])) for i in (0, -1)]
+        cells = [*hops, *pairs, *lag, number(last.river_progress, 3), number(last.straightness, 3), *map(number, loss)]
         rows.append([ds.attrs["run"], str(int(last.step)), str(int(last.n_updates)), *cells])
-    columns = ["run", "step", "updates", "hop rate first", "last", "lag-1 first", "last", "river progress"]
-    columns += ["straightness", "decrease: valley", "river", "cross", "remainder", "in all"]
+    columns = ["run", "step", "updates", "hop rate first", "hop rate last", "pairs first", "pairs last"]
+    columns += [
+        "lag-1 first",
+        "lag-1 last",
+        "river progress",
+        "straightness",
+        "decrease: valley",
+        "river",
+        "cross",
+        "remainder",
+        "in all",
+    ]
     caption = (
         "Last checkpoint with the most updates. First, last: eigenvector. Hop rate: 1 crosses the valley each time."
     )
@@ -207,5 +228,7 @@ SUMMARIES: dict[str, Callable[[Sequence[xr.Dataset]], Summary]] = {
     "alignment": _alignment,
     "entropy": lambda results: Summary(*entropy_table(results)),
     "force": lambda results: Summary(*force_table(results)),
+    "split": lambda results: Summary(*split_table(results)),
     "evolution": lambda results: Summary(*evolution_table(results)),
+    "length": lambda results: Summary(*length_table(results)),
 }

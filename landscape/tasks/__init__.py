@@ -5,13 +5,50 @@ from __future__ import annotations
 from typing import Any
 
 from landscape.registry import lookup
+from landscape.tasks.algorithmic import AlgorithmicConfig, AlgorithmicTask
 from landscape.tasks.base import Split, Task
 from landscape.tasks.markov import MarkovConfig, MarkovTask
+from landscape.tasks.rules import (
+    Addition,
+    AdditionConfig,
+    Copy,
+    CopyConfig,
+    Multiplication,
+    MultiplicationConfig,
+    Parity,
+    ParityConfig,
+    Sum,
+    SumConfig,
+    UniqueSet,
+    UniqueSetConfig,
+)
+from landscape.tasks.text import TextConfig, TextTask
 
-__all__ = ["TASKS", "MarkovConfig", "MarkovTask", "Split", "Task", "build_task", "task_config"]
+__all__ = [
+    "TASKS",
+    "AlgorithmicConfig",
+    "AlgorithmicTask",
+    "MarkovConfig",
+    "MarkovTask",
+    "Split",
+    "Task",
+    "TextConfig",
+    "TextTask",
+    "build_task",
+    "task_config",
+]
 
-TASKS: dict[str, tuple[type[Any], type[Task]]] = {"markov": (MarkovConfig, MarkovTask)}
-"""Name -> (config dataclass, task class)."""
+TASKS: dict[str, tuple[type[Any], type[Task]]] = {
+    "markov": (MarkovConfig, MarkovTask),
+    "parity": (ParityConfig, Parity),
+    "copy": (CopyConfig, Copy),
+    "addition": (AdditionConfig, Addition),
+    "sum": (SumConfig, Sum),
+    "multiplication": (MultiplicationConfig, Multiplication),
+    "unique_set": (UniqueSetConfig, UniqueSet),
+    "text": (TextConfig, TextTask),
+}
+"""Name -> (config dataclass, task class). Add your own before its runs are made or opened."""
 
 
 def task_config(name: str) -> type[Any]:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from landscape.errors import LandscapeError
 
-__all__ = ["IGNORE", "SPLITS", "Split", "Task", "epoch_batch", "token_accuracy", "token_loss"]
+__all__ = ["IGNORE", "SPLITS", "Split", "Task", "epoch_batch", "exact_match", "token_accuracy", "token_loss"]
 
 SPLITS = ("train", "probe", "test")
 IGNORE = -100
@@ -49,9 +49,16 @@ class Split:
 
 
 class Task(ABC):
-    """A task, made from its frozen config. All its randomness comes from the config's own seed."""
+    """A task, made from its frozen config. All its randomness comes from the config's own seed.
+
+    Attributes:
+        families: names of the kinds of samples, which metrics tell apart.
+        accuracy: what `correct` says of a sample, in a few words.
+    """
 
     families: ClassVar[tuple[str, ...]]
+    accuracy: ClassVar[str] = "share of scored tokens predicted right"
+    config: Any
     vocabulary: int
     length: int
     bayes_loss: NDArray[np.float64]
@@ -66,6 +73,18 @@ class Task(ABC):
     @abstractmethod
     def batch(self, step: int, size: int | None, *, seed: int) -> tuple[Tensor, Tensor]:
         """Inputs and targets of training step `step`: a pure function of its arguments, so any step can be replayed."""
+
+    def samples_seen(self, step: int, size: int | None) -> int:
+        """Training samples in the first `step` batches of at most `size` samples."""
+        n = len(self.split("train"))
+        if size is None or size >= n:
+            return step * n
+        epochs, rest = divmod(step, -(-n // size))
+        return epochs * n + rest * size
+
+    def loops(self, inputs: Tensor) -> Tensor | None:  # noqa: ARG002
+        """Loops that the task's own algorithm needs for each input, (N, n) -> (N,); None without such a rule."""
+        return None
 
     @staticmethod
     def per_sample_loss(outputs: Any, targets: Any) -> Tensor:
@@ -89,6 +108,15 @@ def token_accuracy(logits: Tensor, targets: Tensor) -> Tensor:
     scored = targets != IGNORE
     right = (logits.argmax(-1) == targets) & scored
     return right.sum(1).to(logits.dtype) / scored.sum(1)
+
+
+def exact_match(logits: Tensor, targets: Tensor) -> Tensor:
+    """1 where every scored token is the most likely symbol, else 0: (N, n, V), (N, n) -> (N,).
+
+    Greedy generation from the prompt gives the whole answer exactly where this is 1.
+    """
+    right = (logits.argmax(-1) == targets) | (targets == IGNORE)
+    return right.all(1).to(logits.dtype)
 
 
 def epoch_batch(n: int, step: int, size: int | None, *, seed: int) -> NDArray[np.int64]:

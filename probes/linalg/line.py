@@ -80,18 +80,25 @@ def find_floor(line: Line, *, limit: float, step: float | None = None, tol: floa
 
 
 def floor_search(
-    *, limit: float, step: float | None = None, tol: float = 1e-10, start: tuple[float, float] | None = None
+    *,
+    limit: float,
+    step: float | None = None,
+    tol: float = 1e-10,
+    start: tuple[float, float] | None = None,
+    rounding: float = EPS,
 ) -> Search[Floor]:
-    """`find_floor` as a search for `drive`.
+    """`find_floor` as a search for `drive`, also for a function that is computed in less than double precision.
 
     Args:
         limit: how far to go.
         step: the first step.
         tol: error of t0 relative to the bracket.
         start: f(0) and f'(0) where they are known, which saves asking for them.
+        rounding: relative rounding of f; give the one of float32 for a line computed in it. Values closer than 8 of it
+            count as equal, so that no floor is lost where they scatter.
 
     Raises:
-        LandscapeError: for a limit, step or tol that is not positive.
+        LandscapeError: for a limit, step or tol that is not positive, or a rounding that is not between 0 and 1.
 
     Example:
         >>> class Parabola:
@@ -105,6 +112,10 @@ def floor_search(
         raise LandscapeError(
             f"expected positive limit, step and tol, found {limit!r}, {step!r}, {tol!r}. Give a finite limit on |t|."
         )
+    if not 0 < rounding < 1:
+        raise LandscapeError(
+            f"expected a relative rounding between 0 and 1, found {rounding!r}. Give eps of the dtype."
+        )
     points = _Points()
     if start is not None:
         points.value[0.0], points.slope[0.0] = start
@@ -113,11 +124,11 @@ def floor_search(
     if not (math.isfinite(f0) and math.isfinite(s0)):
         return Floor(math.nan, math.nan, math.nan, False, False, points.n)
     first = min(first, limit)
-    if abs(s0) * limit <= EPS * abs(f0):
+    if abs(s0) * limit <= rounding * abs(f0):
         right = yield from points.slope_at(first)
         left = yield from points.slope_at(-first)
         return Floor(0.0, f0, 0.0, right >= 0.0 >= left, False, points.n)
-    low, high = yield from _bracket(points, -1.0 if s0 > 0 else 1.0, first, limit)
+    low, high = yield from _bracket(points, -1.0 if s0 > 0 else 1.0, first, limit, rounding)
     if math.isnan(high):
         return Floor(math.nan, math.nan, math.nan, False, False, points.n)
     if low == high:
@@ -126,7 +137,7 @@ def floor_search(
     t0, broken = yield from _root(points, low, high, tol)
     value, *ends = (yield from points.values([t0, low, high])).tolist()
     lowest = min(v for v in (value, *ends) if not math.isnan(v))
-    good = not broken and value <= lowest + 8 * EPS * max(abs(f0), abs(value))
+    good = not broken and value <= lowest + 8 * rounding * max(abs(f0), abs(value))
     return Floor(t0, value, f0 - value, good, False, points.n)
 
 
@@ -146,7 +157,7 @@ def _root(points: _Points, low: float, high: float, tol: float) -> Search[tuple[
     return (t, True) if math.isnan(root) else (root, False)
 
 
-def _bracket(points: _Points, side: float, first: float, limit: float) -> Search[tuple[float, float]]:
+def _bracket(points: _Points, side: float, first: float, limit: float, rounding: float) -> Search[tuple[float, float]]:
     """Two points with slopes of opposite sign; twice the same where f falls to the end; NaN where f is NaN."""
     ts, t = [0.0], first
     while True:
@@ -160,7 +171,7 @@ def _bracket(points: _Points, side: float, first: float, limit: float) -> Search
     values[np.isposinf(values)] = np.finfo(np.float64).max  # a wall, and comparable
     if np.isnan(values).any():
         return ts[0], math.nan
-    risen = np.flatnonzero(np.diff(values) > 8 * EPS * np.maximum(np.abs(values[1:]), np.abs(values[:-1])))
+    risen = np.flatnonzero(np.diff(values) > 8 * rounding * np.maximum(np.abs(values[1:]), np.abs(values[:-1])))
     if risen.size and (risen[0] < len(ts) - 2 or not slope >= 0.0):
         return (yield from _between(points, side, ts[risen[0]], ts[risen[0] + 1], float(values[risen[0]])))
     if slope >= 0.0:

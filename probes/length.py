@@ -1,0 +1,218 @@
+"""Does the model solve longer problems than it was trained on, and how many loops does that take?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+import xarray as xr
+from numpy.typing import NDArray
+from scipy.special import betaincinv
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+from landscape.errors import LandscapeError
+from landscape.objective import Objective
+from landscape.schema import Context, Probe, Schema, Variable
+from landscape.tasks.algorithmic import AlgorithmicTask
+from landscape.tasks.base import token_accuracy
+
+__all__ = ["PROBE", "length"]
+
+_BOTH = ("length", "loops")
+SCHEMA = Schema(
+    {
+        "accuracy": Variable(_BOTH, "1", "share of samples with every scored token predicted right"),
+        "accuracy_lower": Variable(_BOTH, "1", "lower end of the 95 % interval of the accuracy (Clopper-Pearson)"),
+        "accuracy_upper": Variable(_BOTH, "1", "upper end of the 95 % interval of the accuracy (Clopper-Pearson)"),
+        "token_accuracy": Variable(_BOTH, "1", "share of scored tokens predicted right, mean over samples"),
+        "token_accuracy_stderr": Variable(_BOTH, "1", "standard error of the token accuracy over samples"),
+        "loss": Variable(_BOTH, "nats per token", "mean loss"),
+        "loss_stderr": Variable(_BOTH, "nats per token", "standard error of the loss over samples"),
+        "own_loops": Variable(("length",), "1", "loops that the model makes as it was trained, mean over samples"),
+        "rule_loops": Variable(("length",), "1", "loops that the task's rule asks for, mean over samples", swept=False),
+        "trained_length": Variable((), "1", "longest query that training allowed before this step, 0 at step 0", "i"),
+        "n": Variable((), "1", "samples of each length", "i", swept=False),
+        "length": Variable(("length",), "1", "length of the query", "i", swept=False),
+        "loops": Variable(("loops",), "1", "loops of every sample; 0: as the model was trained", "i", swept=False),
+    }
+)
+_LEVEL = 0.95
+
+Own = Callable[[Tensor], tuple[Any, Tensor]]
+"""Tokens (N, n) -> what the model takes, and the loops (N,) that it then makes."""
+
+
+def length(
+    objective: Objective,
+    w: Tensor,
+    *,
+    seed: int,
+    task: AlgorithmicTask,
+    own: Own | None = None,
+    variant: Callable[[int], Objective] | None = None,
+    trained_length: int = 0,
+    lengths: tuple[int, ...] = (),
+    n: int = 128,
+    loops: tuple[int, ...] = (),
+) -> xr.Dataset:
+    """Accuracy on fresh samples of each length at w, with the model's own number of loops and with others.
+
+    The same samples are used for every number of loops, checkpoint and run with this seed. The interval is that of
+    Clopper and Pearson, which covers the accuracy over all samples of the length with a probability of at least 95 %.
+    Under- and over-looping: a number of loops below or above `rule_loops`, that of the task's algorithm.
+
+    Args:
+        objective: gives the model, its dtype and the chunk; its data are not used.
+        w: where, (P,).
+        seed: of the samples.
+        task: makes the samples.
+        own: what the model takes for some tokens, and the loops that it makes; None: the tokens, and unknown.
+        variant: the objective of the same model with another number of loops.
+        trained_length: longest query so far, a label.
+        lengths: of the queries; none: about 20 up to the longest of the task's test split.
+        n: samples of each length.
+        loops: further numbers of loops, the same for all samples.
+
+    Returns:
+        Dataset with dims `length` and `loops`, whose first entry 0 is the model as it was trained; see `SCHEMA`.
+
+    Raises:
+        LandscapeError: for a length, n or number of loops below 1, or a length that the model cannot take.
+
+    Source:
+        Under- and over-looping: Fan et al. (arXiv 2409.15647). The rest is a definition of this project.
+
+    Example:
+        >>> from landscape.tasks import build_task, task_config
+        >>> task = build_task(task_config("parity")(min_length=2, max_train_length=4, test_length=6))
+        >>> model = torch.nn.Embedding(4, 4)  # next token from the last one alone
+        >>> objective = Objective(model, task.per_sample_loss, (torch.zeros(1, 8).long(), torch.zeros(1, 8).long()))
+        >>> ds = length(objective, torch.eye(4).flatten(), seed=0, task=task, lengths=(2, 6))
+        >>> ds.accuracy.values.tolist()
+        [[0.0], [0.0]]
+    """
+    chosen = _ascending(lengths or _grid(task), "length.lengths")
+    others = _ascending(loops, "length.loops") if loops else []
+    if n < 1:
+        raise LandscapeError(f"expected length.n >= 1, found {n}.")
+    if others and variant is None:
+        raise LandscapeError("expected a model whose number of loops can be changed, found none. Leave out `loops`.")
+    models = [objective, *(variant(T) for T in others if variant is not None)]
+    rows: list[list[dict[str, float]]] = []
+    made, rule = [], []
+    for size in chosen:
+        part = task.examples(size, n, seed=seed)
+        tokens, targets = part.inputs.to(objective.device), part.targets.to(objective.device)
+        inputs, counts = (tokens, torch.full((n,), torch.nan)) if own is None else own(tokens)
+        made.append(float(counts.double().mean()))
+        rule.append(float(task.loops(tokens).double().mean()))
+        given = [inputs, *(tokens for _ in others)]
+        try:
+            rows.append(
+                [_scores(m, w, (x, targets), task, objective.chunk) for m, x in zip(models, given, strict=True)]
+            )
+        except ValueError as error:
+            raise LandscapeError(f"the model cannot take queries of length {size}: {error}") from error
+    values: dict[str, Any] = {name: [[cell[name] for cell in row] for row in rows] for name in rows[0][0]}
+    values |= {"own_loops": made, "rule_loops": rule, "trained_length": trained_length, "n": n}
+    return SCHEMA.dataset(values, coords={"length": chosen, "loops": np.array([0, *others])})
+
+
+def _scores(
+    objective: Objective, w: Tensor, data: tuple[Any, Tensor], task: AlgorithmicTask, chunk: int
+) -> dict[str, float]:
+    """Every accuracy and the loss on one batch."""
+
+    def each(outputs: Any, said: Any) -> Tensor:
+        parts = (task.correct(outputs, said), token_accuracy(outputs, said), task.per_sample_loss(outputs, said))
+        return torch.stack(parts, dim=1)
+
+    w, n = objective.vector(w), len(data[1])
+    found = []
+    with torch.no_grad():
+        for start in range(0, n, chunk):
+            batch = pytree.tree_map(lambda x: x[start : start + chunk], data)  # noqa: B023
+            found.append(objective.apply(w, batch, each))
+    values: NDArray[np.float64] = torch.cat(found).double().cpu().numpy()
+    mean = values.mean(0)
+    error = values.std(0, ddof=1) / np.sqrt(n) if n > 1 else np.full(3, np.nan)
+    low, high = _interval(round(float(values[:, 0].sum())), n)
+    return {
+        "accuracy": mean[0],
+        "accuracy_lower": low,
+        "accuracy_upper": high,
+        "token_accuracy": mean[1],
+        "token_accuracy_stderr": error[1],
+        "loss": mean[2],
+        "loss_stderr": error[2],
+    }
+
+
+def _interval(k: int, n: int) -> tuple[float, float]:
+    """Clopper and Pearson's interval for a probability of which k successes in n trials were seen."""
+    tail = (1 - _LEVEL) / 2
+    low = 0.0 if k == 0 else float(betaincinv(k, n - k + 1, tail))
+    return low, 1.0 if k == n else float(betaincinv(k + 1, n - k, 1 - tail))
+
+
+def _ascending(values: Sequence[int], where: str) -> list[int]:
+    if min(values) < 1:
+        raise LandscapeError(f"expected {where} >= 1, found {min(values)}.")
+    return sorted(set(values))
+
+
+def _grid(task: AlgorithmicTask) -> list[int]:
+    """About 20 lengths up to the longest of the test split, the longest of training and the next one among them."""
+    c = task.config
+    even = np.rint(np.linspace(c.min_length, c.test_length, min(20, c.test_length - c.min_length + 1)))
+    return sorted({*even.astype(int).tolist(), c.max_train_length, min(c.max_train_length + 1, c.test_length)})
+
+
+def _context(c: Context) -> dict[str, Any]:
+    run, objective = c.run, c.objective
+    task = run.task
+    if not isinstance(task, AlgorithmicTask):
+        raise LandscapeError(
+            f"expected a task whose samples differ in length, such as parity, found {run.config.task.name!r}."
+        )
+    if c.split != "probe" or c.samples is not None:
+        raise LandscapeError(
+            "expected neither a split nor a number of samples, since this probe makes its own: set length.n instead."
+        )
+    names = list(objective.layout.names)
+    held = names != list(run.layout.names)
+    model: Any = run.module(c.step)
+    most = int(model.loops)
+
+    def own(tokens: Tensor) -> tuple[Any, Tensor]:
+        if getattr(model, "per_length", False):
+            rule = task.loops(tokens)
+            return (tokens, rule), rule.clamp(max=most)
+        return tokens, torch.full((len(tokens),), most)
+
+    def variant(loops: int) -> Objective:
+        return run.objective(
+            n=1,
+            at=c.step if held else None,
+            dtype=objective.dtype,
+            device=objective.device,
+            parameters=names if held else None,
+            loops=loops,
+        )
+
+    return {"task": task, "own": own, "variant": variant, "trained_length": task.trained_length(c.step)}
+
+
+PROBE = Probe(
+    "length",
+    1,
+    length,
+    SCHEMA,
+    _context,
+    context_names=frozenset({"task", "own", "variant", "trained_length"}),
+    metric=False,
+    by_default=False,
+)
