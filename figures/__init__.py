@@ -56,9 +56,12 @@ FIGURES: dict[str, FigureSpec] = {
         FigureSpec("entropy", "entropy", "Entropy, ranks, spread and power law of the spectrum over training"),
         FigureSpec("force", "force", "Sum of 1/|eigenvalue| in windows of the spectrum over training"),
         FigureSpec("evolution", "evolution", "Phases of the entropy, mutual information and angles of checkpoints"),
+        FigureSpec("split", "split", "Dimension and condition number of the valley for several thresholds"),
         FigureSpec("surface", "surface", "Loss on a plane, with the training path projected on it"),
         FigureSpec("hopping", "hopping", "Hopping between the valley's walls, and what lowers the loss"),
+        FigureSpec("shift", "shift", "Accuracy, compute and the drop of runs that shift, by step or threshold"),
         FigureSpec("branches", "decay", "Loss, river loss and valley loss along training, from decay branches"),
+        FigureSpec("length", "length", "Accuracy against the length of the query, and against the number of loops"),
         FigureSpec("alignment", "alignment", "Cosine of the single and looped gradients, with the premises"),
     )
 }

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from landscape.config import Origin, RunConfig
+from landscape.config import RunConfig
 from landscape.errors import LandscapeError
 from landscape.models import ARCHITECTURES
+from landscape.origin import Origin
 from landscape.registry import lookup
 from landscape.run import Run
 from landscape.store import FILE_NAME
@@ -34,7 +35,8 @@ def branch_config(
         step: training step of one of its checkpoints.
         decay: take so many steps, with a learning rate that falls linearly from its value at `step` to 0.
         settings: nested settings as for `RunConfig.make`; `arch` and `loops` may change if the parameters stay the
-            same vector, so `looped` from `single`, which is SHIFT's switch.
+            same vector, so `looped` from `single`, which is SHIFT's switch by hand. A branch of a run that shifts
+            goes on with its watch, unless it has another `arch`.
 
     Raises:
         LandscapeError: for a step without checkpoint, settings that are wrong or contradict `decay`, or another
@@ -55,10 +57,14 @@ def branch_config(
         raise LandscapeError(f"{run.path} was stopped before step {step} was evaluated. Continue it first.")
     reached = run.metrics.sel(step=step)
     origin = Origin(
-        run=str(run.path), run_id=run.id, step=step, name=run.name,
+        run=str(run.path), run_id=run.id, step=step, name=run.name, optimizer_since=run.optimizer_since(step),
         **{k: float(reached[k]) for k in ("tokens", "flops", "seconds")},
     )  # fmt: skip
-    return _overlay(run.config, origin, dict(settings or {}), decay)
+    config = _overlay(run.config, origin, dict(settings or {}), decay)
+    waits = config.shift is not None and (run.config.shift is None or run.loops_at(step) == 1)
+    if waits and config.shift is not None and config.shift.at is not None and config.shift.at <= step:
+        raise LandscapeError(f"expected shift.at after step {step}, where the branch starts, found {config.shift.at}.")
+    return config
 
 
 def stored_branch(
@@ -105,8 +111,8 @@ def _overlay(base: RunConfig, origin: Origin, settings: dict[str, Any], decay: i
     if "origin" in settings:
         raise LandscapeError("the origin follows from the run and the step: leave `origin` out of the settings.")
     values = base.to_dict()
-    same_arch = settings.get("arch", base.arch) == base.arch
-    loops = {"loops": max(base.model.loops, base.model.layers)} if same_arch else {}
+    loops, layers = base.shape
+    shape = {"layers": layers} if base.arch == "single" else {"loops": loops, "layers": layers}
     values["model"] = {k: v for k, v in values["model"].items() if k not in ARCHITECTURES["single"](1)}
     if decay is not None:
         if clash := [k for k in ("steps", "schedule", "schedule_steps") if k in settings]:
@@ -120,7 +126,9 @@ def _overlay(base: RunConfig, origin: Origin, settings: dict[str, Any], decay: i
             )
         settings["schedule"] = {"name": "linear", "start": origin.step, "initial": initial}
         settings["steps"] = origin.step + decay
-    merged = loops | _merged(values, settings) | {"origin": origin}
+    merged = shape | _merged(values, settings) | {"origin": origin}
+    if merged["arch"] != "shift" and "shift" not in settings:  # what decided on the switch is no part of the branch
+        merged["shift"] = None
     if "since" not in (settings.get("projection") or {}):
         merged["projection"] = _since(base, merged["projection"], origin.step)
     if "schedule_steps" not in settings:
@@ -252,7 +260,8 @@ def _comparable(runs: Sequence[Run]) -> list[Run]:
         if run.status == "unfinished":
             raise LandscapeError(f"expected a finished decay branch, found {run.path} unfinished. Continue it first.")
         since = None if c.projection is None else dataclasses.replace(c.projection, since=0)
-        plain.append((c.origin.run_id, c.steps - c.start, c.arch, c.seed, c.optimizer, c.batch, c.clip, since))
+        same = (c.task, c.model, c.arch, c.seed, c.optimizer, c.batch, c.clip, c.dtype, since)
+        plain.append((c.origin.run_id, c.steps - c.start, *same))
     for run, found in zip(runs, plain, strict=True):
         if found != plain[0]:
             raise LandscapeError(

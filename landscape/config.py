@@ -11,46 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from landscape.errors import LandscapeError
-from landscape.models import ARCHITECTURES, MODELS, AttentionConfig
+from landscape.models import MODELS, TRAININGS, AttentionConfig
 from landscape.optim import OPTIMIZERS, SCHEDULES, AdamW, Constant, GradientDescent
+from landscape.origin import Origin
 from landscape.projection import Projection
 from landscape.registry import lookup
 from landscape.settings import coerce
+from landscape.shift import Shift
 from landscape.tasks import TASKS, MarkovConfig
 
 __all__ = ["Origin", "RunConfig", "difference"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Origin:
-    """The checkpoint that a branch starts from.
-
-    Attributes:
-        run: path of the run's folder, as it was given; only needed until the branch's file is made.
-        run_id: id of that run, which no renaming changes.
-        step: training step of the checkpoint, also the first step of the branch.
-        name: name of the run's folder.
-        tokens: scored training tokens used up to there, from which the branch counts on.
-        flops: floating-point operations up to there, likewise.
-        seconds: training time up to there, likewise.
-
-    Example:
-        >>> Origin(run="runs/a", run_id="0123456789ab", step=40, name="a").label
-        'a@40'
-    """
-
-    run: str
-    run_id: str
-    step: int
-    name: str
-    tokens: float = 0.0
-    flops: float = 0.0
-    seconds: float = 0.0
-
-    @property
-    def label(self) -> str:
-        """Name and step, as `--from` takes them."""
-        return f"{self.name}@{self.step}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +29,7 @@ class RunConfig:
 
     Attributes:
         task: config of a task, e.g. `MarkovConfig`.
-        arch: name in `landscape.models.ARCHITECTURES`.
+        arch: name in `landscape.models.TRAININGS`: an architecture, or `shift`.
         model: config of a model, e.g. `AttentionConfig`, with the loops and layers of `arch`.
         optimizer: `AdamW`, `SGD` or `GradientDescent` of `landscape.optim`.
         schedule: `Constant`, `Cosine`, `WarmupStableDecay` or `LinearToZero`.
@@ -76,6 +46,7 @@ class RunConfig:
         device: "cpu" or "cuda".
         origin: the checkpoint that a branch starts from; None starts from the initial weights.
         projection: which part of every update is kept; None keeps all of it.
+        shift: when `arch` "shift" goes from one pass to the loops of `model`; None for every other.
 
     Raises:
         LandscapeError: for a value out of range, or settings that contradict each other.
@@ -103,6 +74,7 @@ class RunConfig:
     schedule_steps: int | None = None
     origin: Origin | None = None
     projection: Projection | None = None
+    shift: Shift | None = None
 
     def __post_init__(self) -> None:
         _at_least(self, steps=1, seed=0, evaluate_every=1, checkpoints=2, dense_checkpoints=0)
@@ -123,12 +95,13 @@ class RunConfig:
             )
         if self.dtype not in ("float32", "float64"):
             raise LandscapeError(f"expected dtype 'float32' or 'float64', found {self.dtype!r}.")
-        want = lookup(ARCHITECTURES, self.arch, kind="architecture")(max(self.model.loops, self.model.layers))
+        want = lookup(TRAININGS, self.arch, kind="architecture")(*self.shape)
         found = {k: getattr(self.model, k) for k in want}
         if found != want:
             raise LandscapeError(
                 f"architecture {self.arch!r} means {want}, found {found}. Set `loops` of the run, not of the model."
             )
+        self._check_shift()
 
     def _check_branch(self) -> None:
         """Steps that must come in order: start of the projection, start of the run, end of the schedule, end."""
@@ -148,6 +121,29 @@ class RunConfig:
                 f"expected projection.since <= {self.start}, the first step, found {self.projection.since}."
             )
 
+    def _check_shift(self) -> None:
+        """A switch needs two numbers of loops, the loss of every update as it is, and a step before the end."""
+        if (self.arch == "shift") != (self.shift is not None):
+            found = "none" if self.shift is None else "some"
+            raise LandscapeError(f"the settings of `shift` belong to arch 'shift', found {found} with {self.arch!r}.")
+        if self.shift is None:
+            return
+        if self.model.loops < 2:
+            raise LandscapeError(f"expected a switch from 1 to at least 2 loops, found loops = {self.model.loops}.")
+        if self.projection is not None:
+            raise LandscapeError(
+                "expected arch 'shift' without a projection: its eigenvectors are of one number of "
+                "loops. Branch off before or after the switch with --arch single or looped, and project there."
+            )
+        if self.shift.at is not None and self.shift.at >= self.steps:
+            raise LandscapeError(f"expected shift.at before the last step {self.steps}, found {self.shift.at}.")
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """T and L, loops and layers in a loop, from which the architecture gives the model its own."""
+        loops, layers = self.model.loops, self.model.layers
+        return (layers, 1) if self.arch == "stacked" else (loops, layers)
+
     @property
     def start(self) -> int:
         """The first step: 0, or that of the origin."""
@@ -160,16 +156,28 @@ class RunConfig:
 
     @classmethod
     def make(
-        cls, *, arch: str = "single", loops: int = 3, model: Mapping[str, Any] | None = None, **settings: Any
+        cls,
+        *,
+        arch: str = "single",
+        loops: int = 3,
+        layers: int = 1,
+        model: Mapping[str, Any] | None = None,
+        **settings: Any,
     ) -> RunConfig:
-        """A config from an architecture's name and T = `loops`; nested settings may be plain dictionaries."""
-        shape = lookup(ARCHITECTURES, arch, kind="architecture")(loops)
+        """A config from an architecture's name, T = `loops`, L = `layers`; nested settings may be dictionaries."""
+        shape = lookup(TRAININGS, arch, kind="architecture")(
+            coerce(loops, int, where="loops"), coerce(layers, int, where="layers")
+        )
         model = dict(_table(model or {}, "model"))
         for key in set(shape) & set(model):
-            raise LandscapeError(f"model.{key} follows from the architecture; set `arch` and `loops` instead.")
+            raise LandscapeError(
+                f"model.{key} follows from the architecture; set `arch`, `loops` and `layers` instead."
+            )
         optimizer = settings.get("optimizer", {})
         if isinstance(optimizer, GradientDescent) or (isinstance(optimizer, Mapping) and optimizer.get("name") == "gd"):
             settings.setdefault("batch", None)
+        if arch == "shift" and settings.get("shift") is None:
+            settings["shift"] = Shift()
         return cls.from_dict({"arch": arch, "model": {**model, **shape}, **settings})
 
     @classmethod
@@ -189,7 +197,7 @@ class RunConfig:
                 part = dict(_table({} if part is None else part, key))
                 name = part.setdefault("name", defaults[key])
                 out[key] = _build(lookup(table, name, kind=key), part, where=key)
-        for key, part_of in {"origin": Origin, "projection": Projection}.items():
+        for key, part_of in {"origin": Origin, "projection": Projection, "shift": Shift}.items():
             part = out.get(key)
             if part is not None and not dataclasses.is_dataclass(part):
                 out[key] = _build(part_of, _table(part, key), where=key)

@@ -34,7 +34,6 @@ class Place:
     dtype: str
     device: str
     parameters: str | None
-    metric: str
     chunk: int | None
 
     @classmethod
@@ -42,11 +41,9 @@ class Place:
         """Where a question is asked at a step."""
         s = question.settings
         names = ("split", "samples", "dtype", "device", "parameters")
-        metric = s.get("metric", "euclidean")
         return cls(
             run=str(question.run.path.absolute()),  # workers may have been started in another folder
             step=step,
-            metric=metric,
             chunk=chunk,
             **{n: s[n] for n in names},
         )
@@ -54,7 +51,7 @@ class Place:
     @property
     def order(self) -> tuple[str, ...]:
         """Checkpoints of one objective after each other, so that its compiled products are used again."""
-        return (*(str(getattr(self, f)) for f in ("run", "split", "samples", "dtype", "metric")), f"{self.step:020}")
+        return (*(str(getattr(self, f)) for f in ("run", "split", "samples", "dtype")), f"{self.step:020}")
 
 
 def answers_in_worker(place: Place, asked: Sequence[tuple[int, Probe, Mapping[str, Any]]]) -> list[Found]:
@@ -65,13 +62,16 @@ def answers_in_worker(place: Place, asked: Sequence[tuple[int, Probe, Mapping[st
 
 
 def answers(place: Place, questions: Sequence[tuple[int, Question]]) -> Iterator[Found]:
-    """The answers at one checkpoint, each saved when it is there."""
-    objective: Objective | None = None
+    """The answers at one checkpoint, each saved when it is there; a dense Hessian serves all metrics."""
+    objectives: dict[str, Objective] = {}
     for i, question in questions:
         try:
-            if objective is None:
-                objective = _objective(question.run, place)
-            ds = _measure(question, objective, place.step)
+            metric = question.settings.get("metric", "euclidean")
+            if not objectives:
+                objectives["euclidean"] = _objective(question.run, place)
+            if metric not in objectives:
+                objectives[metric] = question.run.rescaled(objectives["euclidean"], metric, step=place.step)
+            ds = _measure(question, objectives[metric], place.step)
         except LandscapeError as error:
             yield i, place.step, error
             continue
@@ -85,9 +85,10 @@ _LAST: dict[str, tuple[Any, Objective]] = {}
 
 
 def _objective(run: Run, place: Place) -> Objective:
-    """The objective at a checkpoint, in the metric asked for."""
+    """The objective at a checkpoint."""
     held = place.parameters is not None  # the parameters that do not vary differ between checkpoints
-    key = (run.id, replace(place, step=place.step if held else 0, metric=""))
+    loops = run.loops_at(place.step)  # in a run that shifts, not the same at all checkpoints
+    key = (run.id, loops, replace(place, step=place.step if held else 0))
     if _LAST.get("objective", (None,))[0] != key:
         _LAST["objective"] = (
             key,
@@ -99,12 +100,12 @@ def _objective(run: Run, place: Place) -> Objective:
                 chunk=place.chunk,
                 device=place.device,
                 parameters=place.parameters,
+                loops=loops,
             ),
         )
     objective = _LAST["objective"][1]
     w = run.parameters[run.index(place.step)]
-    base = objective if held else objective.at(w)
-    return base if place.metric == "euclidean" else run.rescaled(base, place.metric, step=place.step)
+    return objective if held else objective.at(w)
 
 
 def _measure(question: Question, objective: Objective, step: int) -> xr.Dataset:

@@ -9,7 +9,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 import torch
 import xarray as xr
@@ -18,25 +17,18 @@ from torch import Tensor, nn
 
 from landscape.config import RunConfig
 from landscape.errors import LandscapeError
+from landscape.evaluator import UNITS
 from landscape.layout import Layout
 from landscape.metric import METRICS, RescaledObjective, adam_scale, filter_scale
 from landscape.objective import Objective
 from landscape.optim import second_moment
-from landscape.store import FILE_NAME, STATUS, committed, open_for_reading, read_header
+from landscape.rows import Rows
+from landscape.shift import Monitor
+from landscape.store import FILE_NAME, PEAK, STATUS, committed, open_for_reading, read_header
 from landscape.tasks import Task, build_task
 from landscape.trainer import Trainer, TrainState
 
 __all__ = ["Run"]
-
-_UNITS = {
-    "loss": ("nats per token", "mean loss"),
-    "accuracy": ("1", "share of scored tokens predicted right"),
-    "gradient_norm": ("nats per token per parameter unit", "Euclidean norm of the probe loss's gradient"),
-    "learning_rate": ("1", "learning rate of the next update"),
-    "tokens": ("tokens", "scored training tokens used so far"),
-    "flops": ("FLOP", "floating-point operations of training so far, matrix products only"),
-    "seconds": ("s", "training time so far, evaluation and saving not counted"),
-}
 
 
 class Run:
@@ -126,7 +118,22 @@ class Run:
         """All that training needs to go on from the checkpoint of a training step."""
         i = self.index(step)
         anchor = None if self.config.projection is None else Rows(self._file, "anchor")[i]
-        return TrainState(step, self.parameters[i], self.optimizer[i], anchor)
+        shift = None if self.config.shift is None else Rows(self._file, "shift")[i]
+        return TrainState(step, self.parameters[i], self.optimizer[i], anchor, shift)
+
+    def loops_at(self, step: int) -> int:
+        """Loops of the update that follows the checkpoint of `step`: T, or 1 before the switch of a run that shifts."""
+        return int(self.config.model.loops) if self.config.shift is None or self._switch(step) >= 0 else 1
+
+    def optimizer_since(self, step: int) -> int:
+        """Step at which the optimiser's state at a checkpoint began: 0, or a switch that began it anew."""
+        c = self.config
+        if c.shift is not None and not c.shift.keep_optimizer and (switch := self._switch(step)) >= 0:
+            return switch
+        return 0 if c.origin is None else c.origin.optimizer_since
+
+    def _switch(self, step: int) -> int:
+        return Monitor.switch_in(Rows(self._file, "shift")[self.index(step)])
 
     def index(self, step: int) -> int:
         """Row of the checkpoint of a training step."""
@@ -141,24 +148,35 @@ class Run:
 
     @property
     def metrics(self) -> xr.Dataset:
-        """Metrics per evaluation: dims (step, split, family); the Bayes limits per family."""
+        """Metrics per evaluation: dims (step, split, family); the Bayes limits per family.
+
+        The attribute `peak_memory` is the largest memory in bytes: on a GPU that of tensors, else that of the process.
+        """
         with open_for_reading(self._file) as f:
             group = f["metrics"]
             n = committed(group)
-            columns = {k: np.asarray(group[k][:n]) for k in _UNITS}
+            columns = {k: np.asarray(group[k][:n]) for k in UNITS}
             steps = np.asarray(group["step"][:n], dtype=np.int64)
+            peak = float(f[PEAK][0]) if PEAK in f else float("nan")  # files of earlier versions have none
         ds = xr.Dataset(
             {k: (("step", "split", "family")[: v.ndim], v) for k, v in columns.items()},
             coords={"step": steps, **self._labels},
-            attrs=self.attributes("metrics"),
+            attrs={**self.attributes("metrics"), "peak_memory": peak},
         )
         for which in ("loss", "accuracy"):
             limit = getattr(self.task, f"bayes_{which}")
             ds[f"bayes_{which}"] = ("family", np.concatenate([[limit.mean()], limit]))
-            ds[f"bayes_{which}"].attrs = {"units": _UNITS[which][0], "long_name": f"Bayes-optimal {which}"}
-        for k, (units, long_name) in _UNITS.items():
-            ds[k].attrs = {"units": units, "long_name": long_name}
+            ds[f"bayes_{which}"].attrs = {"units": UNITS[which][0], "long_name": f"Bayes-optimal {which}"}
+        for k, (units, long_name) in UNITS.items():
+            ds[k].attrs = {"units": units, "long_name": self.task.accuracy if k == "accuracy" else long_name}
         return ds
+
+    @property
+    def shift(self) -> xr.Dataset:
+        """Checks, switch, drop and recovery of a run that shifts; see `landscape.shifting.shift_record`."""
+        from landscape.shifting import shift_record  # which is about runs
+
+        return shift_record(self)
 
     def attributes(self, probe: str) -> dict[str, Any]:
         """What every dataset made from this run says about its origin."""
@@ -185,22 +203,27 @@ class Run:
 
     def _with_loops(self, loops: int | None) -> Trainer:
         """The trainer of the model with another number of loops, which has the same parameter vector."""
-        model = self.config.model
-        if loops is None or (loops, 1) == (model.loops, model.layers):
+        config = self.config
+        if config.shift is None and (loops is None or loops == config.model.loops):
             return self._trainer
-        if model.layers > 1:
+        if config.arch == "stacked":
             raise LandscapeError(
                 "expected a run with one layer (single or looped), whose parameters fit any number of loops, found "
-                f"{self.config.arch!r} with {model.layers} layers: its parameters fit no other architecture."
+                f"{config.arch!r} with {config.model.layers} layers: its parameters fit no other architecture."
             )
+        loops = 1 if loops is None else loops
         if loops not in self._other_loops:
-            shape = {"arch": "single" if loops == 1 else "looped", "model": dataclasses.replace(model, loops=loops)}
-            self._other_loops[loops] = Trainer(dataclasses.replace(self.config, **shape, projection=None))
+            shape = {
+                "arch": "single" if loops == 1 else "looped",
+                "model": dataclasses.replace(config.model, loops=loops),
+            }
+            plain = dataclasses.replace(config, **shape, projection=None, shift=None)
+            self._other_loops[loops] = Trainer(plain)
         return self._other_loops[loops]
 
     def module(self, step: int, *, loops: int | None = None) -> nn.Module:
         """A copy of the model with the parameters of the checkpoint of `step`; `loops` as in `objective`."""
-        module = copy.deepcopy(self._with_loops(loops).module)
+        module = copy.deepcopy(self._with_loops(self.loops_at(step) if loops is None else loops).module)
         nn.utils.vector_to_parameters(self.parameters[self.index(step)], module.parameters())
         return module
 
@@ -225,12 +248,13 @@ class Run:
 
         `at` is the training step whose checkpoint gives `w0` and, where only some `parameters` vary, the values of the
         others; it must then be given. Without it `w0` is the initialisation. `loops`: as if the model ran its layer so
-        often, in place of its own number (single and looped have the same parameter vector; stacked is refused).
+        often, in place of its own number (single and looped have the same parameter vector; stacked is refused). Its
+        own number is that in force at the step: a run that shifts has one pass before its switch.
         """
         if parameters is not None and at is None:
             raise LandscapeError("with `parameters`, say at which step (at=...) the other parameters are held.")
         w = None if at is None else self.parameters[self.index(at)]
-        trainer = self._with_loops(loops)
+        trainer = self._with_loops(self.loops_at(at) if loops is None and at is not None else loops)
         return trainer.objective(split, n=n, at=w, dtype=dtype, chunk=chunk, device=device, parameters=parameters)
 
     def rescaled(self, objective: Objective, metric: str, *, step: int) -> Objective:
@@ -247,7 +271,8 @@ class Run:
             raise LandscapeError(f"unknown metric {metric!r}. Valid names: {', '.join(METRICS)}.")
         optimizer = self.config.optimizer
         moment = second_moment(optimizer, self.optimizer[i])[self.layout.mask(objective.layout.names)]
-        scale = adam_scale(objective.vector(moment), step=step, beta2=optimizer.beta2, eps=optimizer.eps)
+        age = step - self.optimizer_since(step)
+        scale = adam_scale(objective.vector(moment), step=age, beta2=optimizer.beta2, eps=optimizer.eps)
         return RescaledObjective(objective, scale)
 
     def replay(self, step: int, n: int) -> Tensor:
@@ -265,35 +290,3 @@ class Run:
 
     def __repr__(self) -> str:
         return f"Run({str(self.path)!r}, {self.status}, {len(self.steps)} checkpoints)"
-
-
-class Rows:
-    """Rows of one matrix of a run file, read when indexed: an int gives (P,), a slice or list of ints (n, P)."""
-
-    def __init__(self, path: Path, name: str) -> None:
-        self._path, self._name = path, name
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """(T, P): committed rows, entries per row."""
-        with open_for_reading(self._path) as f:
-            return committed(f), int(f[self._name].shape[1])
-
-    def __len__(self) -> int:
-        return self.shape[0]
-
-    def __getitem__(self, index: int | slice | list[int]) -> Tensor:
-        with open_for_reading(self._path) as f:
-            n = committed(f)
-            data: h5py.Dataset = f[self._name]
-            if isinstance(index, slice | list):
-                rows = range(n)[index] if isinstance(index, slice) else [range(n)[i] for i in index]
-                return torch.stack([_row(data, i) for i in rows]) if len(rows) else torch.empty(0, data.shape[1])
-            try:
-                return _row(data, range(n)[index])
-            except IndexError as error:
-                raise IndexError(f"checkpoint {index} of {n}") from error
-
-
-def _row(data: h5py.Dataset, i: int) -> Tensor:
-    return torch.from_numpy(np.asarray(data[i]))

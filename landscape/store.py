@@ -31,12 +31,17 @@ from landscape.errors import LandscapeError, RunFailedError
 from landscape.hdf5 import SETTINGS, open_readable
 from landscape.lock import writer_alive_in
 
-__all__ = ["FILE_NAME", "FORMAT", "STATUS", "RunWriter", "committed", "open_for_reading", "read_header"]
+__all__ = ["FILE_NAME", "FORMAT", "PEAK", "STATUS", "RunWriter", "committed", "open_for_reading", "read_header"]
 
 FILE_NAME = "run.h5"
 FORMAT = "landscape-run"
 VERSION = 1
 STATUS = ("unfinished", "complete", "diverged")
+PEAK = "peak_memory"
+SINGLE = ("status", PEAK)
+"""Datasets of one value, which may change."""
+GROUPS = ("metrics", "checks", "switch")
+"""Groups of rows beside the checkpoints; the last two in runs that shift."""
 
 
 @contextlib.contextmanager
@@ -95,8 +100,8 @@ class RunWriter:
         self.path = path
         self._file = h5py.File(path, "r+", **SETTINGS)
         self._file.swmr_mode = True
-        metrics = self._file["metrics"]
-        self._evaluated = set(metrics["step"][: committed(metrics)].tolist())
+        groups = [g for g in GROUPS if g in self._file]
+        self._written = {g: set(self._file[g]["step"][: committed(self._file[g])].tolist()) for g in groups}
 
     @classmethod
     def create(
@@ -104,16 +109,17 @@ class RunWriter:
         path: Path,
         *,
         attributes: Mapping[str, Any],
-        parts: Mapping[str, int],
-        dtype: str,
+        parts: Mapping[str, NDArray[Any]],
+        checks: Sequence[str] = (),
         splits: Sequence[str],
         families: Sequence[str],
         start: tuple[int, Mapping[str, NDArray[Any]]] | None = None,
     ) -> RunWriter:
         """Make a new file; `attributes` is stored as one JSON text with its checksum.
 
-        `parts` are those of a checkpoint, with their lengths. A branch has its first checkpoint, `start`, from the
-        first moment on: it never needs its origin again.
+        `parts` are those of a checkpoint, such as the first. A branch has its first checkpoint, `start`, from the
+        first moment on: it never needs its origin again. `checks` are the columns of a run that shifts, which also
+        stores the metrics just before its switch.
         """
         temporary = path.with_name(f".{path.name}.tmp")
         with h5py.File(temporary, "w", **SETTINGS) as f:
@@ -122,14 +128,17 @@ class RunWriter:
             header = json.dumps({**attributes, **labels})
             f.attrs["header"], f.attrs["header_sha256"] = header, _digest(header)
             f.create_dataset("status", data=np.zeros(1, np.int8))
-            _make_rows(f, {name: (length,) for name, length in parts.items()}, dtype)
+            f.create_dataset(PEAK, data=np.full(1, np.nan))
+            _make_rows(f, {name: (values.shape, values.dtype) for name, values in parts.items()})
             for name, value in ({} if start is None else {**start[1], "step": start[0]}).items():
                 _put(f[name], 0, value)
             both = (len(splits), len(families))
             columns: dict[str, tuple[int, ...]] = {"loss": both, "accuracy": both}
             columns |= dict.fromkeys(("gradient_norm", "learning_rate", "tokens", "flops", "seconds"), ())
-            metrics = f.create_group("metrics")
-            _make_rows(metrics, columns, "float64")
+            groups = {"metrics": columns}
+            groups |= {"checks": dict.fromkeys(checks, ()), "switch": columns} if checks else {}
+            for name, shapes in groups.items():
+                _make_rows(f.create_group(name), {n: (shape, np.dtype("float64")) for n, shape in shapes.items()})
         _publish(temporary, path)
         return cls(path)
 
@@ -145,9 +154,11 @@ class RunWriter:
             _publish(temporary, path)
             return cls(path)
 
-    def has_metrics(self, step: int) -> bool:
-        """Whether metrics of this step are committed."""
-        return step in self._evaluated
+    def metrics_at(self, step: int) -> dict[str, float]:
+        """What a run counts, as committed at a step; nothing where the step is not there."""
+        metrics = self._file["metrics"]
+        found = np.flatnonzero(metrics["step"][: committed(metrics)] == step)
+        return {n: float(metrics[n][found[0]]) for n in ("tokens", "flops")} if len(found) else {}
 
     def last_seconds(self) -> float | None:
         """Training time recorded so far, None before the first evaluation."""
@@ -155,10 +166,17 @@ class RunWriter:
         n = committed(metrics)
         return float(metrics["seconds"][n - 1]) if n else None
 
-    def append_metrics(self, step: int, row: Mapping[str, Any]) -> None:
-        """Commit one row of metrics."""
-        self._append(self._file["metrics"], step, row)
-        self._evaluated.add(step)
+    def append(self, group: str, step: int, row: Mapping[str, Any]) -> None:
+        """Commit one row of `metrics`, `checks` or `switch`, unless the step has one: it would come out the same."""
+        if step not in self._written[group]:
+            self._append(self._file[group], step, row)
+            self._written[group].add(step)
+
+    def raise_peak(self, size: float) -> None:
+        """Note the largest memory so far, in bytes; a file of an earlier version has no place for it."""
+        if PEAK in self._file:
+            self._file[PEAK][0] = np.fmax(self._file[PEAK][0], size)
+            self._file[PEAK].flush()
 
     def append_checkpoint(self, step: int, row: Mapping[str, NDArray[Any]]) -> None:
         """Commit one checkpoint."""
@@ -207,11 +225,11 @@ def _digest(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
 
 
-def _make_rows(group: h5py.Group, columns: Mapping[str, tuple[int, ...]], dtype: str) -> None:
+def _make_rows(group: h5py.Group, columns: Mapping[str, tuple[tuple[int, ...], np.dtype[Any]]]) -> None:
     group.create_dataset(
         "step", shape=(0,), maxshape=(None,), chunks=(256,), dtype="int64", fillvalue=-1, fletcher32=True
     )
-    for name, shape in columns.items():
+    for name, (shape, dtype) in columns.items():
         # HDF5 has no chunks of size zero: a column without entries (plain gradient descent) gets chunks of one.
         chunks = (1 if shape else 256, *(max(1, s) for s in shape))
         fill = np.nan
@@ -237,12 +255,13 @@ def _copy_committed(old: h5py.File, new: h5py.File) -> None:
     """Copy header and committed rows, one row at a time to bound memory."""
     for key, value in old.attrs.items():
         new.attrs[key] = value
-    new.create_dataset("status", data=old["status"][...])
-    metrics = new.create_group("metrics")
-    for source, target in ((old, new), (old["metrics"], metrics)):
-        names = [n for n, d in source.items() if isinstance(d, h5py.Dataset) and n not in ("status", "step")]
-        dtype = source[names[0]].dtype.str
-        _make_rows(target, {n: source[n].shape[1:] for n in names}, dtype)
+    for name in SINGLE:
+        if name in old:
+            new.create_dataset(name, data=old[name][...])
+    groups = [g for g in GROUPS if g in old]
+    for source, target in ((old, new), *((old[g], new.create_group(g)) for g in groups)):
+        names = [n for n, d in source.items() if isinstance(d, h5py.Dataset) and n not in (*SINGLE, "step")]
+        _make_rows(target, {n: (source[n].shape[1:], source[n].dtype) for n in names})
         for i in range(committed(source)):
             for name in [*names, "step"]:
                 _put(target[name], i, source[name][i])
@@ -257,9 +276,9 @@ def _publish(temporary: Path, path: Path) -> None:
 
 def _read_everything(file: h5py.File) -> None:
     """Read every committed row, so that one that is not there raises now."""
-    for group in (file, file["metrics"]):
+    for group in (file, *(file[g] for g in GROUPS if g in file)):
         for name, data in group.items():
-            if isinstance(data, h5py.Dataset) and name != "status":
+            if isinstance(data, h5py.Dataset) and name not in SINGLE:
                 for i in range(committed(group)):
                     _ = data[i]
 

@@ -3,30 +3,28 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 from torch.func import functional_call
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from landscape.config import RunConfig
-from landscape.errors import RunFailedError
+from landscape.errors import LandscapeError, RunFailedError
 from landscape.layout import Layout
 from landscape.models import build_model
 from landscape.objective import Objective
 from landscape.optim import load_state, make_optimizer, save_state, state_size
 from landscape.projection import Projector
+from landscape.shift import Check, Monitor
 from landscape.tasks import build_task
+from landscape.tasks.base import IGNORE
 
-__all__ = ["EVALUATED", "DivergedError", "Evaluator", "TrainState", "Trainer"]
-
-EVALUATED = ("probe", "test")
-"""Splits on which metrics are measured."""
+__all__ = ["DivergedError", "TrainState", "Trainer"]
 
 
 class DivergedError(RunFailedError):
@@ -44,17 +42,19 @@ class TrainState:
     """All that training carries from one step to the next: parameters w (P,) and optimiser state (S,).
 
     The batch of a step and its learning rate depend on (config, step) alone, so no random state needs saving. A run
-    with a projection also carries the parameters at which its eigenvectors were computed, the `anchor` (P,).
+    with a projection also carries the parameters at which its eigenvectors were computed, the `anchor` (P,); one that
+    shifts the state of its `landscape.shift.Monitor`, in float64.
     """
 
     step: int
     w: Tensor
     optimizer: Tensor
     anchor: Tensor | None = None
+    shift: Tensor | None = None
 
     def row(self) -> dict[str, NDArray[Any]]:
         """What a checkpoint stores, as arrays."""
-        parts = {"parameters": self.w, "optimizer": self.optimizer, "anchor": self.anchor}
+        parts = {"parameters": self.w, "optimizer": self.optimizer, "anchor": self.anchor, "shift": self.shift}
         return {name: part.cpu().numpy() for name, part in parts.items() if part is not None}
 
 
@@ -75,9 +75,11 @@ class Trainer:
         self.dtype = getattr(torch, config.dtype)
         self.device = torch.device(config.device)
         self.task = build_task(config.task)
-        model = build_model(config.model, vocabulary=self.task.vocabulary, length=self.task.length, seed=config.seed)
-        self.layout = Layout.of(model)
-        self.module = model.to(device=self.device, dtype=self.dtype)
+        self._modules: dict[int, nn.Module] = {}
+        self._costs: dict[tuple[int, int], float] = {}
+        self._monitor = None if config.shift is None else Monitor(config.shift, device=self.device)
+        self.tokens, self.flops = (0.0, 0.0) if config.origin is None else (config.origin.tokens, config.origin.flops)
+        self.layout = Layout.of(self.module)
         w0 = self.layout.flatten({n: p.detach() for n, p in self.module.named_parameters()})
         self._projector: Projector | None = None
         if (kept := config.projection) is not None:
@@ -92,13 +94,15 @@ class Trainer:
         w = state.w.detach().to(device=self.device, dtype=self.dtype).clone().requires_grad_(True)
         self.layout.check(w, what="parameter vector")
         self.step, self._w = state.step, w
+        if self._monitor is not None:
+            self._monitor.load(state.shift)
         self._optimizer = make_optimizer(self.config.optimizer, w)
         load_state(
             self.config.optimizer,
             self._optimizer,
             w,
             state.optimizer.to(device=self.device, dtype=self.dtype),
-            step=state.step,
+            step=state.step - self.optimizer_since,
         )
         if self._projector is not None:
             self._projector.load(state.anchor)
@@ -111,7 +115,39 @@ class Trainer:
             raise DivergedError(self.step)
         optimizer = save_state(self.config.optimizer, self._optimizer, self._w)
         anchor = None if self._projector is None else self._projector.anchor.to(self._w)
-        return TrainState(self.step, self._w.detach().clone(), optimizer, anchor)
+        watched = None if self._monitor is None else self._monitor.state()
+        return TrainState(self.step, self._w.detach().clone(), optimizer, anchor, watched)
+
+    @property
+    def switch(self) -> int:
+        """Step at which a run that shifts went to its T loops, -1 before it; -1 in every other run."""
+        return -1 if self._monitor is None else self._monitor.switch
+
+    @property
+    def loops(self) -> int:
+        """Loops of the next update."""
+        return 1 if self._monitor is not None and self.switch < 0 else int(self.config.model.loops)
+
+    @property
+    def optimizer_since(self) -> int:
+        """Step at which the optimiser's state began."""
+        if self.config.shift is not None and self.switch >= 0 and not self.config.shift.keep_optimizer:
+            return self.switch
+        return 0 if self.config.origin is None else self.config.origin.optimizer_since
+
+    @property
+    def module(self) -> nn.Module:
+        """The model of the next update, with the initial weights."""
+        return self.with_loops(self.loops)
+
+    def with_loops(self, loops: int) -> nn.Module:
+        """The model with another number of loops, which leaves the parameters as they are."""
+        if loops not in self._modules:
+            config, task = self.config, self.task
+            shape = replace(config.model, loops=loops)
+            model = build_model(shape, vocabulary=task.vocabulary, length=task.length, seed=config.seed)
+            self._modules[loops] = model.to(device=self.device, dtype=self.dtype)
+        return self._modules[loops]
 
     # -- updates ------------------------------------------------------------------------------------------------------
 
@@ -125,6 +161,7 @@ class Trainer:
             inputs, targets = self._batch(self.step)
             loss = self._loss(self._w, inputs, targets)
             (gradient,) = torch.autograd.grad(loss, self._w)
+            norm = None if self._monitor is None else gradient.norm()
             if self.config.clip is not None:
                 gradient = gradient * (self.config.clip / gradient.norm().clamp(min=self.config.clip))
             self._w.grad = gradient
@@ -135,6 +172,29 @@ class Trainer:
             self.step += 1
             if self.device.type == "cpu":  # elsewhere this would wait for the device at every step
                 self.check_finite()
+            self.flops += self._cost(inputs, targets)
+            self.tokens += int((targets != IGNORE).sum())
+            if self._monitor is not None and norm is not None and self._monitor.observe(self.step, loss.detach(), norm):
+                self._switched()
+
+    def advance_to(self, step: int) -> bool:
+        """Do the updates up to `step`, or up to the switch if that comes first; whether it came."""
+        before = self.switch
+        while self.step < step and self.switch == before:
+            self.advance()
+        return self.switch != before
+
+    def checks(self) -> list[Check]:
+        """The checks for a switch since the last call."""
+        if self._monitor is None:
+            return []
+        found, self._monitor.checks = self._monitor.checks, []
+        return found
+
+    def _switched(self) -> None:
+        """Begin the second stage; parameters are the same, the optimiser's state too unless it is to begin anew."""
+        if self.optimizer_since == self.switch:
+            self._optimizer = make_optimizer(self.config.optimizer, self._w)
 
     def _update(self, loss: Tensor) -> None:
         """The optimiser's step, or the part of it that the projection keeps; `loss` is that before it."""
@@ -154,76 +214,70 @@ class Trainer:
         if (step := int(self._bad_step.item())) >= 0:
             raise DivergedError(step)
 
-    def _batch(self, step: int) -> tuple[Tensor, Tensor]:
-        inputs, targets = self.task.batch(step, self.config.batch, seed=self.config.seed)
+    def _batch(self, step: int) -> tuple[Any, Tensor]:
+        tokens, targets = self.task.batch(step, self.config.batch, seed=self.config.seed)
+        inputs = self._inputs(tokens)
+        if isinstance(inputs, tuple):
+            return tuple(part.to(self.device) for part in inputs), targets.to(self.device)
         return inputs.to(self.device), targets.to(self.device)
 
-    def _loss(self, w: Tensor, inputs: Tensor, targets: Tensor) -> Tensor:
-        outputs = functional_call(self.module, self.layout.unflatten(w), (inputs,))
+    def _inputs(self, tokens: Tensor) -> Any:
+        """What the model is given: tokens, and the loops of each sequence if its model asks for them."""
+        if not getattr(self.config.model, "per_length", False):
+            return tokens
+        if (loops := self.task.loops(tokens)) is None:
+            raise LandscapeError(
+                f"model.per_length needs a task that says how many loops a sequence gets; {self.config.task.name!r} "
+                "does not. Leave per_length out."
+            )
+        return tokens, loops
+
+    def _loss(self, w: Tensor, inputs: Any, targets: Tensor) -> Tensor:
+        args = inputs if isinstance(inputs, tuple) else (inputs,)
+        outputs = functional_call(self.module, self.layout.unflatten(w), args)
         return self.task.per_sample_loss(outputs, targets).mean()
 
     # -- measurement (never changes the state) ------------------------------------------------------------------------
 
     def samples_seen(self, step: int) -> int:
         """Training samples that the first `step` updates use under this config."""
-        n, size = len(self.task.split("train")), self.config.batch
-        if size is None or size >= n:
-            return step * n
-        epochs, rest = divmod(step, -(-n // size))
-        return epochs * n + rest * size
+        return self.task.samples_seen(step, self.config.batch)
 
     def flops_per_sample(self) -> float:
         """Floating-point operations of forward and backward for one sample, by PyTorch's counter (matmuls only)."""
         inputs, targets = self._batch(0)
-        with FlopCounterMode(display=False) as counter:
-            loss = self._loss(self._w.detach().clone().requires_grad_(True), inputs, targets)
-            torch.autograd.backward(loss)
-        return float(counter.get_total_flops()) / len(inputs)
+        return self._cost(inputs, targets) / len(targets)
 
-    def objective(self, split: str, *, n: int | None = None, at: Tensor | None = None, **settings: Any) -> Objective:
-        """The mean loss over (the first n samples of) a split; the module's parameters are `at` (P,), or initial."""
+    def _cost(self, inputs: Any, targets: Tensor) -> float:
+        """Floating-point operations of a batch; samples of one length and number of loops all cost the same."""
+        if not isinstance(inputs, tuple):
+            return len(targets) * self._cost_of_one(inputs[:1], targets[:1], self.loops)
+        tokens, loops = inputs
+        found = zip(*loops.clamp(max=self.loops).unique(return_counts=True), strict=True)
+        return sum(int(count) * self._cost_of_one((tokens[:1], n[None]), targets[:1], int(n)) for n, count in found)
+
+    def _cost_of_one(self, inputs: Any, targets: Tensor, loops: int) -> float:
+        key = (targets.shape[1], loops)
+        if key not in self._costs:
+            # The counter does not know the fused attention of every device, but all that the plain one is made of.
+            with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
+                loss = self._loss(self._w.detach().clone().requires_grad_(True), inputs, targets)
+                torch.autograd.backward(loss)
+            self._costs[key] = float(counter.get_total_flops())
+        return self._costs[key]
+
+    def objective(
+        self, split: str, *, n: int | None = None, at: Tensor | None = None, loops: int | None = None, **settings: Any
+    ) -> Objective:
+        """The mean loss over (the first n samples of) a split; the module's parameters are `at` (P,), or initial.
+
+        `loops` None means those of the next update.
+        """
         part = self.task.split(split).head(n)
-        module = self.module
+        module = self.module if loops is None else self.with_loops(loops)
         if at is not None:
             module = copy.deepcopy(module)
             with torch.no_grad():
                 for p, value in zip(module.parameters(), self.layout.unflatten(at).values(), strict=True):
                     p.copy_(value)
-        return Objective(module, self.task.per_sample_loss, (part.inputs, part.targets), **settings)
-
-
-class Evaluator:
-    """Loss and accuracy per split and family, and the gradient norm on the probe split, at the trainer's parameters."""
-
-    def __init__(self, trainer: Trainer) -> None:
-        self._trainer = trainer
-        self._flops = trainer.flops_per_sample()
-        self._objectives = {
-            s: trainer.objective(s, dtype=trainer.dtype, device=trainer.device, chunk=1024) for s in EVALUATED
-        }
-        self._families = {s: trainer.task.split(s).family for s in EVALUATED}
-
-    def __call__(self) -> Mapping[str, NDArray[np.float64] | float]:
-        """One row of metrics, without the time."""
-        trainer, origin = self._trainer, self._trainer.config.origin
-        state = trainer.state()
-        seen = trainer.samples_seen(state.step) - trainer.samples_seen(trainer.config.start)
-        rows = [self._by_family(split, state.w) for split in EVALUATED]
-        return {
-            "loss": np.stack([r[0] for r in rows]),
-            "accuracy": np.stack([r[1] for r in rows]),
-            "gradient_norm": float(self._objectives["probe"].grad(state.w).norm()),
-            "learning_rate": trainer.learning_rate(state.step),
-            "tokens": (0.0 if origin is None else origin.tokens) + seen * trainer.task.length,
-            "flops": (0.0 if origin is None else origin.flops) + seen * self._flops,
-        }
-
-    def _by_family(self, split: str, w: Tensor) -> NDArray[np.float64]:
-        """Mean loss and accuracy, (2, 1 + families): all samples first, then each family."""
-        task = self._trainer.task
-        both = self._objectives[split].map(
-            w, lambda y, t: torch.stack([task.per_sample_loss(y, t), task.correct(y, t)], dim=1)
-        )
-        values = both.double().cpu().numpy()
-        groups = [values] + [values[self._families[split] == i] for i in range(len(task.families))]
-        return np.stack([g.mean(0) if len(g) else np.full(2, np.nan) for g in groups], axis=1)
+        return Objective(module, self.task.per_sample_loss, (self._inputs(part.inputs), part.targets), **settings)

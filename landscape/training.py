@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import json
+import math
 import os
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from landscape.config import Origin, RunConfig, difference
 from landscape.errors import LandscapeError, RunFailedError
+from landscape.evaluator import EVALUATED, Evaluator
 from landscape.lock import writer_lock
 from landscape.provenance import code_revision, created, fingerprint, versions
 from landscape.run import Run
+from landscape.shift import CHECKED
 from landscape.store import FILE_NAME, RunWriter, open_for_reading, read_header
-from landscape.trainer import EVALUATED, DivergedError, Evaluator, Trainer
+from landscape.trainer import DivergedError, Trainer
 
 __all__ = ["Progress", "train"]
 
@@ -89,8 +92,8 @@ def _create(config: RunConfig, trainer: Trainer, path: Path) -> RunWriter:
     return RunWriter.create(
         path,
         attributes={"config": config.to_dict(), "layout": trainer.layout.to_json(), "provenance": provenance},
-        parts={name: len(values) for name, values in row.items()},
-        dtype=config.dtype,
+        parts=row,
+        checks=() if config.shift is None else tuple(CHECKED),
         splits=EVALUATED,
         families=("all", *trainer.task.families),
         start=None if config.origin is None else (config.start, row),
@@ -117,8 +120,9 @@ def _load_origin(trainer: Trainer, origin: Origin) -> None:
 def _check_same(config: RunConfig, folder: Path) -> Run:
     """The run in the folder, if it may be continued with this config; else an error with the reason."""
     with open_for_reading(folder / FILE_NAME) as f:
-        stored: dict[str, Any] = read_header(f)["config"]
-    changed = difference(stored, json.loads(json.dumps(config.to_dict())))
+        stored = RunConfig.from_dict(read_header(f)["config"])  # with the settings that came after it
+    old, new = (json.loads(json.dumps(c.to_dict())) for c in (stored, config))
+    changed = difference(old, new)
     # A branch is tied to the id of its origin, not to where that run lies or what its folder is called.
     if changed := [entry for entry in changed if entry[0] not in ("origin.run", "origin.name")]:
         lines = "\n".join(f"  {name}: {old!r} in the run, {new!r} asked for" for name, old, new in changed)
@@ -136,32 +140,35 @@ def _check_same(config: RunConfig, folder: Path) -> Run:
 
 
 def _train(trainer: Trainer, writer: RunWriter, folder: Path, progress: Callable[[Progress], None] | None) -> None:
-    run = Run.open(folder)
+    run, config = Run.open(folder), trainer.config
     steps = run.steps
     if len(steps):
         trainer.load(run.state(int(steps[-1])))
+        for name, value in writer.metrics_at(trainer.step).items():
+            setattr(trainer, name, value)
     saved = set(steps.tolist())
-    checkpoints = set(trainer.config.checkpoint_steps().tolist())
-    origin = trainer.config.origin
+    checkpoints = set(config.checkpoint_steps().tolist())
     evaluate, seconds = Evaluator(trainer), writer.last_seconds()
     if seconds is None:
-        seconds = 0.0 if origin is None else origin.seconds
+        seconds = 0.0 if config.origin is None else config.origin.seconds
+    target: int | None = trainer.step
     try:
-        for target in trainer.config.evaluation_steps().tolist():
-            if target < trainer.step:
-                continue
+        while target is not None:
             start = time.perf_counter()
-            trainer.advance(target - trainer.step)
+            switched = trainer.advance_to(target)
             trainer.check_finite()  # also waits for the device, so that the time is that of the updates
             seconds += time.perf_counter() - start
+            step = trainer.step
+            _note_shift(trainer, writer, evaluate, seconds, switched=switched)
             row = evaluate()
             # After a kill some rows beyond the last checkpoint are already there; they would come out the same.
-            if not writer.has_metrics(target):
-                writer.append_metrics(target, {**row, "seconds": seconds})
-            if target in checkpoints and target not in saved:
-                writer.append_checkpoint(target, trainer.state().row())
+            writer.append("metrics", step, {**row, "seconds": seconds})
+            writer.raise_peak(_peak_memory(trainer.device))
+            if (step in checkpoints or switched) and step not in saved:
+                writer.append_checkpoint(step, trainer.state().row())
             if progress is not None:
-                progress(Progress(target, trainer.config.steps, float(row["loss"][1, 0])))  # type: ignore[index]
+                progress(Progress(step, config.steps, float(row["loss"][1, 0])))  # type: ignore[index]
+            target = _next_stop(config, step, trainer.switch)
     except DivergedError as error:
         writer.set_status("diverged")
         kept = Run.open(folder).steps
@@ -172,3 +179,32 @@ def _train(trainer: Trainer, writer: RunWriter, folder: Path, progress: Callable
         )
         raise RunFailedError(f"{folder}: {error} {safe}") from error
     writer.set_status("complete")
+
+
+def _note_shift(trainer: Trainer, writer: RunWriter, evaluate: Evaluator, seconds: float, *, switched: bool) -> None:
+    """Write the checks since the last stop, and at the switch the metrics that one pass has at the same parameters."""
+    for check in trainer.checks():
+        loops = trainer.config.model.loops if check.switched else 1
+        row = {name: getattr(check, name) for name in CHECKED if name != "loops"}
+        writer.append("checks", check.step, {**row, "loops": loops})
+    if switched:
+        writer.append("switch", trainer.step, {**evaluate(loops=1), "seconds": seconds})
+
+
+def _next_stop(config: RunConfig, step: int, switch: int) -> int | None:
+    """The next step at which metrics are measured; just after a switch they are dense, so that recovery is seen."""
+    after = {switch + 2**i for i in range(config.evaluate_every.bit_length())} if switch >= 0 else set()
+    stops = after | set(config.evaluation_steps().tolist())
+    return min((s for s in stops if step < s <= config.steps), default=None)
+
+
+def _peak_memory(device: torch.device) -> float:
+    """Bytes: on a GPU what tensors took, else all that this process ever held, NaN where the system does not say."""
+    if device.type == "cuda":
+        return float(torch.cuda.max_memory_allocated(device))
+    try:
+        import resource
+    except ImportError:  # not a POSIX system
+        return math.nan
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return float(peak if sys.platform == "darwin" else 1024 * peak)

@@ -1,5 +1,6 @@
 """Plausible synthetic results for the tests of figures, and a check that every figure can be drawn from them."""
 
+import builders_length
 import builders_spectra
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from test_figures_dynamics import alignment, hopping
 from landscape.figures import FIGURES
 from landscape.figures.style import paper
 
+CURVATURE = "nats per token per squared parameter unit"
 STEPS = np.array([0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1000])
 
 
@@ -58,7 +60,7 @@ def spectrum(arch="single", seed=0, *, steps=STEPS, top=4, bottom=2):
     residual[~converged] = 0.2 * np.abs(value[~converged])
     return xr.Dataset(
         {
-            "eigenvalue": (("step", "mode"), value),
+            "eigenvalue": (("step", "mode"), value, {"units": CURVATURE}),
             "residual": (("step", "mode"), residual),
             "converged": (("step", "mode"), converged),
             "n_products": ("step", np.full(len(steps), 80)),
@@ -79,7 +81,7 @@ def density(arch="single", seed=0, *, steps=STEPS, vectors=4, quad=20, size=500)
     node[:, 1, -2:], weight[:, 1, -2:] = np.nan, 0.0
     return xr.Dataset(
         {
-            "node": (("step", "vector", "quad"), node),
+            "node": (("step", "vector", "quad"), node, {"units": CURVATURE}),
             "weight": (("step", "vector", "quad"), weight / weight.sum(-1, keepdims=True)),
             "n_parameters": size,
         },
@@ -104,7 +106,7 @@ def valley(arch="single", seed=0, *, steps=(0, 100, 1000)):
     width[-1, 5, 0] = np.nan
     return xr.Dataset(
         {
-            "half_width": (("step", "mode", "side", "rise"), width),
+            "half_width": (("step", "mode", "side", "rise"), width, {"units": "parameter units (Euclidean)"}),
             "censored": (("step", "mode", "side", "rise"), censored),
             "exponent": (("step", "mode", "side"), 2 + 0.3 * rng.standard_normal(shape[:3])),
             "exponent_stderr": (("step", "mode", "side"), np.full(shape[:3], 0.05)),
@@ -174,7 +176,43 @@ def branches(arch="single", seed=0):
     )
 
 
+def split(arch="single", seed=0):
+    """A valley that narrows; the smallest threshold is within the error of an eigenvalue at the first step."""
+    eps = np.array([1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0])
+    wide = 400 * eps**-0.2 * np.exp(-STEPS / 2000)[:, None] * (1.2 if arch == "looped" else 1.0) + seed
+    kappa = (20 + 10 * (arch == "looped")) / eps * np.ones((len(STEPS), 1))
+    sure = np.ones((len(STEPS), len(eps)), bool)
+    sure[0, 2] = False
+    both = ("step", "eps")
+    return xr.Dataset(
+        {"dimension_absolute": (both, wide), "kappa_absolute": (both, kappa), "converged_absolute": (both, sure)},
+        {"step": STEPS, "eps": eps},
+        attrs("split", arch, seed),
+    )
+
+
+def shift(arch="single", seed=0, *, at=None, patience=3, criterion="patience", delta1=0.01):
+    """Records of runs; the first seed of `single` stands for a run that shifts, so that every study has one."""
+    shifts = at is not None or (arch, seed) == ("single", 0)
+    switch = at or (400 if shifts else -1)
+    base = 0.66 if arch == "single" and not shifts else 0.75
+    both = ("split", "family")
+    final = np.full((2, 2), base) - 1e-4 * max(0, switch - 500)
+    drop = np.full((2, 2), 0.05 + 2e-4 * switch if switch >= 0 else np.nan)
+    settings = {"criterion": criterion, "delta1": delta1, "delta2": 0.05, "patience": patience}
+    return xr.Dataset(
+        {
+            "accuracy_final": (both, final), "accuracy_drop": (both, drop), "switch_step": switch, "final_step": 1000,
+            "flops": 1e9 * (3000 - 2 * max(switch, 0) if arch == "looped" or shifts else 1000),
+        },
+        {"split": ["probe", "test"], "family": ["all", "complex"]},
+        attrs("shift", "shift" if shifts else arch, seed) | (settings if shifts else {}),
+    )  # fmt: skip
+
+
 BUILDERS = {
+    "shift": shift,
+    "split": split,
     "branches": branches,
     "learning": metrics,
     "eigenvalues": spectrum,
@@ -184,6 +222,7 @@ BUILDERS = {
     "surface": surface,
     "hopping": hopping,
     "alignment": alignment,
+    "length": builders_length.length,
     **builders_spectra.BUILDERS,
 }
 

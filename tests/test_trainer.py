@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 import torch
 
+from landscape.evaluator import Evaluator
 from landscape.models import build_model
 from landscape.objective import Objective
 from landscape.tasks import build_task
-from landscape.trainer import DivergedError, Evaluator, Trainer
+from landscape.trainer import DivergedError, Trainer
 
 OPTIMIZERS = [
     {"optimizer": {"name": "adamw", "lr": 0.01, "weight_decay": 0.1}},

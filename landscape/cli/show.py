@@ -9,8 +9,10 @@ from typing import Any
 import click
 
 from landscape.cli.common import emit_json, number, show_table
+from landscape.cli.shifts import describe_shift, show_presets, show_shifts
 from landscape.cli.summaries import SUMMARIES
 from landscape.errors import LandscapeError
+from landscape.presets import presets
 from landscape.results import load
 from landscape.run import Run
 from landscape.study import Study
@@ -19,13 +21,19 @@ __all__ = ["command"]
 
 
 @click.command("show")
-@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("paths", nargs=-1, type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
-def command(paths: tuple[Path, ...], as_json: bool) -> None:
+@click.option("--presets", "list_presets", is_flag=True, help="List the presets of `landscape train --preset` instead.")
+def command(paths: tuple[Path, ...], as_json: bool, list_presets: bool) -> None:
     """Say what is in a run; with several runs, compare them. PATHS are run folders, or folders of runs.
 
     Reads only; works while a run is being trained.
     """
+    if list_presets == bool(paths):
+        raise click.UsageError("name run folders, or ask for --presets" + (", not both." if paths else "."))
+    if list_presets:
+        emit_json(presets()) if as_json else show_presets()
+        return
     study = Study.open(paths)
     described = [describe(run) for run in study]
     if as_json:
@@ -34,6 +42,7 @@ def command(paths: tuple[Path, ...], as_json: bool) -> None:
         _one(described[0])
     else:
         _several(described)
+        show_shifts(described)
         _found(study)
 
 
@@ -51,7 +60,9 @@ def describe(run: Run) -> dict[str, Any]:
         "shapes": {n: list(s) for n, s in zip(run.layout.names, run.layout.shapes, strict=True)},
         "config": run.config.to_dict(),
         "provenance": run.provenance,
+        "peak_memory": metrics.attrs["peak_memory"],
         "metrics": {},
+        "shift": describe_shift(run),
         "results": [],
     }
     if metrics.sizes["step"]:
@@ -136,9 +147,10 @@ def _one(d: dict[str, Any]) -> None:
             table,
             caption=(
                 f"gradient norm {number(m['gradient_norm'])}, {m['tokens']:.3g} tokens, {m['flops']:.3g} FLOP, "
-                f"{m['seconds']:.1f} s of training"
+                f"{m['seconds']:.1f} s of training, {number(d['peak_memory'] / 2**20)} MiB at most"
             ),
         )
+    show_shifts([d])
     if d["results"]:
         rows = [
             [
@@ -159,6 +171,8 @@ def _intervention(config: dict[str, Any]) -> list[list[str]]:
         rows.append(["origin", f"step {origin['step']} of {origin['name']} (run {origin['run_id']})"])
     if (projection := config["projection"]) is not None:
         rows.append(["projection", ", ".join(f"{k} {v}" for k, v in projection.items())])
+    if (shift := config["shift"]) is not None:
+        rows.append(["shift", ", ".join(f"{k} {v}" for k, v in shift.items() if v is not None)])
     return rows
 
 

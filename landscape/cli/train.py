@@ -3,33 +3,27 @@
 from __future__ import annotations
 
 import json
-import os
-import threading
 import tomllib
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 import click
-import torch
 from click.core import ParameterSource
-from joblib import Parallel, delayed
 
 from landscape.branch import branch_config, branch_name, parse_source, stored_branch
-from landscape.cli.common import device_option, number, progress_bars, resolve_device, show_table
+from landscape.cli.common import device_option, resolve_device
+from landscape.cli.training import Job, summarise, train_all
 from landscape.config import RunConfig
-from landscape.errors import LandscapeError, RunFailedError
-from landscape.models import ARCHITECTURES, MODELS
+from landscape.errors import LandscapeError
+from landscape.models import MODELS, TRAININGS
 from landscape.optim import OPTIMIZERS, SCHEDULES
+from landscape.presets import load_preset, overlay
 from landscape.run import Run
 from landscape.settings import nest
-from landscape.store import FILE_NAME
 from landscape.tasks import TASKS
-from landscape.training import Progress, train
 
 __all__ = ["command"]
-
-Job = tuple[RunConfig, Path]
 
 
 @click.command(
@@ -39,10 +33,13 @@ Job = tuple[RunConfig, Path]
 @click.option(
     "--arch",
     multiple=True,
-    type=click.Choice(list(ARCHITECTURES)),
-    help="Architecture; repeat to train several.  [default: single]",
+    type=click.Choice(list(TRAININGS)),
+    help="Architecture, or `shift`: one pass, from a plateau on T; repeat to train several.  [default: single]",
 )
 @click.option("--loops", type=click.IntRange(1), help="T, passes of `looped` and layers of `stacked`.  [default: 3]")
+@click.option(
+    "--layers", type=click.IntRange(1), help="L, layers in a loop (T times as many in `stacked`).  [default: 1]"
+)
 @click.option("--seed", multiple=True, type=click.IntRange(0), help="Seed; repeat to train several.  [default: 0]")
 @click.option("--model", type=click.Choice(list(MODELS)), help="Model.  [default: attention]")
 @click.option("--width", type=click.IntRange(1), help="Embedding dimension.  [default: 32]")
@@ -76,6 +73,9 @@ Job = tuple[RunConfig, Path]
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="TOML or JSON file of settings; the options above override it.",
 )
+@click.option(
+    "--preset", metavar="[TASK-]NAME", help="Settings to start from: quick, paper; see `landscape show --presets`."
+)
 @click.option("--set", "assignments", multiple=True, metavar="NAME=VALUE", help="Any single setting; repeat.")
 @click.option(
     "-o", "--output", type=click.Path(file_okay=False, path_type=Path), help="Folder of the run (one run only)."
@@ -99,6 +99,7 @@ def command(
     sources: tuple[str, ...],
     decay: int | None,
     config_file: Path | None,
+    preset: str | None,
     assignments: tuple[str, ...],
     output: Path | None,
     root: Path,
@@ -117,6 +118,7 @@ def command(
     Examples:
       landscape train --arch looped --loops 3 --seed 0 -o runs/markov-looped-s0
       landscape train --arch single --arch looped --seed 0 --seed 1 --jobs 2
+      landscape train --task parity --preset quick --arch looped --arch shift
       landscape train --from runs/markov-single-s0@103 --arch looped
       landscape train --from runs/markov-single-s0@103 --project river --k 5 --steps 400
     """
@@ -127,10 +129,14 @@ def command(
         flags["project"] == "off" or not (flags["project"] or sources or config_file)
     ):
         raise click.UsageError("--k and --every say nothing without a projection. Add --project valley or river?")
-    base = nest(assignments, into=_settings(config_file, flags))
+    if preset is not None and sources:
+        raise click.UsageError("--preset says how a run begins, --from takes all settings from a run. Use one of them.")
+    start = {} if preset is None else load_preset(preset, task=flags["task"])
+    base = nest(assignments, into=_settings(start, config_file, flags))
     archs: list[dict[str, Any]] = [{"arch": a} for a in dict.fromkeys(arch)] or [{}]
     seeds: list[dict[str, Any]] = [{"seed": s} for s in dict.fromkeys(seed)] or [{}]
-    grid = [base | a | s for a, s in product(archs, seeds)]
+    optional = {"arch": "shift"} in archs or base.get("shift") == start.get("shift")
+    grid = [_without_shift(base | a | s, optional=optional) for a, s in product(archs, seeds)]
     if output is not None and len(grid) * max(1, len(sources)) > 1:
         raise click.UsageError("-o names the folder of one run, but several are asked for. Use --runs DIR instead.")
     if sources:
@@ -142,8 +148,8 @@ def command(
         jobs_list = [(c, output or root / f"{c.task.name}-{c.arch}-s{c.seed}") for c in configs]
     if flags["loops"] is not None and all(c.arch == "single" for c, _ in jobs_list):
         raise click.UsageError("--loops says nothing about --arch single, which has one pass. Add --arch looped?")
-    failures = _train_all(jobs_list, jobs=min(jobs, len(jobs_list)), threads=threads, quiet=quiet)
-    _summary([path for _, path in jobs_list])
+    failures = train_all(jobs_list, jobs=min(jobs, len(jobs_list)), threads=threads, quiet=quiet)
+    summarise([path for _, path in jobs_list])
     for error in failures:
         click.echo(f"Error: {error}", err=True)
     if failures:
@@ -169,18 +175,25 @@ def _branches(
     return [(config, path) for path, config in jobs.items()]
 
 
-def _settings(config_file: Path | None, flags: dict[str, Any]) -> dict[str, Any]:
-    """Settings of the config file, overlaid with the command line's."""
-    base: dict[str, Any] = {}
+def _without_shift(settings: dict[str, Any], *, optional: bool) -> dict[str, Any]:
+    """A preset's settings of `shift`, or those of a command that trains `shift` beside others, are for it alone."""
+    keep = settings.get("arch") == "shift" or not optional
+    return settings if keep else {k: v for k, v in settings.items() if k != "shift"}
+
+
+def _settings(start: dict[str, Any], config_file: Path | None, flags: dict[str, Any]) -> dict[str, Any]:
+    """Those of a preset, overlaid with the config file's, then with the command line's."""
+    base = start
     if config_file is not None:
         kind = "JSON" if config_file.suffix == ".json" else "TOML"
         try:
             text = config_file.read_text(encoding="utf-8")
-            base = json.loads(text) if kind == "JSON" else tomllib.loads(text)
+            read = json.loads(text) if kind == "JSON" else tomllib.loads(text)
         except ValueError as error:
             raise LandscapeError(f"{config_file} is not valid {kind}: {error}") from error
-        if not isinstance(base, dict):
-            raise LandscapeError(f"expected a table of settings in {config_file}, found {type(base).__name__}.")
+        if not isinstance(read, dict):
+            raise LandscapeError(f"expected a table of settings in {config_file}, found {type(read).__name__}.")
+        base = overlay(start, read)
     places = {
         "task": ("task", "name"),
         "model": ("model", "name"),
@@ -203,6 +216,8 @@ def _settings(config_file: Path | None, flags: dict[str, Any]) -> dict[str, Any]
             base["projection"] = None
         elif group is None:
             base[name] = value
+        elif name == "name" and isinstance(base.get(group), dict):
+            base = overlay(base, {group: {"name": value}})
         else:
             if not isinstance(base.setdefault(group, {}), dict):
                 raise LandscapeError(f"expected {group} to be a group of settings, found {base[group]!r}.")
@@ -217,79 +232,3 @@ def _batch(text: str) -> int | None:
         return int(text)
     except ValueError as error:
         raise click.BadParameter(f"expected a whole number or `full`, found {text!r}.", param_hint="--batch") from error
-
-
-def _train_all(jobs_list: list[Job], *, jobs: int, threads: int, quiet: bool) -> list[LandscapeError]:
-    """Train every run; a run that fails does not stop the others."""
-    torch.set_num_threads(threads)
-    with progress_bars(quiet=quiet) as bars:
-
-        def report(path: Path, p: Progress) -> None:
-            bars.update(path.name, p.step, p.total, f"test loss {p.loss:.4f}")
-
-        if jobs == 1:
-            found = [_train_one(c, path, threads, lambda p, path=path: report(path, p)) for c, path in jobs_list]
-        else:
-            stop = threading.Event()
-            watcher = threading.Thread(target=_watch, args=(jobs_list, report, stop), daemon=True)
-            watcher.start()
-            try:
-                found = Parallel(n_jobs=jobs)(delayed(_train_one)(c, path.absolute(), threads) for c, path in jobs_list)
-            finally:
-                stop.set()
-                watcher.join()
-    return [f for f in found if f is not None]
-
-
-def _train_one(config: RunConfig, path: Path, threads: int, report: Any = None) -> LandscapeError | None:
-    torch.set_num_threads(threads)
-    if config.device == "cuda":  # runs must be repeatable bit for bit; cuBLAS reads this when it starts
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-        torch.use_deterministic_algorithms(True)
-    try:
-        train(config, path, progress=report)
-    except RunFailedError as error:
-        return RunFailedError(str(error))
-    except LandscapeError as error:
-        return LandscapeError(str(error))
-    return None
-
-
-def _watch(jobs_list: list[Job], report: Any, stop: threading.Event) -> None:
-    """Follow runs that other processes train, by reading their files."""
-    runs: dict[Path, Run] = {}
-    while not stop.wait(0.5):
-        for config, path in jobs_list:
-            if (path / FILE_NAME).exists():
-                try:
-                    if path not in runs:
-                        runs[path] = Run.open(path)
-                    metrics = runs[path].metrics
-                except LandscapeError:  # about to be replaced by its recovered copy
-                    continue
-                if metrics.sizes["step"]:
-                    loss = float(metrics["loss"][-1, 1, 0])
-                    report(path, Progress(int(metrics["step"][-1]), config.steps, loss))
-
-
-def _summary(paths: list[Path]) -> None:
-    rows, families = [], []
-    for path in paths:
-        if not (path / FILE_NAME).exists():
-            continue
-        try:
-            run = Run.open(path)
-        except LandscapeError:
-            continue
-        metrics = run.metrics
-        if not metrics.sizes["step"]:  # nothing was reached yet
-            continue
-        last = metrics.isel(step=-1).sel(split="test")
-        families = [str(f) for f in last["family"].values]
-        accuracy = [f"{float(a):.3f} / {float(b):.3f}" for a, b in zip(last.accuracy, last.bayes_accuracy, strict=True)]
-        reached = [str(path), run.status, str(int(last["step"])), number(last.loss[0])]
-        rows.append([*reached, *accuracy, f"{float(last.seconds):.1f}"])
-    if rows:
-        columns = ["run", "status", "step", "loss", *families, "seconds"]
-        caption = "Test split: loss in nats per token; accuracy / Bayes-optimal accuracy, of all and by family."
-        show_table("Trained", columns, rows, caption=caption)

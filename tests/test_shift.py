@@ -1,0 +1,450 @@
+"""SHIFT: the criterion on sequences with known answers, and runs that must equal others bit for bit."""
+
+import json
+import math
+import shutil
+
+import h5py
+import numpy as np
+import pytest
+import test_cli
+import torch
+import xarray as xr
+from hypothesis import given
+from hypothesis import strategies as st
+from test_figures_builders import render
+from test_figures_builders import shift as record
+from test_training import Stop, identical, stop_at
+
+from landscape import LandscapeError, Run, RunConfig, sweep, train
+from landscape.branch import branch_config
+from landscape.evaluator import Evaluator
+from landscape.figures.shift import shift as draw
+from landscape.shift import Monitor, Shift, plateau, relative_changes
+from landscape.shifting import shift_record, shift_records, switch_steps
+from landscape.store import FILE_NAME, open_for_reading, read_header
+from landscape.study import Study
+from landscape.trainer import Trainer
+
+landscape = test_cli.landscape  # the fixture that calls the command line
+
+AT_6 = {"criterion": "fixed", "at": 6, "check_every": 4}
+EAGER = {"delta1": 0.5, "delta2": 3.0, "patience": 2, "check_every": 3, "smoothing": 4.0}  # switches at step 9
+
+
+def same_metrics(a, b, steps):
+    """The two runs measured the same numbers at these steps."""
+    x, y = (r.metrics.drop_vars("seconds").sel(step=steps) for r in (a, b))
+    xr.testing.assert_equal(x, y)
+
+
+# -- the criterion ----------------------------------------------------------------------------------------------------
+
+THRESHOLDS = {"delta1": 0.01, "delta2": 0.05}
+
+
+def test_a_plateau_switches_exactly_w_checks_later():
+    falling = [2.0**-i for i in range(6)]
+    loss = falling + [falling[-1]] * 10  # the first check without improvement is number 6
+    for patience in (1, 2, 5, 10):
+        assert plateau(loss, [1.0] * 16, **THRESHOLDS, patience=patience) == 5 + patience
+    assert plateau(loss, [1.0] * 16, **THRESHOLDS, patience=11) == -1
+
+
+def test_both_quantities_must_rest_in_a_row():
+    flat, moving = [1.0] * 9, [1.1**i for i in range(9)]
+    assert plateau(flat, moving, **THRESHOLDS, patience=1) == -1
+    assert plateau([0.9**i for i in range(9)], flat, **THRESHOLDS, patience=1) == -1
+    interrupted = [1.0, 1.0, 1.0, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5]
+    assert plateau(interrupted, flat, **THRESHOLDS, patience=3) == 6
+    assert plateau(moving, flat, **THRESHOLDS, patience=2) == 2  # a loss that rises does not improve
+    assert plateau([1.0], [1.0], **THRESHOLDS, patience=1) == -1  # nothing to compare with
+
+
+def test_thresholds_are_strict_and_nan_meets_none():
+    assert plateau([2.0, 1.0], [1.0, 1.0], delta1=0.5, delta2=1.0, patience=1) == -1
+    assert plateau([2.0, 1.0], [1.0, 1.0], delta1=0.500001, delta2=1.0, patience=1) == 1
+    assert plateau([1.0, math.nan, 1.0], [1.0] * 3, delta1=9.0, delta2=9.0, patience=1) == -1
+    assert plateau([1.0] * 3, [0.0] * 3, delta1=9.0, delta2=9.0, patience=1) == -1
+
+
+@given(st.lists(st.tuples(st.floats(0.1, 9), st.floats(0.1, 9)), min_size=1, max_size=20), st.floats(1e-8, 1e8))
+def test_the_scale_of_the_loss_changes_nothing(values, scale):
+    loss, norm = (np.array(x) for x in zip(*values, strict=True))
+    a, b = relative_changes(loss, norm), relative_changes(2.0 ** round(math.log2(scale)) * loss, norm)
+    assert np.array_equal(a, b, equal_nan=True)
+
+
+@given(
+    st.lists(st.tuples(st.floats(0.1, 9), st.floats(0.1, 9)), min_size=1, max_size=60),
+    st.integers(1, 4), st.integers(1, 7), st.floats(1, 20),
+)  # fmt: skip
+def test_monitor_is_the_criterion_on_averages_by_hand(values, patience, every, smoothing):
+    settings = Shift(delta1=0.05, delta2=0.2, patience=patience, check_every=every, smoothing=smoothing)
+    monitor, found = Monitor(settings), []
+    for step, (loss, norm) in enumerate(values, start=1):
+        found += [step] if monitor.observe(step, torch.tensor(loss), torch.tensor(norm)) else []
+    smoothed = []
+    for n in range(every, len(values) + 1, every):
+        weights = (1 - 1 / smoothing) ** np.arange(n - 1, -1, -1)
+        smoothed.append(weights @ np.array(values[:n], dtype=np.float32) / weights.sum())
+    at = plateau(*np.array(smoothed).T, delta1=0.05, delta2=0.2, patience=patience) if smoothed else -1
+    seen = smoothed if at < 0 else smoothed[: at + 1]
+    assert np.allclose([(c.loss, c.gradient_norm) for c in monitor.checks], seen, rtol=1e-9) or not seen
+    assert found == ([] if at < 0 else [(at + 1) * every])
+
+
+@given(st.lists(st.floats(0.1, 9), min_size=2, max_size=30), st.integers(0, 29))
+def test_a_monitor_continues_from_its_state(losses, cut):
+    settings = Shift(delta1=0.3, delta2=9.0, patience=2, check_every=3, smoothing=3.0)
+    whole, first, second = (Monitor(settings) for _ in range(3))
+    for step, loss in enumerate(losses, start=1):
+        one = torch.tensor(loss)
+        whole.observe(step, one, one)
+        (first if step <= cut else second).observe(step, one, one)
+        if step == cut:
+            second.load(first.state())
+    last = second if cut < len(losses) else first
+    assert torch.equal(last.state(), whole.state()) or (last.state().isnan() == whole.state().isnan()).all()
+    assert np.array_equal(last.state().numpy(), whole.state().numpy(), equal_nan=True)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"shift": {"criterion": "sometimes"}}, "found 'sometimes'"),
+        ({"shift": {"patience": 0}}, r"shift\.patience >= 1, found 0"),
+        ({"shift": {"check_every": 0}}, r"shift\.check_every >= 1"),
+        ({"shift": {"delta2": 0.0}}, r"finite shift\.delta2 above 0"),
+        ({"shift": {"delta1": math.nan}}, r"finite shift\.delta1"),
+        ({"shift": {"smoothing": 0.5}}, r"shift\.smoothing >= 1"),
+        ({"shift": {"at": 5}}, "belongs|the criterion 'fixed' and of no other"),
+        ({"shift": {"criterion": "fixed"}}, "Set both, or neither"),
+        ({"shift": {"criterion": "fixed", "at": 0}}, r"shift\.at >= 1, found 0"),
+        ({"shift": {"criterion": "fixed", "at": 20}}, r"shift\.at before the last step 20"),
+        ({"shift": {"deltas": 1}}, "unknown setting of shift 'deltas'"),
+        ({"loops": 1}, "at least 2 loops, found loops = 1"),
+        ({"projection": {"subspace": "river"}}, "without a projection"),
+        ({"arch": "single", "shift": {}}, "belong to arch 'shift', found some with 'single'"),
+    ],
+)
+def test_wrong_settings_are_explained(config, settings, message):
+    with pytest.raises(LandscapeError, match=message):
+        config(**{"arch": "shift", **settings})
+
+
+def test_text_form_of_a_config_that_shifts(config):
+    for c in (config("shift"), config("shift", shift=AT_6, loops=2)):
+        assert RunConfig.from_dict(json.loads(json.dumps(c.to_dict()))) == c
+
+
+# -- runs -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """single, shift at step 6, and shift by the criterion. Tests must not write into them."""
+    from conftest import small_config
+
+    folder = tmp_path_factory.mktemp("shift")
+    return {
+        "single": train(small_config("single"), folder / "single"),
+        "fixed": train(small_config("shift", shift=AT_6), folder / "fixed"),
+        "eager": train(small_config("shift", shift=EAGER), folder / "eager"),
+    }
+
+
+def test_first_stage_is_single_and_second_stage_is_the_branch(config, runs, tmp_path):
+    single, shifted = runs["single"], runs["fixed"]
+    assert shifted.steps.tolist() == sorted({*single.steps.tolist(), 6})
+    before = [s for s in single.steps.tolist() if s < 6]
+    for step in before:
+        assert torch.equal(shifted.parameters[shifted.index(step)], single.parameters[single.index(step)])
+    same_metrics(shifted, single, before)
+    branch = train(branch_config(train(config("single", steps=6), tmp_path / "s"), 6, settings={"arch": "looped",
+                   "steps": 20}), tmp_path / "b")  # fmt: skip
+    assert torch.equal(branch.replay(6, 14), shifted.replay(6, 14))
+    assert torch.equal(branch.optimizer[-1], shifted.optimizer[-1])
+    same_metrics(branch, shifted, np.intersect1d(branch.metrics.step, shifted.metrics.step))
+
+
+def test_the_switch_is_measured_on_both_sides(runs):
+    run = runs["fixed"]
+    ds = run.shift
+    assert int(ds.switch_step) == 6
+    w = run.parameters[run.index(6)]
+    for loops, side in ((1, "before"), (3, "after")):
+        objective = run.objective("test", loops=loops)
+        assert float(ds[f"loss_{side}"].sel(split="test", family="all")) == pytest.approx(
+            float(objective.loss(w)), rel=1e-5
+        )
+    at = run.metrics.sel(step=6)
+    xr.testing.assert_equal(ds.accuracy_after, at.accuracy.drop_vars("step").assign_attrs(ds.accuracy_after.attrs))
+    assert np.array_equal(ds.accuracy_drop, ds.accuracy_before - ds.accuracy_after)
+    assert {7, 8, 10} <= set(run.metrics.step.values.tolist())  # evaluations are dense after the switch
+
+
+def test_recovery_is_the_first_evaluation_that_is_as_good(runs):
+    run, ds = runs["fixed"], runs["fixed"].shift
+    for split in ("probe", "test"):
+        for family in ("all", "simple", "complex"):
+            curve = run.metrics.accuracy.sel(split=split, family=family)
+            one = {"split": split, "family": family}
+            good = [int(s) - 6 for s in curve.step if s >= 6 and curve.sel(step=s) >= ds.accuracy_before.sel(one)]
+            assert bool(ds.recovered.sel(one)) == bool(good)
+            assert not good or float(ds.recovery.sel(one)) == good[0]
+    assert bool(ds.recovered.any())
+
+
+def test_compute_is_one_pass_then_t(runs):
+    run = runs["fixed"]
+    one, three = (Trainer(run._with_loops(n).config).flops_per_sample() for n in (1, 3))
+    seen = [Trainer(run.config).samples_seen(s) for s in (6, 20)]
+    assert three > 2 * one
+    assert float(run.shift.flops_before) == seen[0] * one
+    assert float(run.metrics.flops[-1]) == seen[0] * one + (seen[1] - seen[0]) * three
+    assert float(run.metrics.tokens[-1]) == 6 * seen[1]
+
+
+def test_checks_are_stored_and_repeat_the_criterion(runs):
+    ds = runs["eager"].shift
+    assert int(ds.switch_step) == 9
+    assert ds.check_step.values.tolist() == [3, 6, 9]
+    assert set(runs["eager"].steps) - set(runs["single"].steps) == {9}  # the switch is a checkpoint
+    assert ds.loops.values.tolist() == [1, 1, 3]
+    assert ds["count"].values.tolist() == [0, 1, 2]
+    improvement, change = relative_changes(ds.loss.values, ds.gradient_norm.values)
+    assert np.allclose(improvement, ds.improvement, rtol=1e-9, equal_nan=True)
+    assert np.allclose(change, ds.gradient_change, rtol=1e-9, equal_nan=True)
+    grid = switch_steps(ds, delta1=[0.5, -1.0], delta2=[3.0], patience=[1, 2, 3]).squeeze()
+    assert grid.switch_step.values[0].tolist()[:2] == [6, 9]
+    assert grid.censored.values.tolist() == [[False, False, True], [True, True, True]]
+
+
+def test_what_was_watched_answers_for_other_thresholds(config, runs, tmp_path):
+    """A run that only watches tells when others switch."""
+    never = train(config("shift", shift={**EAGER, "criterion": "never"}), tmp_path / "never")
+    same_metrics(never, runs["single"], runs["single"].metrics.step)
+    assert int(never.shift.switch_step) == -1
+    assert np.isnan(never.shift.recovery).all()
+    grid = switch_steps(never.shift, delta1=[0.5, 0.05], delta2=[3.0], patience=[1, 2])
+    assert not grid.censored.any()
+    nothing = switch_steps(never.shift, delta1=[-1.0], delta2=[3.0], patience=[1])
+    assert bool(nothing.switch_step.isnull().all())
+    assert not nothing.censored.any()
+    for delta1 in (0.5, 0.05):
+        for patience in (1, 2):
+            settings = {**EAGER, "delta1": delta1, "patience": patience}
+            run = train(config("shift", shift=settings), tmp_path / f"{delta1}-{patience}")
+            expected = float(grid.switch_step.sel(delta1=delta1, patience=patience, delta2=3.0))
+            assert int(run.shift.switch_step) == (-1 if math.isnan(expected) else expected)
+
+
+@pytest.mark.parametrize("shift", [AT_6, EAGER, {**AT_6, "keep_optimizer": False}])
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+def test_interrupted_around_the_switch_and_continued(config, tmp_path, shift, optimizer):
+    c = config("shift", shift=shift, optimizer={"name": optimizer, "lr": 0.01}, dtype="float32")
+    whole = train(c, tmp_path / "a")
+    for step in (1, 4, 6, 7, 9, 10):
+        with pytest.raises(Stop):
+            train(c, tmp_path / "b", progress=stop_at(step))
+    again = train(c, tmp_path / "b")
+    identical(whole, again)
+    drop = ["seconds", "flops_before"]
+    xr.testing.assert_equal(whole.shift.drop_vars(drop), again.shift.drop_vars(drop))
+    assert float(whole.shift.flops_before) == float(again.shift.flops_before)
+
+
+def test_metrics_beyond_the_last_checkpoint_are_kept(config, runs, tmp_path):
+    """Killed after the switch was noted, before its checkpoint: what is written again comes out the same."""
+    whole = runs["fixed"]
+    shutil.copytree(whole.path, tmp_path / "killed")
+    with h5py.File(tmp_path / "killed" / FILE_NAME, "r+") as f:
+        f["status"][0] = 0
+        f["step"][whole.index(6) :] = -1
+        f["metrics/step"][int(np.flatnonzero(whole.metrics.step == 8)[0]) :] = -1
+    again = train(whole.config, tmp_path / "killed")
+    identical(whole, again)
+    assert again.shift.check_step.equals(whole.shift.check_step)
+
+
+def test_a_new_optimiser_at_the_switch(config, tmp_path):
+    """Its first update has the size of the learning rate in every entry, as Adam's first has."""
+    lr = 0.003
+    plain = {"optimizer": {"name": "adamw", "lr": lr, "weight_decay": 0.0}, "dtype": "float64"}
+    run = train(config("shift", shift={**AT_6, "keep_optimizer": False}, **plain), tmp_path / "a")
+    assert not run.optimizer[run.index(6)].any()
+    path = run.replay(4, 4)
+    moved = (path[3] - path[2]).abs()
+    assert torch.allclose(moved[moved > 1e-5], torch.tensor(lr, dtype=torch.float64), rtol=1e-3)
+    assert run.optimizer_since(4) == 0
+    assert run.optimizer_since(6) == 6
+    branch = train(branch_config(run, 6, settings={"arch": "looped"}), tmp_path / "b")
+    assert branch.config.origin.optimizer_since == 6
+    assert torch.equal(branch.parameters[-1], run.parameters[-1])
+    with pytest.raises(LandscapeError, match="there is none at step 0"):
+        run.rescaled(run.objective(at=6), "adam", step=6)
+    again = Trainer(run.config)
+    again.load(run.state(6))
+    assert again._optimizer.state[again._w]["step"] == 0
+
+
+def test_replay_crosses_the_switch(runs):
+    run = runs["fixed"]
+    path = run.replay(0, 20)
+    assert torch.equal(path[run.steps], run.parameters[:])
+
+
+def test_everything_built_from_a_checkpoint_has_the_loops_in_force(runs):
+    run = runs["fixed"]
+    assert [run.loops_at(s) for s in run.steps.tolist()] == [1 if s < 6 else 3 for s in run.steps]
+    x = run.task.split("probe").inputs
+    for step, loops in ((4, 1), (6, 3), (20, 3)):
+        module = run.module(step)
+        assert module.loops == loops
+        assert torch.allclose(module(x), run.module(step, loops=loops)(x))
+        w = run.parameters[run.index(step)]
+        assert torch.equal(run.objective(at=step).loss(w), run.objective(loops=loops).loss(w))
+    w = run.parameters[-1]
+    assert run.objective(at=20).loss(w) != run.objective(at=20, loops=1).loss(w)
+    assert run.objective().loss(w) == run.objective(loops=1).loss(w)  # without a step: as it begins
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_sweeps_follow_the_switch(runs, tmp_path, jobs):
+    """One objective serves all checkpoints, but not both stages."""
+    shutil.copytree(runs["fixed"].path, tmp_path / "run")
+    run = Run.open(tmp_path / "run")
+    found = sweep("samples", run, seed=0, jobs=jobs)
+    for step in run.steps.tolist():
+        objective = run.objective(loops=1 if step < 6 else 3)
+        expected = objective.per_sample(run.parameters[run.index(step)]).numpy()
+        assert np.allclose(found.loss.sel(step=step), expected, rtol=1e-12)
+
+
+def test_branches_of_runs_that_shift(config, runs, tmp_path):
+    run = runs["eager"]
+    for step in (4, 11):  # before the switch, and after it
+        branch = train(branch_config(run, step), tmp_path / f"b{step}")
+        assert branch.config.shift == run.config.shift
+        assert torch.equal(branch.parameters[-1], run.parameters[-1])
+        assert float(branch.metrics.flops[-1]) == float(run.metrics.flops[-1])
+    back = branch_config(run, 11, settings={"arch": "single"})
+    assert (back.shift, back.model.loops) == (None, 1)
+    on = branch_config(run, 11, settings={"arch": "looped"})
+    assert (on.shift, on.model.loops) == (None, 3)
+    assert torch.equal(train(on, tmp_path / "on").parameters[-1], run.parameters[-1])
+    fresh = train(branch_config(runs["single"], 4, settings={"arch": "shift", "loops": 2, "shift": EAGER}),
+                  tmp_path / "c")  # fmt: skip
+    assert fresh.shift.check_step.values.tolist()[0] == 6
+    settings = {"arch": "shift", "shift": {"criterion": "fixed", "at": 3}}
+    with pytest.raises(LandscapeError, match=r"shift\.at after step 4, where the branch starts, found 3"):
+        branch_config(runs["single"], 4, settings=settings)
+
+
+def test_the_monitor_does_not_disturb_training(config):
+    a, b = Trainer(config("single")), Trainer(config("shift", shift={"criterion": "never", "check_every": 2}))
+    a.advance(9)
+    b.advance(9)
+    assert torch.equal(a.state().w, b.state().w)
+    assert len(b.checks()) == 4
+    assert b.checks() == []
+    row = Evaluator(b)()
+    assert (row["tokens"], row["flops"]) == (a.tokens, a.flops)
+
+
+def test_files_of_earlier_versions_open_and_continue(config, tmp_path):
+    """Without the new settings in the header, and without a place for the largest memory."""
+    run = train(config("single"), tmp_path / "a")
+    assert run.metrics.attrs["peak_memory"] > 2**20
+    path = run.path / FILE_NAME
+    with open_for_reading(path) as f:
+        header = read_header(f)
+    del header["config"]["shift"]
+    from landscape.store import _digest
+
+    with h5py.File(path, "r+") as f:
+        text = json.dumps(header)
+        f.attrs["header"], f.attrs["header_sha256"] = text, _digest(text)
+        del f["peak_memory"]
+        f["status"][0] = 0
+    old = Run.open(run.path)
+    assert math.isnan(old.metrics.attrs["peak_memory"])
+    assert train(config("single"), run.path).complete
+
+
+def test_peak_memory_survives_recovery(config, tmp_path):
+    c = config("shift", shift=AT_6)
+    with pytest.raises(Stop):
+        train(c, tmp_path / "a", progress=stop_at(7))
+    first = Run.open(tmp_path / "a").metrics.attrs["peak_memory"]
+    assert train(c, tmp_path / "a").metrics.attrs["peak_memory"] >= first > 0
+
+
+# -- records, tables, figure ------------------------------------------------------------------------------------------
+
+
+def test_records_of_a_study(runs):
+    found = Study(runs.values()).results("shift")
+    assert [ds.attrs["arch"] for ds in found] == ["single", "shift", "shift"]
+    plain = found[0]
+    assert (plain.sizes["check"], int(plain.switch_step), int(plain.final_loops)) == (0, -1, 1)
+    assert found[1].attrs["at"] == 6
+    xr.testing.assert_equal(found[2], shift_record(runs["eager"]))
+    with pytest.raises(LandscapeError, match="at least one run that shifts"):
+        shift_records([runs["single"]])
+    with pytest.raises(LandscapeError, match="with its checks, found none"):
+        switch_steps(plain, delta1=[0.1], delta2=[0.1], patience=[1])
+
+
+def test_figure_places_every_run(runs):
+    figure = draw([shift_record(r) for r in runs.values()])
+    render(figure)
+    xs = sorted(float(line.get_xdata()[0]) for line in figure.axes[0].lines if line.get_marker() not in ("None", ""))
+    assert xs == [6, 9]
+    never = record("shift", 3, at=300)
+    never["switch_step"] = -1
+    never["accuracy_drop"] = never["accuracy_drop"] * np.nan
+    figure = draw([record("looped", 0), record("shift", 1, at=300, delta1=0.1), never], x="delta1")
+    render(figure)
+    assert [len(ax.lines) for ax in figure.axes] == [3, 3, 2]
+    hollow = [line for line in figure.axes[0].lines if line.get_markerfacecolor() == "white"]
+    assert len(hollow) == 1
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"x": "patience"}, "expected x to be one of"),
+        ({"split": "train"}, "expected split 'train'"),
+        ({"family": "odd"}, "expected family 'odd'"),
+    ],
+)
+def test_wrong_settings_of_the_figure_are_explained(settings, message):
+    with pytest.raises(LandscapeError, match=message):
+        draw([record("shift", 1, at=300)], **settings)
+    with pytest.raises(LandscapeError, match="at least one run that shifts"):
+        draw([record("looped", 0)])
+
+
+def test_command_line(landscape, tmp_path):
+    sets = [f"--set=shift.{k}={v}" for k, v in EAGER.items()]
+    code, out, err = landscape(
+        "train", "--arch", "single", "--arch", "shift", *sets, *test_cli.TINY, "--runs", tmp_path
+    )
+    assert code == 0, err
+    runs = {p.name.split("-")[1]: Run.open(p) for p in tmp_path.iterdir()}
+    assert runs["single"].config.shift is None
+    assert runs["shift"].config.shift == Shift(**EAGER)
+    code, out, _ = landscape("show", tmp_path)
+    assert code == 0
+    assert "shift: from one pass to T loops" in out
+    code, out, _ = landscape("show", tmp_path, "--json")
+    found = {d["config"]["arch"]: d for d in json.loads(out)}
+    assert found["single"]["shift"] == {}
+    assert found["shift"]["shift"]["switch_step"] == int(runs["shift"].shift.switch_step)
+    assert found["shift"]["peak_memory"] > 0
+    assert landscape("plot", tmp_path, "shift", "-o", tmp_path / "f", "--format", "png")[0] == 0
+    code, _, err = landscape("train", "--set", "shift.delta1=0.1", *test_cli.TINY, "--runs", tmp_path / "x")
+    assert code == 2
+    assert "belong to arch 'shift'" in err
