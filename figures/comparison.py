@@ -15,7 +15,7 @@ from matplotlib.patches import Patch
 
 from landscape.errors import LandscapeError
 from landscape.figures.marks import curve, spread_ticks, step_axis
-from landscape.figures.runs import Array
+from landscape.figures.runs import Array, shown_units, unknown_error
 from landscape.figures.style import MAP, NEUTRAL, ArchStyle, arch_style, grid, styled
 
 __all__ = ["comparison"]
@@ -32,8 +32,9 @@ _AXIS = {
 def comparison(ds: xr.Dataset, *, variables: Sequence[str] | None = None) -> Figure:
     """Values of both sides (above) and their difference (below), one column per quantity.
 
-    Bands are one standard error to each side. Where eigenvalues were compared, a last column shows how many more
-    eigenvalues b has below each threshold, and the share of ranks at which its eigenvalues are no larger.
+    Bands are one standard error to each side; without a band it is 0 or unknown. Where eigenvalues were compared, a
+    last column shows how many more eigenvalues b has below each threshold, and the share of ranks at which its
+    eigenvalues are no larger.
 
     Args:
         ds: the result of a comparison.
@@ -71,7 +72,7 @@ def comparison(ds: xr.Dataset, *, variables: Sequence[str] | None = None) -> Fig
     for ax in axes[1]:
         ax.set_xlabel(_AXIS[at])
     _scale(axes, x, at)
-    figure.legend(handles=_legend(ds, styles, bool(names)), loc="outside upper center", ncols=min(3, len(axes[0]) + 1))
+    figure.legend(handles=_legend(ds, styles, names), loc="outside upper center", ncols=min(3, len(axes[0]) + 1))
     return figure
 
 
@@ -87,15 +88,20 @@ def _middle(variable: xr.DataArray, at: str) -> tuple[xr.DataArray, str]:
     """The variable at the middle of its further axes, and what these are."""
     place = {d: variable.sizes[d] // 2 for d in variable.dims if d != at}
     note = ", ".join(
-        f"{d} = {float(variable[d][i]):g}" if d in variable.coords else f"{d} {i}" for d, i in place.items()
+        f"{d} = {_text(variable[d].values[i])}" if d in variable.coords else f"{d} {i}" for d, i in place.items()
     )
     return variable.isel(place), note
+
+
+def _text(value: Any) -> str:
+    """A value of a coordinate, which may be a name."""
+    return str(value) if np.asarray(value).dtype.kind in "OSTU" else f"{float(value):g}"
 
 
 def _band(ax: Axes, x: Array, ds: xr.Dataset, name: str, at: str, style: ArchStyle) -> str:
     value, note = _middle(ds[name], at)
     if f"{name}_stderr" in ds:
-        error = _middle(ds[f"{name}_stderr"], at)[0].fillna(0.0).values
+        error = _middle(ds[f"{name}_stderr"], at)[0].values
         ax.fill_between(x, value.values - error, value.values + error, color=style.color, alpha=0.2, linewidth=0)
     curve(ax, x, value.values, color=style.color, marker=style.marker, linestyle=style.linestyle)
     return note
@@ -108,10 +114,11 @@ def _quantity(
     for side, style in zip("ab", styles, strict=True):
         note = _band(top, x, ds, f"{name}_{side}", at, style)
     _band(bottom, x, ds, f"{name}_difference", at, ArchStyle(NEUTRAL, "o", "-"))
+    if not np.isfinite(_middle(ds[f"{name}_difference"], at)[0].values).any():
+        bottom.text(0.5, 0.5, "no value", transform=bottom.transAxes, ha="center", va="bottom", color=NEUTRAL)
     bottom.axhline(0, color=NEUTRAL, linewidth=0.6, linestyle=":")
     top.set_title(name.replace("_", " ") + (f"\n({note})" if note else ""))
-    units = units.replace("squared parameter unit", "parameter²").replace(" per ", " / ").replace(" / (", " /\n(")
-    unit = f"\n({units})" if units not in ("", "1") else ""
+    unit = f"\n({shown_units(units, width=22)})" if units not in ("", "1") else ""
     top.set_ylabel(f"value{unit}")
     bottom.set_ylabel(f"b minus a{unit}")
 
@@ -126,7 +133,7 @@ def _dominance(top: Axes, bottom: Axes, ds: xr.Dataset, at: str, x: Array) -> No
             curve(ax, x, y, color=color, marker="osv^D"[i % 5], linestyle="-", label=f"{tau:g}")
     top.axhline(0, color=NEUTRAL, linewidth=0.6, linestyle=":")
     bottom.set_ylim(-0.02, 1.02)
-    top.set_title("eigenvalues 0 < λ ≤ τ")
+    top.set_title("eigenvalues λ,\nrounding < λ ≤ τ")
     top.set_ylabel("number in b\nminus in a")
     bottom.set_ylabel("share of ranks at which\nb's is no larger")
 
@@ -149,16 +156,18 @@ def _scale(axes: Sequence[Sequence[Axes]], x: Array, at: str) -> None:
             ax.set_xlim(-0.3 * x[x > 0].min() if x[0] == 0 else 0.8 * x[0], 1.25 * x[-1])
 
 
-def _legend(ds: xr.Dataset, styles: Sequence[ArchStyle], curves: bool) -> list[Line2D | Patch]:
+def _legend(ds: xr.Dataset, styles: Sequence[ArchStyle], names: Sequence[str]) -> list[Line2D | Patch]:
     marks: list[Line2D | Patch] = []
-    if curves:
+    if names:
         for side, style in zip("ab", styles, strict=True):
             look: dict[str, Any] = {"color": style.color, "marker": style.marker, "linestyle": style.linestyle}
             marks.append(Line2D([], [], label=f"{side}: {ds.attrs[f'arch_{side}']}", **look))
-    errors = [v for v in ds if str(v).endswith("_difference_stderr")]
-    if curves and any((ds[v] > 0).any() for v in errors):
+    errors = [v for n in names if (v := f"{n}_difference_stderr") in ds]
+    if any((ds[v] > 0).any() for v in errors):
         seeds = int(ds.attrs.get("n_seeds", 1))
         marks.append(Patch(facecolor=NEUTRAL, alpha=0.2, label=f"± standard error ({seeds} seed{'s' * (seeds > 1)})"))
+    if any(unknown_error([ds[v.removesuffix("_stderr")].values], [ds[v].values]) for v in errors):
+        marks.append(Line2D([], [], linestyle="none", label="no band: error 0 or unknown"))
     if "dominance_fraction" in ds:
         taus = ds["tau"].values
         for i, tau in enumerate(taus):

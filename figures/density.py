@@ -14,8 +14,8 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FixedLocator, NullLocator
 
 from landscape.errors import LandscapeError
-from landscape.figures.marks import scale_note, signed_scale
-from landscape.figures.runs import Array, by_arch, count, over_seeds, require_all
+from landscape.figures.marks import error_marks, scale_note, signed_scale
+from landscape.figures.runs import Array, by_arch, count, over_seeds, require_all, units
 from landscape.figures.style import NEUTRAL, arch_style, grid, styled
 
 __all__ = ["density"]
@@ -74,12 +74,13 @@ def density(runs: Sequence[xr.Dataset], *, steps: Sequence[int] | None = None, w
             curves = [_smooth(d.sel(step=step), place, place(x), width) for d in group]
             mean, low, high = over_seeds([c[0] for c in curves], [c[1] for c in curves])
             look = arch_style(arch)
-            peak = max(peak, float(np.max(high, initial=_FLOOR, where=np.isfinite(high))))
+            top = np.fmax(mean, high)
+            peak = max(peak, float(np.max(top, initial=_FLOOR, where=np.isfinite(top))))
             ax.fill_between(x, np.maximum(low, _FLOOR / 10), high, color=look.color, alpha=0.2, linewidth=0)
             ax.plot(x, mean, color=look.color, linestyle=look.linestyle)
         ax.set_title(f"step {step}")
         ax.set_xlim(x[0], x[-1])
-    _label(axes[0], name, linthresh, width)
+    _label(axes[0], name, linthresh, width, units(runs, "node"))
     axes[0][0].set_ylim(_FLOOR, 3 * peak)
     axes[0][0].xaxis.set_major_locator(FixedLocator(_ticks(place, x, linthresh)))
     axes[0][0].xaxis.set_minor_locator(NullLocator())
@@ -130,7 +131,7 @@ def _ticks(place: Callable[[Array], Array], x: Array, linthresh: float) -> list[
 
 
 def _smooth(ds: xr.Dataset, place: Callable[[Array], Array], x: Array, width: float) -> tuple[Array, Array]:
-    """Eigenvalues per decade at positions x: mean over the vectors, and its standard error (0 for one vector)."""
+    """Eigenvalues per decade at positions x: mean over the vectors, and its standard error (NaN for one vector)."""
     node, weight = ds["node"].values, ds["weight"].values
     curves = []
     for theta, omega in zip(node, weight, strict=True):
@@ -138,16 +139,16 @@ def _smooth(ds: xr.Dataset, place: Callable[[Array], Array], x: Array, width: fl
         kernel = np.exp(-0.5 * ((x[:, None] - place(theta[real])) / width) ** 2) / (width * np.sqrt(2 * np.pi))
         curves.append(int(ds["n_parameters"]) * kernel @ omega[real])
     stack = np.stack(curves)
-    error = stack.std(0, ddof=1) / np.sqrt(len(stack)) if len(stack) > 1 else np.zeros(len(x))
+    error = stack.std(0, ddof=1) / np.sqrt(len(stack)) if len(stack) > 1 else np.full(len(x), np.nan)
     return stack.mean(0), error
 
 
-def _label(axes: Sequence[Axes], name: str, linthresh: float, width: float) -> None:
+def _label(axes: Sequence[Axes], name: str, linthresh: float, width: float, unit: str) -> None:
     """Axes that say what is on them, on which scale, and how it was smoothed."""
     axes[0].set_yscale("log", nonpositive="clip")
-    unit = "decade" if name != "linear" else "unit of the axis"
-    axes[0].set_ylabel(f"eigenvalues per {unit}\n(log scale; Gaussian kernel,\nstandard deviation {width:g})")
-    notes = ["Hessian eigenvalue", "(nats per token / parameter²)", f"({scale_note(name, linthresh)})"]
+    per = "decade" if name != "linear" else "unit of the axis"
+    axes[0].set_ylabel(f"eigenvalues per {per}\n(log scale; Gaussian kernel,\nstandard deviation {width:g})")
+    notes = ["Hessian eigenvalue", f"({unit})", f"({scale_note(name, linthresh)})"]
     for ax in axes:
         ax.set_xlabel("\n".join(n for n in notes if n != "()"))
         if name == "symlog":
@@ -159,4 +160,4 @@ def _legend(groups: dict[str, list[xr.Dataset]]) -> list[Line2D | Patch]:
     for arch, group in groups.items():
         look: dict[str, Any] = {"color": arch_style(arch).color, "linestyle": arch_style(arch).linestyle}
         marks.append(Line2D([], [], label=f"{arch} ({count(group)})", **look))
-    return [*marks, Patch(facecolor=NEUTRAL, alpha=0.2, label="range over seeds ± standard error")]
+    return [*marks, *error_marks(any(d.sizes["vector"] == 1 for group in groups.values() for d in group))]

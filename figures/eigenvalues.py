@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from landscape.figures.marks import Scale, scale_note, seed_curves, signed_scale, step_axis
-from landscape.figures.runs import alike, by_arch, count, require_all
+from landscape.figures.runs import alike, by_arch, count, require_all, units
 from landscape.figures.style import NEUTRAL, arch_style, grid, styled, tint
 
 __all__ = ["eigenvalues"]
@@ -61,7 +61,7 @@ def eigenvalues(runs: Sequence[xr.Dataset], *, scale: Scale = "symlog") -> Figur
     axes[0][0].set_yscale(name, **({"linthresh": linthresh, "linscale": 0.9} if name == "symlog" else {}))
     notes = [
         "Hessian eigenvalue",
-        "(nats per token / parameter²)",
+        f"({units(runs, 'eigenvalue')})",
         f"({scale_note(name, linthresh)})".replace("()", ""),
     ]
     axes[0][0].set_ylabel("\n".join(filter(None, notes)))

@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from landscape.figures.marks import Scale, seed_curves, step_axis
-from landscape.figures.runs import Array, by_arch, count, require_all
+from landscape.figures.marks import Scale, error_marks, seed_curves, step_axis
+from landscape.figures.runs import Array, by_arch, count, require_all, unknown_error
 from landscape.figures.style import NEUTRAL, arch_style, grid, styled
 
 __all__ = ["entropy"]
@@ -38,7 +38,8 @@ def entropy(runs: Sequence[xr.Dataset], *, scale: Scale = "symlog") -> Figure:
     """Four threshold-free statistics of the spectrum against the step, one curve per architecture.
 
     The curve is the mean over seeds; the band reaches from the smallest ``value - standard error`` of the seeds to
-    their largest sum. A point is hollow if any seed's was estimated from random vectors, not from all eigenvalues.
+    their largest sum, and is missing where a seed's error is unknown. A point is hollow if any seed's was estimated
+    from random vectors, not from all eigenvalues.
 
     Args:
         runs: one ``entropy`` dataset per run, all of one task.
@@ -66,7 +67,7 @@ def entropy(runs: Sequence[xr.Dataset], *, scale: Scale = "symlog") -> Figure:
                 ax,
                 [d["step"].values.astype(float) for d in group],
                 [d[name].values for d in group],
-                errors=[d[f"{name}_stderr"].fillna(0.0).values for d in group],
+                errors=[d[f"{name}_stderr"].values for d in group],
                 hollow=[~d["exact"].values.astype(bool) for d in group],
                 color=style.color,
                 marker=style.marker,
@@ -104,4 +105,5 @@ def _legend(runs: Sequence[xr.Dataset], groups: dict[str, list[xr.Dataset]]) -> 
         estimate = Line2D([], [], color=NEUTRAL, marker="o", linestyle="none", markerfacecolor="white")
         estimate.set_label("estimated from random vectors")
         marks.append(estimate)
-    return [*marks, Patch(facecolor=NEUTRAL, alpha=0.2, label="range over seeds ± standard error")]
+    values, errors = ([d[f"{n}{end}"].values for d in runs for n in _PANELS] for end in ("", "_stderr"))
+    return [*marks, *error_marks(unknown_error(values, errors))]

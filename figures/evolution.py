@@ -15,7 +15,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from landscape.figures.marks import seed_curves, spread_ticks
-from landscape.figures.runs import Array, by_arch, count, require_all
+from landscape.figures.runs import Array, by_arch, count, require_all, unknown_error
 from landscape.figures.style import MAP, NEUTRAL, arch_style, grid, missing, no_value, styled
 
 __all__ = ["evolution"]
@@ -99,12 +99,12 @@ def _entropies(ax: Axes, group: Sequence[xr.Dataset], arch: str) -> None:
     style = arch_style(arch)
     for i, ds in enumerate(group):
         x = np.arange(ds.sizes["path_step"])
-        y, error = ds["entropy"].values, ds["entropy_stderr"].fillna(0.0).values
+        y, error = ds["entropy"].values, ds["entropy_stderr"].values
         ax.plot(
             x, y, color=style.color, marker=style.marker if i == 0 else "", linestyle=style.linestyle,
             linewidth=1.2 if i == 0 else 0.6, alpha=1.0 if i == 0 else 0.6,
         )  # fmt: skip
-        if error.any():
+        if (error > 0).any():
             ax.fill_between(x, y - error, y + error, color=style.color, alpha=0.2, linewidth=0)
     phase = group[0]["phase"].values
     for change in np.flatnonzero(np.diff(phase) > 0).tolist():
@@ -147,4 +147,9 @@ def _legend(groups: dict[str, list[xr.Dataset]], holes: bool) -> list[Line2D | P
     if any(len(group) > 1 for group in groups.values()):
         marks.append(Line2D([], [], color=NEUTRAL, linewidth=0.6, label="other seeds (entropy)"))
         marks.append(Patch(facecolor=NEUTRAL, alpha=0.2, label="range over seeds (phases)"))
+    runs = [ds for group in groups.values() for ds in group]
+    if any((ds["entropy_stderr"] > 0).any() for ds in runs):
+        marks.append(Patch(facecolor=NEUTRAL, alpha=0.2, label="± standard error (entropy)"))
+    if unknown_error([ds["entropy"].values for ds in runs], [ds["entropy_stderr"].values for ds in runs]):
+        marks.append(Line2D([], [], linestyle="none", label="no band: error unknown"))
     return [*marks, missing()] if holes else marks

@@ -12,8 +12,8 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from landscape.errors import LandscapeError
-from landscape.figures.marks import Scale, seed_curves, spread_ticks, step_axis
-from landscape.figures.runs import by_arch, count, require_all, same
+from landscape.figures.marks import Scale, error_marks, seed_curves, spread_ticks, step_axis
+from landscape.figures.runs import by_arch, count, require_all, same, units, unknown_error
 from landscape.figures.style import NEUTRAL, arch_style, grid, styled
 
 __all__ = ["force"]
@@ -75,7 +75,7 @@ def force(runs: Sequence[xr.Dataset], *, tau: float | None = None, scale: Scale 
             for arch, group in groups.items():
                 at = [d.sel(eps=eps, tau=upper) for d in group]
                 style = arch_style(arch)
-                errors = [d["inverse_sum_stderr"].fillna(0.0).values for d in at] if row == 0 else None
+                errors = [d["inverse_sum_stderr"].values for d in at] if row == 0 else None
                 seed_curves(
                     ax,
                     [d["step"].values.astype(float) for d in at],
@@ -96,7 +96,7 @@ def force(runs: Sequence[xr.Dataset], *, tau: float | None = None, scale: Scale 
         axes[1][column].axhline(0.1, color=NEUTRAL, linewidth=0.6, linestyle=":")
         axes[1][column].set_xlabel(label)
     axes[0][0].set_yscale("log")
-    axes[0][0].set_ylabel("sum of 1/|λ| (parameter² /\n(nats per token); log scale)")
+    axes[0][0].set_ylabel(f"sum of 1/|λ|\n({units(runs, 'inverse_sum')}; log scale)")
     axes[1][0].set_ylabel("share of the\nflattest 10 %")
     axes[1][0].set_ylim(0, 1.02)
     figure.legend(handles=_legend(runs, groups), loc="outside upper center", ncols=1 if len(lower) == 1 else 3)
@@ -114,4 +114,5 @@ def _legend(runs: Sequence[xr.Dataset], groups: dict[str, list[xr.Dataset]]) -> 
         rounding.set_label("window reaches into rounding")
         marks.append(rounding)
     marks.append(Line2D([], [], color=NEUTRAL, linewidth=0.6, linestyle=":", label="all eigenvalues equal"))
-    return [*marks, Patch(facecolor=NEUTRAL, alpha=0.2, label="range over seeds ± standard error")]
+    values, errors = ([d[n].values for d in runs] for n in ("inverse_sum", "inverse_sum_stderr"))
+    return [*marks, *error_marks(unknown_error(values, errors))]

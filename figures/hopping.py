@@ -15,7 +15,7 @@ from matplotlib.ticker import MaxNLocator
 
 from landscape.errors import LandscapeError
 from landscape.figures.marks import Scale, seed_curves, signed_scale, step_axis
-from landscape.figures.runs import alike, by_arch, count, require_all
+from landscape.figures.runs import alike, by_arch, count, require_all, units
 from landscape.figures.style import NEUTRAL, arch_style, family_color, grid, styled, tint
 
 __all__ = ["hopping"]
@@ -167,7 +167,7 @@ def _label(axes: Sequence[Sequence[Axes]], runs: Sequence[xr.Dataset]) -> None:
     values = np.concatenate([d[n].values.ravel() for d in runs for n in (*names, "net_sum")])
     name, linthresh = signed_scale(values, decades=3)
     axes[3][0].set_yscale(name, **({"linthresh": linthresh, "linscale": 0.5} if name == "symlog" else {}))
-    axes[0][0].set_ylabel("coefficient\n(parameter distance)")
+    axes[0][0].set_ylabel(f"coefficient\n({units(runs, 'coefficient')})")
     axes[1][0].set_ylabel("hop rate\n(share of pairs)")
     axes[1][0].set_ylim(-0.05, 1.05)
     axes[2][0].set_ylabel("lag-1\nautocorrelation")

@@ -7,13 +7,27 @@ from typing import Any, Literal
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 from matplotlib.ticker import FixedLocator, NullLocator
 from numpy.typing import NDArray
 
 from landscape.errors import LandscapeError
 from landscape.figures.runs import Array, over_seeds, same
+from landscape.figures.style import NEUTRAL
 
-__all__ = ["Color", "Scale", "curve", "edges", "scale_note", "seed_curves", "signed_scale", "spread_ticks", "step_axis"]
+__all__ = [
+    "Color",
+    "Scale",
+    "curve",
+    "edges",
+    "error_marks",
+    "scale_note",
+    "seed_curves",
+    "signed_scale",
+    "spread_ticks",
+    "step_axis",
+]
 
 Scale = Literal["linear", "symlog"]
 Color = str | tuple[float, float, float]
@@ -78,6 +92,12 @@ def seed_curves(
             ax, x, y, hollow=flags, label=label if i == 0 else None, thin=True,
             color=color, marker=marker, linestyle=linestyle, most=most,
         )  # fmt: skip
+
+
+def error_marks(unknown: bool) -> list[Line2D | Patch]:
+    """Legend entries of bands of standard errors, and of places without one because the error is unknown."""
+    marks: list[Line2D | Patch] = [Patch(facecolor=NEUTRAL, alpha=0.2, label="range over seeds ± standard error")]
+    return [*marks, Line2D([], [], linestyle="none", label="no band: error unknown")] if unknown else marks
 
 
 def scale_note(name: str, linthresh: float) -> str:

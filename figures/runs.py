@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
+from textwrap import wrap
 
 import numpy as np
 import xarray as xr
@@ -10,10 +12,26 @@ from numpy.typing import NDArray
 
 from landscape.errors import LandscapeError
 
-__all__ = ["Array", "alike", "by_arch", "count", "over_seeds", "require", "require_all", "same"]
+__all__ = [
+    "Array",
+    "alike",
+    "by_arch",
+    "count",
+    "over_seeds",
+    "require",
+    "require_all",
+    "same",
+    "shown_units",
+    "units",
+    "unknown_error",
+]
 
 Array = NDArray[np.float64]
 
+_DISTANCES = {
+    "parameter units (Euclidean)": "Euclidean parameter distance",
+    "parameter units": "parameter distance",
+}
 _ATTRS = ("run", "arch", "task", "run_seed")
 
 
@@ -58,10 +76,16 @@ def require(ds: xr.Dataset, variables: Mapping[str, tuple[str, ...]]) -> xr.Data
 
 
 def require_all(runs: Sequence[xr.Dataset], variables: Mapping[str, tuple[str, ...]]) -> list[xr.Dataset]:
-    """`require` for every run, of which there must be at least one."""
+    """`require` for every run, of which there must be at least one; all measured in one metric."""
     if not len(runs):
         raise LandscapeError("expected at least one run to draw, found none. Train one: `landscape train`.")
-    return [require(ds, variables) for ds in runs]
+    found = [require(ds, variables) for ds in runs]
+    metrics = {str(ds.attrs["metric"]) for ds in found if "metric" in ds.attrs}
+    if len(metrics) > 1:
+        raise LandscapeError(
+            f"expected results in one metric, found {', '.join(sorted(metrics))}. Draw one figure for each."
+        )
+    return found
 
 
 def by_arch(runs: Sequence[xr.Dataset]) -> dict[str, list[xr.Dataset]]:
@@ -123,3 +147,28 @@ def over_seeds(values: Sequence[Array], errors: Sequence[Array] | None = None) -
     e = np.zeros_like(y) if errors is None else np.stack(errors)
     with np.errstate(invalid="ignore"):  # inf - inf of diverged seeds is NaN, a hole like any other
         return y.mean(0), (y - e).min(0), (y + e).max(0)
+
+
+def units(runs: Sequence[xr.Dataset], name: str) -> str:
+    """Units of a variable as an axis label shows them. They follow from the metric, which all runs share."""
+    return shown_units(str(runs[0][name].attrs.get("units", "units not stored")))
+
+
+def shown_units(text: str, *, width: int = 31) -> str:
+    r"""Units in the short form of labels, broken into lines of at most `width` characters.
+
+    Example:
+        >>> shown_units("nats per token per squared parameter unit"), shown_units("parameter units (Euclidean)")
+        ('nats per token / parameter²', 'Euclidean parameter distance')
+        >>> shown_units("squared filter norm per (nats per token)")
+        'filter norm² /\n(nats per token)'
+    """
+    text = _DISTANCES.get(text, text)
+    text = re.sub(r"squared (.+?)(?= per |$)", "\\1²", text).replace("parameter unit²", "parameter²")
+    text = text.replace("nats per token per ", "nats per token / ").replace(" per (", " /\n(")
+    return "\n".join(part for line in text.split("\n") for part in wrap(line, width, break_on_hyphens=False))
+
+
+def unknown_error(values: Sequence[Array], errors: Sequence[Array]) -> bool:
+    """Whether a value is known and its standard error is not, so that no band is drawn there."""
+    return any(bool((np.isfinite(v) & ~np.isfinite(e)).any()) for v, e in zip(values, errors, strict=True))

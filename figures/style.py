@@ -118,6 +118,17 @@ def paper() -> Iterator[None]:
         yield
 
 
+def _name_metric(figure: Figure, data: Any) -> None:
+    """Above the legend, the metric of the data if it is not the Euclidean one that readers expect."""
+    attrs = getattr(data, "attrs", None) or data[0].attrs
+    metric = str(attrs.get("metric", "none"))
+    if metric in ("euclidean", "none"):
+        return
+    for legend in figure.legends[:1]:
+        title = legend.get_title().get_text()
+        legend.set_title(f"metric: {metric}" + (f"; {title}" if title else ""))
+
+
 def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
     """Make a figure function draw in the style of the paper."""
 
@@ -125,6 +136,7 @@ def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> Figure:
         with paper():
             figure = draw(*args, **kwargs)
+            _name_metric(figure, args[0] if args else next(iter(kwargs.values())))
             for ax in figure.axes:  # ticks are made when drawn, outside this context: fix their look now
                 ax.tick_params(which="major", labelsize=SMALL, width=0.6, length=3)
                 ax.tick_params(which="minor", width=0.4, length=1.5)

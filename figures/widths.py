@@ -14,7 +14,7 @@ from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
 from landscape.errors import LandscapeError
-from landscape.figures.runs import Array, alike, by_arch, count, over_seeds, require_all
+from landscape.figures.runs import Array, alike, by_arch, count, over_seeds, require_all, units
 from landscape.figures.style import NEUTRAL, SMALL, arch_style, grid, styled
 
 __all__ = ["widths"]
@@ -88,7 +88,8 @@ def widths(runs: Sequence[xr.Dataset], *, step: int | None = None, rise: float |
         axes[1][column].set_xlabel("direction" + key)
         axes[0][column].margins(y=0.16)  # room for the arrows
     axes[0][0].set_yscale("log")
-    axes[0][0].set_ylabel("half-width (Euclidean\nparameter distance;\nlog scale)")
+    label = wrap(f"half-width ({units(runs, 'half_width')};", 21, break_on_hyphens=False)
+    axes[0][0].set_ylabel("\n".join([*label, "log scale)"]))
     axes[1][0].set_ylabel("shape exponent\n(dimensionless)")
     _name_shapes(axes[1][-1])
     figure.legend(handles=_legend(), loc="outside upper center", ncols=2 if len(groups) == 1 else 3)

@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from landscape.dominance import dominance
+from landscape.dominance import dominance, interpolate, with_dominance
 from landscape.errors import LandscapeError
 from landscape.run import Run
 from landscape.study import Study
@@ -25,15 +25,32 @@ _LABEL = {
     "flops": ("FLOP", "floating-point operations of training so far, matrix products only"),
 }
 _SIDES = ("a", "b")
+_MEANINGLESS = {
+    "density": ("node", "weight", "node_stderr", "weight_stderr"),
+    "hopping": ("coefficient", "position"),
+    "valley": ("slope", "floor"),
+}
+"""Variables of a probe whose index, or whose sign along an eigenvector, is arbitrary in every run."""
+_AT_CHECKPOINT = ("curvature", "quadratic_half_width", "eigen_residual")
+"""Variables of the probe `valley` that do not depend on where the floor is."""
 
 
 def compare(
-    a: Study, b: Study, *, probe: str, at: Abscissa = "step", points: int = 100, taus: Sequence[float] | None = None
+    a: Study,
+    b: Study,
+    *,
+    probe: str,
+    at: Abscissa = "step",
+    points: int = 100,
+    taus: Sequence[float] | None = None,
+    metric: str | None = None,
 ) -> xr.Dataset:
     """Stored results of a probe of two runs, or of two groups of runs with the same seeds, on a common abscissa.
 
     Between checkpoints values are interpolated linearly in the abscissa; beyond the range of a run there is none (NaN).
-    The result's attributes `interpolation` and `note` say what was done. See `matched` for how.
+    Values that did not converge or were censored are left out before; what has no meaning across runs (a quadrature
+    node, the sign of an eigenvector) is not compared. The result's attributes `interpolation` and `note` say what was
+    done, and how much was left out. See `matched` for how.
 
     Args:
         a: one run, or runs of one architecture that differ in their seeds.
@@ -41,16 +58,22 @@ def compare(
         probe: of which every run has a stored result with the same settings.
         at: "step"; "loss", of the probe split, see `abscissa`; or "flops".
         points: most values of the abscissa.
-        taus: thresholds of `dominance`; None takes those of the result, if it has any.
+        taus: thresholds of `dominance`, of results with all eigenvalues; None takes those of the result, if it has any.
+        metric: of the results, as in `Study.results`.
 
     Returns:
         For every variable NAME: NAME_a, NAME_b (means over seeds), NAME_difference (mean of b - a over pairs of the
-        same seed), and NAME_a_stderr, ... : over seeds; for one run a side, from the probe's own standard errors.
+        same seed), and NAME_a_stderr, ... : over seeds; for one run a side, from the probe's own standard errors. That
+        of a difference of single runs is sqrt(s_a^2 + s_b^2), as if the two errors were independent. They are not
+        where both runs were probed with the same random vectors (one seed, the same number of parameters): it is then
+        too large if the errors go together, and too small if they go against each other; at most by a factor of
+        sqrt(2) in the second case.
         With all eigenvalues stored: `count_below_a`, `count_below_b`, `count_below_difference`, `dominance_fraction`
         and `dominance_ranks` per threshold `tau`. Coordinate `at`, in the order of training.
 
     Raises:
-        LandscapeError: if results are missing or have no steps, seeds do not pair up, or nothing can be compared.
+        LandscapeError: if results are missing or have no steps, tasks differ, seeds do not pair up, thresholds are
+            given for results without all eigenvalues, or nothing can be compared.
 
     Example:
         >>> import tempfile
@@ -64,7 +87,7 @@ def compare(
         >>> ds.step.values.tolist(), "entropy_difference" in ds, ds.attrs["interpolation"]
         ([0, 1, 2], True, 'none: steps that all runs have')
     """
-    both = matched(a, b, probe=probe, at=at, points=points, taus=taus)
+    both = matched(a, b, probe=probe, at=at, points=points, taus=taus, metric=metric)
     n = both.sizes["seed"]
     values: dict[str, Any] = {}
     for name, variable in both.data_vars.items():
@@ -87,7 +110,14 @@ def _one(mean: xr.DataArray, own: xr.DataArray | None) -> xr.DataArray:
 
 
 def matched(
-    a: Study, b: Study, *, probe: str, at: Abscissa = "step", points: int = 100, taus: Sequence[float] | None = None
+    a: Study,
+    b: Study,
+    *,
+    probe: str,
+    at: Abscissa = "step",
+    points: int = 100,
+    taus: Sequence[float] | None = None,
+    metric: str | None = None,
 ) -> xr.Dataset:
     """As `compare`, every pair of seeds for itself: all variables have a leading axis `seed`.
 
@@ -99,14 +129,21 @@ def matched(
     if points < 2:
         raise LandscapeError(f"expected at least 2 points, found {points}.")
     sides = _paired(a, b)
-    results = Study((*sides[0], *sides[1])).results(probe)
+    runs = [*sides[0], *sides[1]]
+    results = Study(runs).results(probe, metric=metric)
+    if len(tasks := sorted({str(ds.attrs["task"]) for ds in results})) > 1:
+        raise LandscapeError(f"expected runs of one task, found {', '.join(tasks)}. Losses of two tasks are not alike.")
     if not all("step" in ds.dims for ds in results):
         raise LandscapeError(f"expected results over training steps, found none in those of {probe!r}.")
-    runs = [*sides[0], *sides[1]]
     where = [abscissa(run, ds["step"].values, at) for run, ds in zip(runs, results, strict=True)]
     grid, how = _grid(where, at, points)
     n = len(sides[0])
-    names, notes = _names(results)
+    names, notes = _names(results, probe)
+    results, masked = _believed(results, names)
+    steps = set(np.concatenate(where).tolist())
+    if at == "step" and len(steps) > len(grid):
+        notes.append(f"{len(steps) - len(grid)} of {len(steps)} steps left out")
+    notes += masked
     values: dict[str, Any] = {}
     for name in names:
         pair = [
@@ -114,18 +151,20 @@ def matched(
             for s in (slice(0, n), slice(n, None))
         ]
         values |= _three(name, pair, results[0][name], at)
-    coords: dict[str, Any] = {str(c): v for c, v in results[0].coords.items() if c != "step" and "step" not in v.dims}
-    coords = {c: v for c, v in coords.items() if any(set(v.dims) & set(x[0]) for x in values.values())}
-    coords |= {at: (at, grid, dict(zip(("units", "long_name"), _LABEL[at], strict=True)))}
+    coords = _coordinates(results[0], values, at, grid)
     coords["seed"] = ("seed", [run.config.seed for run in sides[0]], {"units": "1", "long_name": "seed of run a"})
-    out = xr.Dataset(values, coords)
-    if all("eigenvalue" in ds and ds["eigenvalue"].dims[1:] == ("rank",) for ds in results):
-        located = list(zip(where, results, strict=True))
-        out, note = _with_dominance(out, located[:n], located[n:], grid, at, taus)
-        notes += note
+    located = list(zip(where, results, strict=True))
+    out, note = with_dominance(xr.Dataset(values, coords), located[:n], located[n:], grid, at, taus)
     if not out.data_vars:
         raise LandscapeError(f"results of {probe!r} have no variable of numbers over training steps in common.")
-    return out.assign_attrs(_attributes(results, n, probe, at, how, notes))
+    return out.assign_attrs(_attributes(results, n, probe, at, how, [*notes, *note]))
+
+
+def _coordinates(like: xr.Dataset, values: dict[str, Any], at: Abscissa, grid: Array) -> dict[str, Any]:
+    """Those of the result that a value still has, and the abscissa."""
+    kept = set().union(*(value[0] for value in values.values()))
+    coords: dict[str, Any] = {str(c): v for c, v in like.coords.items() if "step" not in v.dims and set(v.dims) & kept}
+    return coords | {at: (at, grid, dict(zip(("units", "long_name"), _LABEL[at], strict=True)))}
 
 
 def _three(name: str, pair: Sequence[Array], like: xr.DataArray, at: str) -> dict[str, Any]:
@@ -133,7 +172,9 @@ def _three(name: str, pair: Sequence[Array], like: xr.DataArray, at: str) -> dic
     dims = ("seed", at, *(d for d in like.dims if d != "step"))
     units, long_name = str(like.attrs.get("units", "")), str(like.attrs.get("long_name", name))
     base, error = (name.removesuffix("_stderr"), "_stderr") if name.endswith("_stderr") else (name, "")
-    # Errors of the two runs are independent; interpolated linearly they are upper bounds.
+    # Interpolated linearly an error is an upper bound, however the errors of two checkpoints hang together. The sum of
+    # squares is right for independent errors only. Equal seeds draw equal random vectors where the number of parameters
+    # is equal: errors that then go together make it too large, which is usual, opposite ones too small.
     difference = np.hypot(*pair) if error else pair[1] - pair[0]
     three = dict(zip((*_SIDES, "difference"), (*pair, difference), strict=True))
     note = {"a": "a", "b": "b", "difference": "b minus a"}
@@ -164,30 +205,6 @@ def abscissa(run: Run, steps: NDArray[np.int64], at: Abscissa) -> Array:
         return np.asarray(here["flops"].values, dtype=float)
     loss = here["loss"].sel(split="probe", family="all").values
     return np.asarray(np.fmin.accumulate(loss), dtype=float)
-
-
-def interpolate(x: Array, y: NDArray[Any], at: Array) -> Array:
-    """Linear interpolation of y (T, ...) known at monotone x (T,) to `at` (n,); (n, ...), NaN beyond the ends of x.
-
-    Where x repeats, the first value counts. At a value of x itself the result is exactly y there.
-
-    Example:
-        >>> interpolate(np.array([3.0, 1.0, 1.0]), np.array([0.0, 1.0, 9.0]), np.array([4.0, 2.0, 1.0])).tolist()
-        [nan, 0.5, 1.0]
-    """
-    known = np.isfinite(x)
-    x, first = np.unique(x[known], return_index=True)  # ascending; the first of equal ones
-    y = np.asarray(y, dtype=float)[known][first]
-    if not len(x):
-        return np.full((len(at), *y.shape[1:]), np.nan)
-    right = np.clip(np.searchsorted(x, at), 0, len(x) - 1)
-    left = np.maximum(right - 1, 0)
-    span = np.where(right > left, x[right] - x[left], 1.0)
-    t = ((at - x[left]) / span).reshape(-1, *[1] * (y.ndim - 1))
-    hit = (x[right] == at).reshape(t.shape)
-    between = np.where(hit, y[right], (1 - t) * y[left] + t * y[right])
-    outside = ((at < x[0]) | (at > x[-1])).reshape(t.shape)
-    return np.where(outside, np.nan, between)
 
 
 def _paired(a: Study, b: Study) -> tuple[list[Run], list[Run]]:
@@ -224,49 +241,48 @@ def _grid(where: Sequence[Array], at: Abscissa, points: int) -> tuple[Array, str
     return (knots[::-1] if at == "loss" else knots), f"{how}; NaN beyond the range of a run, never extrapolated"
 
 
-def _names(results: Sequence[xr.Dataset]) -> tuple[list[str], list[str]]:
+def _names(results: Sequence[xr.Dataset], probe: str) -> tuple[list[str], list[str]]:
     """Variables that can be brought together, and what is said of the others."""
     names, notes = [], []
     for name, variable in results[0].data_vars.items():
         if variable.dtype.kind != "f" or variable.dims[:1] != ("step",) or "parameter" in variable.dims:
             continue
-        if not all(name in ds and ds[name].shape[1:] == variable.shape[1:] for ds in results):
-            if name != "eigenvalue":
-                notes.append(f"{name} left out: its axes differ between the runs")
-            continue
-        names.append(str(name))
+        if name in _MEANINGLESS.get(probe, ()):
+            notes.append(f"{name} left out: its index or sign means nothing across runs")
+        elif all(name in ds and ds[name].shape[1:] == variable.shape[1:] for ds in results):
+            names.append(str(name))
+        elif name != "eigenvalue":
+            notes.append(f"{name} left out: its axes differ between the runs")
     return names, notes
 
 
-def _with_dominance(
-    out: xr.Dataset,
-    a: Sequence[tuple[Array, xr.Dataset]],
-    b: Sequence[tuple[Array, xr.Dataset]],
-    grid: Array,
-    at: str,
-    taus: Sequence[float] | None,
-) -> tuple[xr.Dataset, list[str]]:
-    """`dominance` of every pair at every value of the abscissa, from eigenvalues interpolated rank by rank."""
-    first = a[0][1]
-    given = first["tau"].values.tolist() if taus is None and "tau" in first.coords else taus
-    if not given:
-        return out, []
-    found: dict[str, list[Any]] = {}
-    for (x, one), (y, two) in zip(a, b, strict=True):
-        left, right = interpolate(x, one["eigenvalue"].values, grid), interpolate(y, two["eigenvalue"].values, grid)
-        floors = np.fmax(*(interpolate(z, ds["resolution"].values, grid) for z, ds in ((x, one), (y, two))))
-        rows = [dominance(p, q, given, floor=f) for p, q, f in zip(left, right, floors, strict=True)]
-        for name in rows[0]:
-            found.setdefault(name, []).append([row[name] for row in rows])
-    out = out.assign_coords(tau=("tau", np.array(given), first["eigenvalue"].attrs | {"long_name": "threshold"}))
-    for name, values in found.items():
-        label = {"units": "1", "long_name": name.replace("_", " ")}
-        out[name] = (("seed", at, "tau"), np.array(values, dtype=float), label)
-    notes = ["eigenvalues up to the rounding of the coarser spectrum are not counted"]
-    sizes = {side: ds[0][1].sizes["rank"] for side, ds in zip(_SIDES, (a, b), strict=True)}
-    if sizes["a"] != sizes["b"]:
-        notes.append(f"spectra of {sizes['a']} and {sizes['b']} eigenvalues: compared on the smaller number of ranks")
-    return out, notes
+def _believed(results: Sequence[xr.Dataset], names: Sequence[str]) -> tuple[list[xr.Dataset], list[str]]:
+    """The results with NaN where a flag says that a value is not to be believed, and how many these are."""
+    out, counts = [], dict.fromkeys(names, np.zeros(2, dtype=int))
+    for ds in results:
+        values = {}
+        for name in names:
+            doubt = xr.zeros_like(ds[name], dtype=bool)
+            for flag, good in _flags(name):
+                if flag in ds and set(ds[flag].dims) <= set(ds[name].dims):
+                    doubt = doubt | (ds[flag].astype(bool) != good)
+            doubt = doubt.transpose(*ds[name].dims)
+            counts[name] = counts[name] + [int((doubt & ds[name].notnull()).sum()), int(ds[name].notnull().sum())]
+            values[name] = ds[name].where(~doubt)
+        out.append(ds.assign(values))
+    said: dict[tuple[int, int], list[str]] = {}
+    for name, (bad, known) in counts.items():
+        if bad and not name.endswith("_stderr"):
+            said.setdefault((int(bad), int(known)), []).append(name)
+    return out, [f"{n} of {m} values left out, censored or not converged: {', '.join(v)}" for (n, m), v in said.items()]
+
+
+def _flags(name: str) -> list[tuple[str, bool]]:
+    """Names of flags that a variable depends on, and their value where it is to be believed."""
+    base = name.removesuffix("_stderr")
+    end = base.rpartition("_")[2]
+    flags = [("converged", True), (f"converged_{end}", True), ("censored", False)]
+    return flags if base in _AT_CHECKPOINT else [*flags, ("floor_converged", True)]
 
 
 def _attributes(

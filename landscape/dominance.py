@@ -1,4 +1,7 @@
-"""Spectral dominance: has one spectrum more, and component-wise smaller, eigenvalues below a threshold?"""
+"""Spectral dominance: has one spectrum more, and component-wise smaller, eigenvalues below a threshold?
+
+Of two spectra, and of two runs between whose checkpoints the eigenvalues are interpolated.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +9,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
 from landscape.errors import LandscapeError
 
-__all__ = ["dominance"]
+__all__ = ["dominance", "interpolate", "with_dominance"]
+
+Array = NDArray[np.float64]
 
 
 def dominance(a: ArrayLike, b: ArrayLike, taus: Sequence[float], *, floor: float = 0.0) -> dict[str, NDArray[Any]]:
@@ -55,3 +61,77 @@ def dominance(a: ArrayLike, b: ArrayLike, taus: Sequence[float], *, floor: float
         rows.append((len(p), len(q), len(q) - len(p), n, fraction) if known else (np.nan,) * 5)
     names = ("count_below_a", "count_below_b", "count_below_difference", "dominance_ranks", "dominance_fraction")
     return dict(zip(names, np.array(rows, dtype=float).reshape(-1, 5).T, strict=True))
+
+
+def with_dominance(
+    out: xr.Dataset,
+    a: Sequence[tuple[Array, xr.Dataset]],
+    b: Sequence[tuple[Array, xr.Dataset]],
+    grid: Array,
+    at: str,
+    taus: Sequence[float] | None,
+) -> tuple[xr.Dataset, list[str]]:
+    """`dominance` of every pair at every value of the abscissa, from eigenvalues interpolated rank by rank.
+
+    Args:
+        out: gets the variables of `dominance`, if all results hold all eigenvalues.
+        a: of every run, its checkpoints on the abscissa and its result.
+        b: likewise.
+        grid: the abscissa.
+        at: its name.
+        taus: thresholds; None takes those of the results, if they have any.
+
+    Raises:
+        LandscapeError: for thresholds that are not positive, or that would be ignored.
+    """
+    if not all("eigenvalue" in ds and ds["eigenvalue"].dims[1:] == ("rank",) for _, ds in (*a, *b)):
+        if taus is not None:
+            raise LandscapeError(
+                "thresholds tau need all eigenvalues, and these results do not hold them. Leave them out, or compare "
+                "`entropy` or `force` from dense Hessians."
+            )
+        return out, []
+    first = a[0][1]
+    given = first["tau"].values.tolist() if taus is None and "tau" in first.coords else taus
+    if not given:
+        return out, []
+    found: dict[str, list[Any]] = {}
+    for (x, one), (y, two) in zip(a, b, strict=True):
+        left, right = interpolate(x, one["eigenvalue"].values, grid), interpolate(y, two["eigenvalue"].values, grid)
+        floors = np.fmax(*(interpolate(z, ds["resolution"].values, grid) for z, ds in ((x, one), (y, two))))
+        rows = [dominance(p, q, given, floor=f) for p, q, f in zip(left, right, floors, strict=True)]
+        for name in rows[0]:
+            found.setdefault(name, []).append([row[name] for row in rows])
+    out = out.assign_coords(tau=("tau", np.array(given), first["eigenvalue"].attrs | {"long_name": "threshold"}))
+    for name, values in found.items():
+        label = {"units": "1", "long_name": name.replace("_", " ")}
+        out[name] = (("seed", at, "tau"), np.array(values, dtype=float), label)
+    notes = ["eigenvalues up to the rounding of the coarser spectrum are not counted"]
+    sizes = {side: ds[0][1].sizes["rank"] for side, ds in zip("ab", (a, b), strict=True)}
+    if sizes["a"] != sizes["b"]:
+        notes.append(f"spectra of {sizes['a']} and {sizes['b']} eigenvalues: compared on the smaller number of ranks")
+    return out, notes
+
+
+def interpolate(x: Array, y: NDArray[Any], at: Array) -> Array:
+    """Linear interpolation of y (T, ...) known at monotone x (T,) to `at` (n,); (n, ...), NaN beyond the ends of x.
+
+    Where x repeats, the first value counts. At a value of x itself the result is exactly y there.
+
+    Example:
+        >>> interpolate(np.array([3.0, 1.0, 1.0]), np.array([0.0, 1.0, 9.0]), np.array([4.0, 2.0, 1.0])).tolist()
+        [nan, 0.5, 1.0]
+    """
+    known = np.isfinite(x)
+    x, first = np.unique(x[known], return_index=True)  # ascending; the first of equal ones
+    y = np.asarray(y, dtype=float)[known][first]
+    if not len(x):
+        return np.full((len(at), *y.shape[1:]), np.nan)
+    right = np.clip(np.searchsorted(x, at), 0, len(x) - 1)
+    left = np.maximum(right - 1, 0)
+    span = np.where(right > left, x[right] - x[left], 1.0)
+    t = ((at - x[left]) / span).reshape(-1, *[1] * (y.ndim - 1))
+    hit = (x[right] == at).reshape(t.shape)
+    between = np.where(hit, y[right], (1 - t) * y[left] + t * y[right])
+    outside = ((at < x[0]) | (at > x[-1])).reshape(t.shape)
+    return np.where(outside, np.nan, between)

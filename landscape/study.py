@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import xarray as xr
 
 from landscape.branch import decay_tables
 from landscape.errors import LandscapeError
-from landscape.models import ARCHITECTURES
+from landscape.models import TRAININGS
 from landscape.results import available
 from landscape.run import Run
+from landscape.shifting import shift_records
 from landscape.store import FILE_NAME
 
 __all__ = ["Study"]
+
+_PLAIN = ("euclidean", "none")
+"""Metrics that are meant where none is named; "none" is that of probes without one."""
 
 
 class Study:
@@ -74,29 +79,53 @@ class Study:
                 raise LandscapeError(f"{run.path} has no metrics yet: its training has only just begun.")
         return found
 
-    def results(self, probe: str) -> list[xr.Dataset]:
+    def results(self, probe: str, *, metric: str | None = None) -> list[xr.Dataset]:
         """One stored answer per run, all to the same question: the most recent settings that every run has.
 
+        Args:
+            probe: whose answers; or "metrics", "decay" or "shift", what the runs themselves tell.
+            metric: in which curvature and distance were measured; None takes the Euclidean one, and results of probes
+                that know no metric.
+
         Raises:
-            LandscapeError: naming the runs that lack an answer, or if there are no common settings.
+            LandscapeError: naming the runs that lack an answer, or if there are no common settings in this metric.
         """
-        if probe == "metrics":
-            return self.metrics()
-        if probe == "decay":
-            return decay_tables(self.runs)
-        answers = [{_settings(ds): ds for ds in reversed(list(available(run, probe)))} for run in self.runs]
-        if lacking := [str(run.path) for run, a in zip(self.runs, answers, strict=True) if not a]:
+        tables: dict[str, Callable[[], list[xr.Dataset]]] = {
+            "metrics": self.metrics,
+            "decay": partial(decay_tables, self.runs),
+            "shift": partial(shift_records, self.runs),
+        }
+        if probe in tables:
+            if metric is not None:
+                raise LandscapeError(f"{probe!r} has no metric, found metric {metric!r}. Leave it out.")
+            return tables[probe]()
+        stored = [list(available(run, probe)) for run in self.runs]
+        if lacking := self._without(stored):
             raise LandscapeError(
-                f"no result of probe {probe!r} for {', '.join(lacking)}. "
-                f"Compute it with: landscape probe {' '.join(lacking)} -p {probe}"
+                f"no result of probe {probe!r} for {lacking}. "
+                f"Compute it with: landscape probe {lacking.replace(', ', ' ')} -p {probe}"
             )
+        wanted = _PLAIN if metric is None else (metric,)
+        stored_in = [[ds for ds in found if _metric(ds) in wanted] for found in stored]
+        if lacking := self._without(stored_in):
+            there = ", ".join(sorted({_metric(ds) for found in stored for ds in found}))
+            there = "none, because it measures no curvature or distance" if there == "none" else there
+            raise LandscapeError(
+                f"expected results of probe {probe!r} in the metric {metric or _PLAIN[0]!r} for all runs, found none "
+                f"for {lacking}. Metrics that are there: {there}. Choose one of them, or compute what is missing."
+            )
+        answers = [{_settings(ds): ds for ds in reversed(found)} for found in stored_in]
         common = [k for k in answers[0] if all(k in a for a in answers)]
         if not common:
             raise LandscapeError(
-                f"the runs have results of probe {probe!r}, but none with the same settings for all. "
+                f"the runs have results of probe {probe!r}, but none with the same settings for all, from the same "
+                "version of the probe. "
                 f"Compute them in one command: landscape probe {' '.join(str(r.path) for r in self.runs)} -p {probe}"
             )
         return [a[common[-1]] for a in answers]
+
+    def _without(self, found: Sequence[Sequence[xr.Dataset]]) -> str:
+        return ", ".join(str(run.path) for run, results in zip(self.runs, found, strict=True) if not results)
 
     def __len__(self) -> int:
         return len(self.runs)
@@ -106,9 +135,17 @@ class Study:
 
 
 def _order(run: Run) -> tuple[str, int, int, str]:
-    return run.config.task.name, list(ARCHITECTURES).index(run.config.arch), run.config.seed, run.name
+    return run.config.task.name, list(TRAININGS).index(run.config.arch), run.config.seed, run.name
+
+
+def _metric(ds: xr.Dataset) -> str:
+    return str(ds.attrs.get("metric", "none"))
 
 
 def _settings(ds: xr.Dataset) -> str:
-    """The settings that must agree between runs: all but the step a whole-run probe was asked at."""
-    return json.dumps({k: v for k, v in json.loads(ds.attrs["settings"]).items() if k != "step"}, sort_keys=True)
+    """What must agree between runs: the probe's version, and all settings but the step a whole-run probe was asked at.
+
+    Two versions of a probe may differ in what they compute.
+    """
+    settings = {k: v for k, v in json.loads(ds.attrs["settings"]).items() if k != "step"}
+    return json.dumps([str(ds.attrs.get("probe_version", "unknown")), settings], sort_keys=True)

@@ -1,6 +1,7 @@
 """Two runs side by side: known lines, matched losses, paired seeds, dominance by hand, and the command."""
 
 import json
+from itertools import count
 from types import SimpleNamespace
 
 import numpy as np
@@ -8,6 +9,8 @@ import pytest
 import xarray as xr
 from click.testing import CliRunner
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from test_figures_builders import density, spectrum, split, valley
+from test_figures_dynamics import alignment, hopping
 
 from landscape import LandscapeError, Study, load, sweep, train
 from landscape.cli.compare import command
@@ -15,6 +18,7 @@ from landscape.comparison import abscissa, compare, dominance, interpolate, matc
 from landscape.figures.comparison import comparison
 from landscape.figures.style import paper
 from landscape.probes import get_probe
+from landscape.results import save
 from landscape.sweeping import answer, plan
 
 
@@ -246,3 +250,157 @@ def test_the_loss_is_its_running_minimum():
     assert abscissa(run, np.array([0, 7, 9]), "loss").tolist() == [3, 2, 0.5]  # of the checkpoints asked for
     with pytest.raises(LandscapeError, match="no metrics at step 8"):
         abscissa(run, np.array([0, 8]), "loss")
+
+
+@pytest.fixture(scope="module")
+def bare(tmp_path_factory):
+    """Two runs without results."""
+    from conftest import small_config
+
+    root = tmp_path_factory.mktemp("bare")
+    return [train(small_config(arch=arch), root / arch) for arch in ("single", "looped")]
+
+
+@pytest.fixture
+def stored(bare):
+    """Give both runs synthetic results, and return them as two studies."""
+    times = count()
+
+    def put(one, two, **settings):
+        metric = settings.get("metric", "euclidean")
+        for run, ds in zip(bare, (one, two), strict=True):
+            probe = ds.attrs["probe"]
+            known = run.attributes(probe) | {"metric": metric, "probe_version": 1, "created": f"{next(times):04}"}
+            attrs = known | {"settings": json.dumps(settings)}
+            save(ds.assign_attrs(attrs), run.path / "results" / f"{probe}-{metric}.nc")
+        return [Study([run]) for run in bare]
+
+    yield put
+    for run in bare:
+        for path in (run.path / "results").glob("*"):
+            path.unlink()
+
+
+def walls(arch):
+    """A valley with a floor that was not found, widths that are lower bounds, and one that is lost in rounding."""
+    ds = valley(arch)
+    ds["curvature"] = ds["curvature"] + 0.0
+    ds["slope"] = ds["curvature"] * 0.1
+    ds["converged"] = ~ds["censored"]
+    ds["converged"][1, 0, 1, 1] = False
+    ds["floor_converged"] = (("step", "mode"), np.ones(ds["floor"].shape, bool))
+    ds["floor_converged"][0, 2] = False
+    return ds
+
+
+def test_what_is_not_to_be_believed_is_left_out(stored):
+    one, two = walls("single"), walls("looped")
+    ds = compare(*stored(one, two), probe="valley")
+    bad = (one.censored | ~one.converged | ~one.floor_converged).transpose(*one.half_width.dims).values
+    np.testing.assert_array_equal(ds.half_width_a, np.where(bad, np.nan, one.half_width))
+    assert np.isnan(ds.half_width_difference.values[bad]).all()
+    assert np.isnan(ds.exponent_a[0, 2]).all()
+    assert np.isfinite(ds.exponent_a[0, 1]).all()
+    np.testing.assert_array_equal(ds.curvature_a, one.curvature)  # it is the checkpoint's, not the floor's
+    n = 2 * int((bad & np.isfinite(one.half_width.values)).sum())
+    m = int(one.half_width.count() + two.half_width.count())
+    assert f"{n} of {m} values left out, censored or not converged: half_width" in ds.attrs["note"]
+    assert f"4 of {2 * one.exponent.size} values left out, censored or not converged: exponent;" in ds.attrs["note"]
+    for name in ("slope", "floor"):
+        assert f"{name}_a" not in ds
+        assert f"{name} left out: its index or sign means nothing across runs" in ds.attrs["note"]
+
+
+def test_unconverged_values_are_left_out_before_interpolation(stored):
+    one, two = spectrum("single").isel(step=slice(1, -1)), spectrum("looped", steps=np.array([3, 6, 14, 100, 300]))
+    ds = compare(*stored(one, two), probe="spectrum")
+    assert "linear" in ds.attrs["interpolation"]
+    (bad,) = one.step.values[~one.converged.values[:, 3]]
+    assert bad == 4
+    hole = np.isnan(ds.eigenvalue_a.values[:, 3])
+    assert ds.step.values[hole].tolist() == [3, 4, 6]  # all between 2 and 8, which are converged
+    assert np.isfinite(ds.eigenvalue_a.values[:, 0]).all()
+
+
+def test_flags_of_one_kind_of_variable(stored):
+    one, two = split("single"), split("looped")
+    ds = compare(*stored(one, two), probe="split")
+    np.testing.assert_array_equal(np.isnan(ds.kappa_absolute_b), ~two.converged_absolute)
+    assert "left out, censored or not converged: dimension_absolute, kappa_absolute" in ds.attrs["note"]
+
+
+def test_what_has_no_meaning_across_runs_is_not_compared(stored):
+    ds = compare(*stored(hopping("single"), hopping("looped")), probe="hopping")
+    assert "coefficient_a" not in ds
+    assert np.isnan(ds.decrease_sum_a.values).tolist() == hopping("single").censored.values.tolist()
+    assert np.isnan(ds.hop_rate_a.values[2]).tolist() == [False, True, False]
+    with pytest.raises(LandscapeError, match="no variable of numbers"):
+        compare(*stored(density("single"), density("looped")), probe="density")
+
+
+def test_thresholds_without_all_eigenvalues_are_refused(stored):
+    with pytest.raises(LandscapeError, match="tau need all eigenvalues"):
+        compare(*stored(spectrum("single"), spectrum("looped")), probe="spectrum", taus=[1.0])
+
+
+def test_steps_that_are_left_out_are_counted(stored):
+    some = np.array([0, 8, 9, 1000])
+    ds = compare(*stored(spectrum("single"), spectrum("looped", steps=some)), probe="spectrum")
+    assert ds.step.values.tolist() == [0, 8, 1000]
+    assert "10 of 13 steps left out" in ds.attrs["note"]
+    same = compare(*stored(spectrum("single"), spectrum("looped")), probe="spectrum")
+    assert "steps" not in same.attrs["note"]
+
+
+def test_two_tasks_are_not_compared(stored, monkeypatch):
+    a, b = stored(spectrum("single"), spectrum("looped"))
+    monkeypatch.setattr("landscape.comparison.Study.results", lambda *_, **__: [
+        spectrum("single"), spectrum("looped").assign_attrs(task="parity")
+    ])  # fmt: skip
+    with pytest.raises(LandscapeError, match="one task, found markov, parity"):
+        compare(a, b, probe="spectrum")
+
+
+def test_the_metric_is_chosen_and_named(stored, bare):
+    stored(spectrum("single"), spectrum("looped"))
+    a, b = stored(spectrum("single", seed=5), spectrum("looped", seed=5), metric="filter")
+    plain, other = (compare(a, b, probe="spectrum", metric=m) for m in (None, "filter"))
+    assert (plain.attrs["metric"], other.attrs["metric"]) == ("euclidean", "filter")
+    assert not plain.eigenvalue_a.equals(other.eigenvalue_a)
+    args = [*(str(run.path) for run in bare), "-p", "spectrum"]
+    shown = [CliRunner().invoke(command, [*args, *more]).output for more in ((), ("--metric", "filter"))]
+    assert ["metric: filter" in " ".join(text.split()) for text in shown] == [False, True]
+    assert comparison(other, variables=["eigenvalue"]).legends[0].get_title().get_text() == "metric: filter"
+    assert comparison(plain, variables=["eigenvalue"]).legends[0].get_title().get_text() == ""
+
+
+@pytest.mark.parametrize(("make", "probe", "name"), [(walls, "valley", "side = +"), (alignment, "alignment", "head")])
+def test_axes_of_names_are_drawn(stored, make, probe, name):
+    figure = comparison(compare(*stored(make("single"), make("looped")), probe=probe))
+    assert [t.get_text() for ax in figure.axes for t in ax.texts] == ["no value"] * (make is walls)
+    label, below = (figure.axes[i].yaxis.label for i in (0, 3))
+    canvas = FigureCanvasAgg(figure)
+    with paper():
+        canvas.draw()
+    assert not label.get_window_extent().overlaps(below.get_window_extent())
+    titles = [ax.get_title(loc="left") for ax in figure.axes]
+    assert any(name in title for title in titles), titles
+
+
+def test_an_unknown_error_is_not_drawn_as_none():
+    x = ("step", [1.0, 2.0, 3.0])
+    attrs = {"at": "step", "arch_a": "single", "arch_b": "looped", "n_seeds": 1}
+    ds = xr.Dataset({f"x_{s}": x for s in ("a", "b", "difference")}, {"step": [0, 5, 9]}, attrs)
+    for side, error in (("a", [0.1, 0.1, np.nan]), ("b", [0.1] * 3), ("difference", [0.1, 0.1, np.nan])):
+        ds[f"x_{side}_stderr"] = ("step", error)
+    figure = comparison(ds)
+    first, second = (band.get_paths()[0].vertices for band in figure.axes[0].collections[:2])
+    assert (first[:, 0].max(), second[:, 0].max()) == (5, 9)
+    assert "no band: error 0 or unknown" in [t.get_text() for t in figure.legends[0].get_texts()]
+    known = comparison(ds.fillna(0.1)).legends[0].get_texts()
+    assert "no band: error 0 or unknown" not in [t.get_text() for t in known]
+
+
+def test_the_picture_says_where_counting_begins(folder):
+    ds = compare(*studies(folder, "single/s0", "looped/s0"), probe="force")
+    assert "rounding < λ ≤ τ" in comparison(ds).axes[2].get_title(loc="left")

@@ -12,6 +12,7 @@ from test_figures_builders import BUILDERS, STEPS, four, render
 
 from landscape.errors import LandscapeError
 from landscape.figures import FIGURES, marks, runs, style
+from landscape.metric import units_in
 
 ARCHS = ("single", "looped", "stacked", "shift")
 
@@ -198,3 +199,41 @@ def test_one_step_and_no_finite_value_can_be_drawn():
             {k: v * np.nan if v.dtype.kind == "f" else v for k, v in ds.data_vars.items()}, attrs=ds.attrs
         )
         render(FIGURES[name].function([empty.assign_coords(ds.coords)]))
+
+
+def in_metric(name, metric):
+    """Results of a builder as they would be in another metric, with the longest units there are."""
+    out = []
+    for ds in four(name):
+        ds = ds.copy(deep=True).assign_attrs(metric=metric)
+        unit = {"force": "squared parameter unit per (nats per token)", "hopping": "parameter units"}
+        for variable in ("inverse_sum", "coefficient"):
+            if variable in ds and name in unit:
+                ds[variable].attrs["units"] = unit[name]
+        for variable in ds.variables.values():
+            variable.attrs["units"] = units_in(metric, variable.attrs.get("units", ""))
+        out.append(ds)
+    return out
+
+
+@pytest.mark.parametrize("name", ["eigenvalues", "density", "widths", "hopping", "force"])
+def test_the_metric_and_its_units_are_named(name):
+    for metric, part in (("adam", "Adam-preconditioned"), ("euclidean", "parameter")):
+        figure = FIGURES[name].function(in_metric(name, metric))
+        canvas = render(figure)
+        tight = figure.get_tightbbox(canvas.get_renderer())
+        width, height = figure.get_size_inches()
+        assert min(tight.x0, tight.y0, width - tight.x1, height - tight.y1) >= 0
+        labels = " ".join(ax.get_xlabel() + ax.get_ylabel() for ax in figure.axes)
+        assert part in labels
+        assert "Euclidean" not in labels or metric == "euclidean"
+        assert figure.legends[0].get_title().get_text() == ("metric: adam" if metric == "adam" else "")
+        label = figure.axes[0].yaxis.label.get_window_extent()
+        below = [ax.yaxis.label.get_window_extent() for ax in figure.axes[1:] if ax.get_ylabel()]
+        assert not any(label.overlaps(other) for other in below)
+
+
+def test_metrics_are_not_mixed():
+    a, b = BUILDERS["eigenvalues"]("single"), BUILDERS["eigenvalues"]("looped")
+    with pytest.raises(LandscapeError, match="one metric, found adam, euclidean"):
+        FIGURES["eigenvalues"].function([a.assign_attrs(metric="adam"), b.assign_attrs(metric="euclidean")])

@@ -88,3 +88,11 @@ def test_all_positive_spectrum_is_on_a_log_axis_and_nan_is_a_hole():
     assert np.isnan(curve(figure.axes[0], "single").get_ydata()).all()
     assert np.isfinite(curve(figure.axes[1], "single").get_ydata()).all()
     render(figure)
+
+
+def test_one_vector_has_no_error_and_so_no_band():
+    figure = draw([density(vectors=2).isel(vector=[0])])
+    ax = figure.axes[0]
+    assert not any(len(path.vertices) for band in ax.collections for path in band.get_paths())
+    assert ax.get_ylim()[1] > np.nanmax(ax.lines[0].get_ydata())
+    assert "no band: error unknown" in [t.get_text() for t in figure.legends[0].get_texts()]

@@ -83,3 +83,18 @@ def test_evolution_without_mutual_information_or_phases_shows_holes():
     assert "no value" in [t.get_text() for t in figure.legends[0].get_texts()]
     assert len(figure.axes[0].lines) == 1
     assert len(draw("evolution", [evolution(steps=STEPS[:3])]).axes) == 6
+
+
+@pytest.mark.parametrize("name", ["entropy", "force", "evolution"])
+def test_an_unknown_error_leaves_a_hole_in_the_band(name):
+    """Not a band of width zero, which would say that the value is exact."""
+    variable = {"force": "inverse_sum_stderr"}.get(name, "entropy_stderr")
+    at = "path_step" if name == "evolution" else "step"
+    ds = BUILDERS[name]()
+    ds[variable] = (0.1 * np.abs(ds[variable.removesuffix("_stderr")])).where(ds[at] < 100)
+    figure = draw(name, [ds])
+    end = 7 if name == "evolution" else 64  # the figure of the evolution counts checkpoints
+    assert max(path.vertices[:, 0].max() for path in figure.axes[0].collections[0].get_paths()) == end
+    note = "no band: error unknown"
+    assert note in [t.get_text() for t in figure.legends[0].get_texts()]
+    assert note not in [t.get_text() for t in draw(name, [BUILDERS[name]()]).legends[0].get_texts()]

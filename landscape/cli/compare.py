@@ -14,6 +14,7 @@ from landscape.cli.plot import save_figure
 from landscape.comparison import Abscissa, compare
 from landscape.errors import LandscapeError
 from landscape.figures.comparison import comparison
+from landscape.metric import METRICS
 from landscape.probes import PROBES
 from landscape.results import save
 from landscape.study import Study
@@ -39,6 +40,9 @@ _CHECKS = ("resolution", "asymmetry", "residual", "orthogonality")
 @click.option("--at", type=click.Choice(["step", "loss", "flops"]), default="step", show_default=True, help="Match at.")
 @click.option("--points", type=click.IntRange(2), default=100, show_default=True, help="Most values of the abscissa.")
 @click.option("--tau", "taus", multiple=True, type=float, help="Threshold of dominance; repeat.  [default: as stored]")
+@click.option(
+    "--metric", type=click.Choice(METRICS), help="Of the curvatures and distances.  [default: euclidean, where any]"
+)
 @click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="Write the comparison, netCDF.")
 @click.option("--plot", "picture", type=click.Path(dir_okay=False, path_type=Path), help="Draw it: pdf, png or svg.")
 @click.option("--dpi", type=click.IntRange(30), default=200, show_default=True, help="Resolution of png.")
@@ -50,6 +54,7 @@ def command(
     at: Abscissa,
     points: int,
     taus: tuple[float, ...],
+    metric: str | None,
     output: Path | None,
     picture: Path | None,
     dpi: int,
@@ -71,7 +76,7 @@ def command(
     found: dict[str, xr.Dataset] = {}
     for name in dict.fromkeys(names or _DEFAULT):
         try:
-            found[name] = compare(a, b, probe=name, at=at, points=points, taus=taus or None)
+            found[name] = compare(a, b, probe=name, at=at, points=points, taus=taus or None, metric=metric)
         except LandscapeError as error:
             if names:
                 raise
@@ -112,6 +117,8 @@ def _show(name: str, ds: xr.Dataset) -> None:
     caption += f"Interpolation: {ds.attrs['interpolation']}. Note: {ds.attrs['note']}."
     caption += " ±: standard error. What has further axes is in the file (-o) and in --json."
     title = f"{name}: a = {ds.attrs['runs_a']}, b = {ds.attrs['runs_b']}"
+    if ds.attrs["metric"] not in ("euclidean", "none"):
+        title += f", metric: {ds.attrs['metric']}"
     show_table(title, [at, "quantity", label["a"], label["b"], "b minus a"], rows, caption=caption)
     if "tau" in ds.dims and "dominance_fraction" in ds:
         parts = ("count_below_a", "count_below_b", "count_below_difference", "dominance_fraction")
@@ -122,7 +129,7 @@ def _show(name: str, ds: xr.Dataset) -> None:
         ]
         columns = [at, "tau", f"below tau, {label['a']}", f"below tau, {label['b']}", "b minus a", "share of ranks"]
         caption = "Share of ranks at which b's eigenvalue is no larger than a's, both counted from the smallest up."
-        show_table("Spectral dominance of b: positive eigenvalues up to tau", columns, rows, caption=caption)
+        show_table("Spectral dominance of b: eigenvalues above rounding, up to tau", columns, rows, caption=caption)
 
 
 def _chosen(ds: xr.Dataset, at: str) -> list[int]:

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Sequence
 from inspect import signature
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import click
 
 from landscape.errors import LandscapeError, RunFailedError
 from landscape.figures import FIGURES
 from landscape.figures.style import paper
+from landscape.metric import METRICS
 from landscape.registry import lookup
 from landscape.results import advice
-from landscape.settings import nest
+from landscape.settings import coerce, nest
 from landscape.study import Study
 
 __all__ = ["command", "save_figure"]
@@ -34,9 +36,17 @@ __all__ = ["command", "save_figure"]
     "--format", "formats", multiple=True, type=click.Choice(["pdf", "png", "svg"]), help="Repeat.  [default: pdf, png]"
 )
 @click.option("--dpi", type=click.IntRange(30), default=200, show_default=True, help="Resolution of png.")
+@click.option(
+    "--metric", type=click.Choice(METRICS), help="Of the curvatures and distances.  [default: euclidean, where any]"
+)
 @click.option("--set", "assignments", multiple=True, metavar="FIGURE.NAME=VALUE", help="A figure's setting; repeat.")
 def command(
-    paths: tuple[str, ...], output: Path, formats: tuple[str, ...], dpi: int, assignments: tuple[str, ...]
+    paths: tuple[str, ...],
+    output: Path,
+    formats: tuple[str, ...],
+    dpi: int,
+    metric: str | None,
+    assignments: tuple[str, ...],
 ) -> None:
     """Draw figures from what `train` and `probe` stored. PATHS are run folders, or folders of runs.
 
@@ -46,11 +56,10 @@ def command(
     Examples:
       landscape plot runs
       landscape plot runs/markov-single-s0 runs/markov-looped-s0 eigenvalues widths --format svg
+      landscape plot runs eigenvalues --metric filter
     """
     names = [p for p in paths if p in FIGURES and not Path(p).exists()]
-    given: dict[str, Any] = nest(assignments)
-    if unknown := set(given) - set(FIGURES):
-        raise LandscapeError(f"--set {sorted(unknown)[0]}...: no such figure. Valid names: {', '.join(FIGURES)}.")
+    given = _settings(assignments, names or list(FIGURES))
     missing = [p for p in paths if p not in names and not Path(p).exists()]
     if missing:
         raise LandscapeError(f"{missing[0]!r} is neither a path nor a figure. Figures: {', '.join(FIGURES)}.")
@@ -60,22 +69,43 @@ def command(
         spec = FIGURES[name]
         try:
             # A branch has the architecture and seed of its origin: beside it, it would count as the same run twice.
-            results = (study if spec.probe == "decay" else trunks).results(spec.probe)
+            results = (study if spec.probe == "decay" else trunks).results(spec.probe, metric=metric)
         except LandscapeError as error:
             if names:
                 raise
             click.echo(f"{name}: skipped, {error}", err=True)
             continue
-        settings = given.get(name, {})
-        valid = {n: p for n, p in signature(spec.function).parameters.items() if p.kind is p.KEYWORD_ONLY}
-        for key in settings:
-            lookup(valid, key, kind=f"setting of figure {name!r}:")
-        figure = spec.function(results, **settings)
+        figure = spec.function(results, **given.get(name, {}))
         for kind in formats or ("pdf", "png"):
             save_figure(figure, output / f"{name}.{kind}", dpi)
             drawn += 1
     if not drawn:
         raise LandscapeError("nothing to draw yet. Run `landscape probe` first.")
+
+
+def _settings(assignments: tuple[str, ...], names: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Checked settings of the figures that are asked for.
+
+    Raises:
+        LandscapeError: for a figure that does not exist or is not drawn, and for a name or type that it does not know.
+    """
+    given = nest(assignments)
+    for name, settings in given.items():
+        if name not in FIGURES:
+            raise LandscapeError(f"--set {name}...: no such figure. Valid names: {', '.join(FIGURES)}.")
+        if name not in names:
+            raise LandscapeError(
+                f"--set {name}...: the figure {name!r} is not among those asked for: {', '.join(names)}. Name it, too."
+            )
+        if not isinstance(settings, dict):
+            raise LandscapeError(f"expected --set {name}.NAME=VALUE, found {name}={settings!r}. Name the setting.")
+        function = FIGURES[name].function
+        valid = {n: p for n, p in signature(function).parameters.items() if p.kind is p.KEYWORD_ONLY}
+        hints = get_type_hints(function)
+        for key, value in settings.items():
+            lookup(valid, key, kind=f"setting of figure {name!r}:")
+            settings[key] = coerce(value, hints[key], where=f"{name}.{key}")
+    return given
 
 
 def save_figure(figure: Any, path: Path, dpi: int) -> None:
