@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-__all__ = ["Bars", "device_option", "emit_json", "number", "progress_bars", "show_table", "units_of"]
+__all__ = ["Bars", "device_option", "emit_json", "labelled", "number", "progress_bars", "show_table", "units_of"]
 
 TEXT_WIDTH = 76
 """Characters after which long text in a table is wrapped."""
@@ -145,3 +145,9 @@ def _plain(value: Any) -> Any:
     if isinstance(value, np.generic):
         return _plain(value.item())
     return None if isinstance(value, float) and not np.isfinite(value) else value
+
+
+def labelled(ds: xr.Dataset) -> xr.Dataset:
+    """The metric beside the run's name where it is not the plain one."""
+    metric = ds.attrs.get("metric", "none")
+    return ds if metric in ("none", "euclidean") else ds.assign_attrs(run=f"{ds.attrs['run']} [{metric}]")

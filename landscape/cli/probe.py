@@ -9,7 +9,7 @@ import click
 import torch
 import xarray as xr
 
-from landscape.cli.common import device_option, emit_json, progress_bars, resolve_device, show_table
+from landscape.cli.common import device_option, emit_json, labelled, progress_bars, resolve_device, show_table
 from landscape.cli.summaries import SUMMARIES
 from landscape.errors import LandscapeError
 from landscape.metric import METRICS
@@ -145,18 +145,12 @@ def command(
 
 def _report(answers: dict[str, list[xr.Dataset]], *, as_json: bool) -> None:
     """What was found, as tables or as JSON."""
-    tables = {name: SUMMARIES[name]([_labelled(ds) for ds in found]) for name, found in answers.items()}
+    tables = {name: SUMMARIES[name]([labelled(ds) for ds in found]) for name, found in answers.items()}
     if as_json:
         emit_json({name: [dict(zip(t.columns, row, strict=True)) for row in t.rows] for name, t in tables.items()})
         return
     for table in tables.values():
         show_table(table.title, table.columns, table.rows, caption=table.caption)
-
-
-def _labelled(ds: xr.Dataset) -> xr.Dataset:
-    """The metric beside the run's name where it is not the plain one."""
-    metric = ds.attrs.get("metric", "none")
-    return ds if metric in ("none", "euclidean") else ds.assign_attrs(run=f"{ds.attrs['run']} [{metric}]")
 
 
 def _without_start(steps: list[int] | None) -> list[int] | None:

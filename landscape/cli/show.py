@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 from typing import Any
 
 import click
+import xarray as xr
 
-from landscape.cli.common import emit_json, number, show_table
+from landscape.cli.common import emit_json, labelled, number, show_table
 from landscape.cli.shifts import describe_shift, show_presets, show_shifts
 from landscape.cli.summaries import SUMMARIES
 from landscape.errors import LandscapeError
+from landscape.metric import METRICS
 from landscape.presets import presets
+from landscape.probes import PROBES
 from landscape.results import load
 from landscape.run import Run
 from landscape.study import Study
@@ -224,9 +228,10 @@ def _several(described: list[dict[str, Any]]) -> None:
 def _found(study: Study) -> None:
     """The stored results of all runs, each in its own table."""
     for name, summary in SUMMARIES.items():
-        try:
-            results = study.results(name)
-        except LandscapeError:  # not all runs were asked the same question
-            continue
-        table = summary(results)
-        show_table(table.title, table.columns, table.rows, caption=table.caption)
+        results: list[xr.Dataset] = []
+        for metric in METRICS if PROBES[name].metric else (None,):
+            with contextlib.suppress(LandscapeError):  # not all runs were asked the same question
+                results += [labelled(ds) for ds in study.results(name, metric=metric)]
+        if results:
+            table = summary(results)
+            show_table(table.title, table.columns, table.rows, caption=table.caption)
