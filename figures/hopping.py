@@ -87,7 +87,7 @@ def hopping(runs: Sequence[xr.Dataset], *, step: int | None = None, modes: int =
         _draw_modes(panels[2], group, "autocorrelation", modes, color)
         _draw_split(panels[3], group, color)
         for ax in panels[1:]:
-            label = step_axis(ax, steps, scale=scale)
+            label = step_axis(ax, steps, scale=scale, gap=0.13 if len(groups) < 3 else 0.2)
             if ax.get_xscale() == "symlog":  # its default margin is as wide as the linear part
                 ax.set_xlim(-0.3 * steps[steps > 0].min() if steps[0] == 0 else 0.8 * steps[0], 1.25 * steps[-1])
         for ax in panels[1:3]:

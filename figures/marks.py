@@ -105,7 +105,9 @@ def scale_note(name: str, linthresh: float) -> str:
     return {"linear": "", "log": "log scale", "symlog": f"symlog: linear within ±{linthresh:g}"}[name]
 
 
-def step_axis(ax: Axes, x: Array, *, scale: Scale, label: str = "training step", ticks: bool = True) -> str:
+def step_axis(
+    ax: Axes, x: Array, *, scale: Scale, label: str = "training step", ticks: bool = True, gap: float = 0.13
+) -> str:
     """Scale the x axis for the sorted values `x` (all panels together) and return the label, which names the scale.
 
     ``"symlog"`` is linear up to the smallest positive value and logarithmic beyond, so step 0 has a place.
@@ -121,7 +123,7 @@ def step_axis(ax: Axes, x: Array, *, scale: Scale, label: str = "training step",
         ax.set_xscale("symlog", linthresh=linthresh, linscale=0.5)
         label = f"{label}\n(symlog: linear below {linthresh:g})"
     if ticks:
-        chosen = spread_ticks(ax.xaxis.get_transform().transform(x))
+        chosen = spread_ticks(ax.xaxis.get_transform().transform(x), gap=gap)
         ax.xaxis.set_major_locator(FixedLocator(x[chosen].tolist()))
         ax.xaxis.set_major_formatter("{x:g}")
         ax.xaxis.set_minor_locator(NullLocator())

@@ -81,7 +81,7 @@ def widths(runs: Sequence[xr.Dataset], *, step: int | None = None, rise: float |
         color = arch_style(arch).color
         _draw_widths(axes[0][column], group, at, color)
         _draw_exponents(axes[1][column], group, at, color)
-        key = _draw_shapes(axes[1][column], group, at)
+        key = _draw_shapes(axes[1][column], group, at, wide=44 if len(groups) < 3 else 26)
         axes[0][column].set_title(f"{arch} ({count(group)}), step {at_step:g}\nrise of {at_rise:g} nats per token")
         axes[1][column].set_xticks(range(len(names)), names, rotation=45, ha="right", rotation_mode="anchor")
         axes[1][column].set_xlim(-0.6, len(names) - 0.4)
@@ -162,7 +162,7 @@ def _doubt(part: Sequence[xr.Dataset], n: int) -> NDArray[np.bool_]:
     return doubt
 
 
-def _draw_shapes(ax: Axes, group: Sequence[xr.Dataset], at: Array) -> str:
+def _draw_shapes(ax: Axes, group: Sequence[xr.Dataset], at: Array, *, wide: int) -> str:
     """Letters above the axes, one for each shape that a seed has in a direction; returns what they stand for."""
     if "shape" not in group[0]:
         return ""
@@ -176,7 +176,7 @@ def _draw_shapes(ax: Axes, group: Sequence[xr.Dataset], at: Array) -> str:
     key = ", ".join(
         n if n == letter else f"{letter}\N{NO-BREAK SPACE}{n}" for n, letter in _LETTERS.items() if n in seen
     )
-    return "\n" + "\n".join(wrap(f"(shape: {key})", 44))
+    return "\n" + "\n".join(wrap(f"(shape: {key})", wide))
 
 
 def _name_shapes(ax: Axes) -> None:
