@@ -7,6 +7,7 @@ from test_objective import toy
 from torch import nn
 
 import landscape.linearised as linearised
+import landscape.operators as operators
 from landscape import LandscapeError, Objective, Symmetric, native_build
 from landscape.fxcut import cut
 from landscape.linearised import Linearised, compiled_parts
@@ -124,7 +125,7 @@ def test_memory_bounds_what_is_kept(uncompiled):
     objective = toy(chunk=8)
     batches = [objective.batch(c) for c in objective.chunks()]
     for memory, kept in ((0, 0), (10**9, 8)):
-        linear = Linearised(objective._hessian_term, objective.w0, batches, memory=memory, traces={})
+        linear = Linearised(operators._term(objective, "hessian"), objective.w0, batches, memory=memory, traces={})
         linear.mv(objective.w0)
         assert sum(len(p.residuals) > 0 for p in linear._ready[1]) == kept
 
