@@ -120,8 +120,8 @@ def paper() -> Iterator[None]:
 
 def _name_metric(figure: Figure, data: Any) -> None:
     """Above the legend, the metric of the data if it is not the Euclidean one that readers expect."""
-    attrs = getattr(data, "attrs", None) or data[0].attrs
-    metric = str(attrs.get("metric", "none"))
+    first = data[0] if isinstance(data, list | tuple) and data else data
+    metric = str(getattr(first, "attrs", {}).get("metric", "none"))
     if metric in ("euclidean", "none"):
         return
     for legend in figure.legends[:1]:
