@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from landscape.figures.marks import Scale, seed_curves, step_axis
+from landscape.figures.marks import Scale, fit_steps, seed_curves, step_axis
 from landscape.figures.runs import alike, by_arch, count, require_all
 from landscape.figures.style import NEUTRAL, arch_style, family_color, grid, styled
 
@@ -76,8 +76,7 @@ def alignment(runs: Sequence[xr.Dataset], *, scale: Scale = "symlog") -> Figure:
     steps = np.unique(np.concatenate([d["step"].values for d in runs])).astype(float)
     for ax in axes[1]:
         ax.set_xlabel(step_axis(ax, steps, scale=scale))
-        if ax.get_xscale() == "symlog":  # its default margin is as wide as the linear part
-            ax.set_xlim(-0.3 * steps[steps > 0].min() if steps[0] == 0 else 0.8 * steps[0], 1.25 * steps[-1])
+        fit_steps(ax, steps)
     loops = sorted({int(t) for d in runs for t in d["loops"].values})
     passes = " or ".join(map(str, loops))
     axes[0][0].set_ylabel(f"cosine of gradients,\n1 and {passes} passes")

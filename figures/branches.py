@@ -10,8 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from landscape.errors import LandscapeError
-from landscape.figures.marks import Scale, seed_curves, step_axis
-from landscape.figures.runs import by_arch, count, require_all, same
+from landscape.figures.marks import Scale, arch_curves, step_axis
+from landscape.figures.runs import by_arch, require_all
 from landscape.figures.style import NEUTRAL, arch_style, grid, styled
 
 __all__ = ["branches"]
@@ -73,22 +73,12 @@ def branches(runs: Sequence[xr.Dataset], *, scale: Scale = "linear") -> Figure:
 
 def _draw(ax: Axes, arch: str, group: Sequence[xr.Dataset], name: str) -> None:
     """The curves of one architecture in one panel, and the branches that have no value."""
-    look = arch_style(arch)
+    arch_curves(ax, arch, group, name)
     xs = [d["step"].values.astype(float) for d in group]
-    how = "" if len(group) == 1 else ", mean and range" if same(xs) else ", drawn singly"
-    seed_curves(
-        ax,
-        xs,
-        [d[name].values.astype(float) for d in group],
-        color=look.color,
-        marker=look.marker,
-        linestyle=look.linestyle,
-        label=f"{arch} ({count(group)}{how})",
-    )
     lost = np.concatenate([x[~d["complete"].values.astype(bool)] for x, d in zip(xs, group, strict=True)])
     if name != "loss" and len(lost):
         across = ax.get_xaxis_transform()
         ax.plot(
-            lost, np.full(len(lost), 0.02), transform=across, marker="x", linestyle="none", color=look.color,
-            label=f"{arch}: branch diverged", clip_on=False,
+            lost, np.full(len(lost), 0.02), transform=across, marker="x", linestyle="none", clip_on=False,
+            color=arch_style(arch).color, label=f"{arch}: branch diverged",
         )  # fmt: skip

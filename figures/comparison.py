@@ -14,7 +14,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from landscape.errors import LandscapeError
-from landscape.figures.marks import curve, spread_ticks, step_axis
+from landscape.figures.marks import curve, fit_steps, spread_ticks, step_axis
 from landscape.figures.runs import Array, shown_units, unknown_error
 from landscape.figures.style import MAP, NEUTRAL, ArchStyle, arch_style, grid, styled
 
@@ -152,8 +152,7 @@ def _scale(axes: Sequence[Sequence[Axes]], x: Array, at: str) -> None:
             ax.set_xlabel(label if ax in axes[1] else "")
         else:
             ax.set_xscale("linear")
-        if ax.get_xscale() == "symlog":  # its default margin is as wide as the linear part
-            ax.set_xlim(-0.3 * x[x > 0].min() if x[0] == 0 else 0.8 * x[0], 1.25 * x[-1])
+        fit_steps(ax, x)
 
 
 def _legend(ds: xr.Dataset, styles: Sequence[ArchStyle], names: Sequence[str]) -> list[Line2D | Patch]:

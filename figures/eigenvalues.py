@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from landscape.figures.marks import Scale, scale_note, seed_curves, signed_scale, step_axis
+from landscape.figures.marks import Scale, fit_steps, scale_note, seed_curves, signed_scale, step_axis
 from landscape.figures.runs import alike, by_arch, count, require_all, units
 from landscape.figures.style import NEUTRAL, arch_style, grid, styled, tint
 
@@ -68,8 +68,7 @@ def eigenvalues(runs: Sequence[xr.Dataset], *, scale: Scale = "symlog") -> Figur
     steps = np.unique(np.concatenate([d["step"].values for d in runs])).astype(float)
     for ax in axes[0]:
         ax.set_xlabel(step_axis(ax, steps, scale=scale))
-        if ax.get_xscale() == "symlog":  # its default margin is as wide as the linear part
-            ax.set_xlim(-0.3 * steps[steps > 0].min() if steps[0] == 0 else 0.8 * steps[0], 1.25 * steps[-1])
+        fit_steps(ax, steps)
         if name == "symlog":
             ax.axhline(0, color=NEUTRAL, linewidth=0.5, zorder=1)
     figure.legend(handles=_legend(runs), loc="outside upper center", ncols=2 if len(groups) == 1 else 4)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -12,9 +11,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from landscape.figures.marks import Scale, error_marks, seed_curves, step_axis
-from landscape.figures.runs import Array, by_arch, count, require_all, unknown_error
-from landscape.figures.style import NEUTRAL, arch_style, grid, styled
+from landscape.figures.marks import Scale, arch_handles, error_marks, fit_steps, hollow_handle, seed_curves, step_axis
+from landscape.figures.runs import Array, by_arch, require_all, unknown_error
+from landscape.figures.style import arch_style, grid, styled
 
 __all__ = ["entropy"]
 
@@ -84,8 +83,7 @@ def _finish(axes: Sequence[Axes], steps: Array, label: str) -> None:
     for ax in axes[2:]:
         ax.set_xlabel(label)
     for ax in axes:
-        if ax.get_xscale() == "symlog":  # its default margin is as wide as the linear part
-            ax.set_xlim(-0.3 * steps[steps > 0].min() if steps[0] == 0 else 0.8 * steps[0], 1.25 * steps[-1])
+        fit_steps(ax, steps)
 
 
 def _ranks(runs: Sequence[xr.Dataset]) -> str:
@@ -96,14 +94,8 @@ def _ranks(runs: Sequence[xr.Dataset]) -> str:
 
 
 def _legend(runs: Sequence[xr.Dataset], groups: dict[str, list[xr.Dataset]]) -> list[Line2D | Patch]:
-    marks: list[Line2D | Patch] = []
-    for arch, group in groups.items():
-        style = arch_style(arch)
-        look: dict[str, Any] = {"color": style.color, "marker": style.marker, "linestyle": style.linestyle}
-        marks.append(Line2D([], [], label=f"{arch} ({count(group)})", **look))
+    marks = arch_handles(groups)
     if not all(bool(d["exact"].all()) for d in runs):
-        estimate = Line2D([], [], color=NEUTRAL, marker="o", linestyle="none", markerfacecolor="white")
-        estimate.set_label("estimated from random vectors")
-        marks.append(estimate)
+        marks.append(hollow_handle("estimated from random vectors"))
     values, errors = ([d[f"{n}{end}"].values for d in runs for n in _PANELS] for end in ("", "_stderr"))
     return [*marks, *error_marks(unknown_error(values, errors))]

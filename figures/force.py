@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -12,8 +11,8 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from landscape.errors import LandscapeError
-from landscape.figures.marks import Scale, error_marks, seed_curves, spread_ticks, step_axis
-from landscape.figures.runs import by_arch, count, require_all, same, units, unknown_error
+from landscape.figures.marks import Scale, arch_handles, error_marks, fit_steps, hollow_handle, seed_curves, step_axis
+from landscape.figures.runs import by_arch, require_all, same, units, unknown_error
 from landscape.figures.style import NEUTRAL, arch_style, grid, styled
 
 __all__ = ["force"]
@@ -86,12 +85,8 @@ def force(runs: Sequence[xr.Dataset], *, tau: float | None = None, scale: Scale 
                     marker=style.marker,
                     linestyle=style.linestyle,
                 )
-            label = step_axis(ax, steps, scale=scale, ticks=False)
-            ticks = steps[spread_ticks(ax.xaxis.get_transform().transform(steps), gap=0.2)]
-            ax.set_xticks(ticks, [f"{t:g}" for t in ticks])
-            ax.set_xticks([], minor=True)
-            if ax.get_xscale() == "symlog":  # its default margin is as wide as the linear part
-                ax.set_xlim(-0.3 * steps[steps > 0].min() if steps[0] == 0 else 0.8 * steps[0], 1.25 * steps[-1])
+            label = step_axis(ax, steps, scale=scale, gap=0.2)
+            fit_steps(ax, steps)
         axes[0][column].set_title(f"{eps:g} < λ ≤ {upper:g}")
         axes[1][column].axhline(0.1, color=NEUTRAL, linewidth=0.6, linestyle=":")
         axes[1][column].set_xlabel(label)
@@ -104,15 +99,9 @@ def force(runs: Sequence[xr.Dataset], *, tau: float | None = None, scale: Scale 
 
 
 def _legend(runs: Sequence[xr.Dataset], groups: dict[str, list[xr.Dataset]]) -> list[Line2D | Patch]:
-    marks: list[Line2D | Patch] = []
-    for arch, group in groups.items():
-        style = arch_style(arch)
-        look: dict[str, Any] = {"color": style.color, "marker": style.marker, "linestyle": style.linestyle}
-        marks.append(Line2D([], [], label=f"{arch} ({count(group)})", **look))
+    marks = arch_handles(groups)
     if not all(bool(d["resolved"].all()) for d in runs):
-        rounding = Line2D([], [], color=NEUTRAL, marker="o", linestyle="none", markerfacecolor="white")
-        rounding.set_label("window reaches into rounding")
-        marks.append(rounding)
+        marks.append(hollow_handle("window reaches into rounding"))
     marks.append(Line2D([], [], color=NEUTRAL, linewidth=0.6, linestyle=":", label="all eigenvalues equal"))
     values, errors = ([d[n].values for d in runs] for n in ("inverse_sum", "inverse_sum_stderr"))
     return [*marks, *error_marks(unknown_error(values, errors))]

@@ -14,7 +14,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from landscape.errors import LandscapeError
-from landscape.figures.marks import Scale, seed_curves, signed_scale, step_axis
+from landscape.figures.marks import Scale, fit_steps, seed_curves, signed_scale, step_axis
 from landscape.figures.runs import alike, by_arch, count, require_all, units
 from landscape.figures.style import NEUTRAL, arch_style, family_color, grid, styled, tint
 
@@ -88,8 +88,7 @@ def hopping(runs: Sequence[xr.Dataset], *, step: int | None = None, modes: int =
         _draw_split(panels[3], group, color)
         for ax in panels[1:]:
             label = step_axis(ax, steps, scale=scale, gap=0.13 if len(groups) < 3 else 0.2)
-            if ax.get_xscale() == "symlog":  # its default margin is as wide as the linear part
-                ax.set_xlim(-0.3 * steps[steps > 0].min() if steps[0] == 0 else 0.8 * steps[0], 1.25 * steps[-1])
+            fit_steps(ax, steps)
         for ax in panels[1:3]:
             ax.tick_params(labelbottom=False)
         panels[3].set_xlabel(label)

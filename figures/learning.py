@@ -11,9 +11,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from landscape.errors import LandscapeError
-from landscape.figures.marks import Scale, seed_curves, step_axis
-from landscape.figures.runs import by_arch, count, require_all, same
-from landscape.figures.style import NEUTRAL, arch_style, grid, styled
+from landscape.figures.marks import Scale, arch_curves, step_axis
+from landscape.figures.runs import by_arch, require_all
+from landscape.figures.style import NEUTRAL, grid, styled
 
 __all__ = ["learning"]
 
@@ -98,18 +98,7 @@ def _draw_arch(ax: Axes, arch: str, group: Sequence[xr.Dataset], name: str, x: s
     """The curves of one architecture in one panel."""
     if not group:
         return
-    look = arch_style(arch)
-    xs = [d[x].values.astype(float) for d in group]
-    how = "" if len(group) == 1 else ", mean and range" if same(xs) else ", drawn singly"
-    seed_curves(
-        ax,
-        xs,
-        [d[name].values.astype(float) for d in group],
-        color=look.color,
-        marker=look.marker,
-        linestyle=look.linestyle,
-        label=f"{arch} ({count(group)}{how})",
-    )
+    arch_curves(ax, arch, group, name, x)
 
 
 def _draw_ceiling(ax: Axes, values: Sequence[float]) -> None:

@@ -14,8 +14,8 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FixedLocator, NullLocator
 
 from landscape.errors import LandscapeError
-from landscape.figures.marks import curve, spread_ticks
-from landscape.figures.runs import Array, by_arch, count, require_all, same
+from landscape.figures.marks import arch_handles, curve, spread_ticks
+from landscape.figures.runs import Array, by_arch, require_all, same
 from landscape.figures.style import NEUTRAL, arch_style, grid, styled
 
 __all__ = ["length"]
@@ -148,11 +148,7 @@ def _loops_axis(ax: Axes, loops: Array) -> None:
 
 
 def _legend(groups: dict[str, list[xr.Dataset]], borders: Sequence[int], stars: bool) -> list[Line2D | Patch]:
-    marks: list[Line2D | Patch] = []
-    for arch, group in groups.items():
-        style = arch_style(arch)
-        look: dict[str, Any] = {"color": style.color, "marker": style.marker, "linestyle": style.linestyle}
-        marks.append(Line2D([], [], label=f"{arch} ({count(group)})", **look))
+    marks = arch_handles(groups)
     marks.append(Patch(facecolor=NEUTRAL, alpha=0.2, label="95 % interval, all seeds"))
     if borders:
         dashed: dict[str, Any] = {"color": NEUTRAL, "linestyle": (0, (4, 2)), "linewidth": 0.8}

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
+import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
@@ -13,15 +14,19 @@ from matplotlib.ticker import FixedLocator, NullLocator
 from numpy.typing import NDArray
 
 from landscape.errors import LandscapeError
-from landscape.figures.runs import Array, over_seeds, same
-from landscape.figures.style import NEUTRAL
+from landscape.figures.runs import Array, count, over_seeds, same
+from landscape.figures.style import NEUTRAL, arch_style
 
 __all__ = [
     "Color",
     "Scale",
+    "arch_curves",
+    "arch_handles",
     "curve",
     "edges",
     "error_marks",
+    "fit_steps",
+    "hollow_handle",
     "scale_note",
     "seed_curves",
     "signed_scale",
@@ -130,6 +135,12 @@ def step_axis(
     return label
 
 
+def fit_steps(ax: Axes, x: Array) -> None:
+    """Limits around the sorted steps `x` of a symlog axis: its default margin is as wide as the linear part."""
+    if ax.get_xscale() == "symlog":
+        ax.set_xlim(-0.3 * x[x > 0].min() if x[0] == 0 else 0.8 * x[0], 1.25 * x[-1])
+
+
 def spread_ticks(position: Array, *, gap: float = 0.13) -> list[int]:
     """Indices of ascending positions that are at least `gap` of their whole range apart, with the first and the last.
 
@@ -174,3 +185,34 @@ def edges(ax: Axes, x: Array) -> Array:
     middle = (t[1:] + t[:-1]) / 2
     border = np.r_[2 * t[0] - middle[0], middle, 2 * t[-1] - middle[-1]]
     return np.asarray(transform.inverted().transform(border), float)
+
+
+def arch_curves(ax: Axes, arch: str, group: Sequence[xr.Dataset], name: str, x: str = "step") -> None:
+    """The curves of one variable of the runs of one architecture, labelled for a legend."""
+    look = arch_style(arch)
+    xs = [d[x].values.astype(float) for d in group]
+    how = "" if len(group) == 1 else ", mean and range" if same(xs) else ", drawn singly"
+    seed_curves(
+        ax,
+        xs,
+        [d[name].values.astype(float) for d in group],
+        color=look.color,
+        marker=look.marker,
+        linestyle=look.linestyle,
+        label=f"{arch} ({count(group)}{how})",
+    )
+
+
+def arch_handles(groups: Mapping[str, Sequence[xr.Dataset]]) -> list[Line2D | Patch]:
+    """Legend entries of the architectures, each with its number of seeds."""
+    marks: list[Line2D | Patch] = []
+    for arch, group in groups.items():
+        style = arch_style(arch)
+        look: dict[str, Any] = {"color": style.color, "marker": style.marker, "linestyle": style.linestyle}
+        marks.append(Line2D([], [], label=f"{arch} ({count(group)})", **look))
+    return marks
+
+
+def hollow_handle(label: str) -> Line2D:
+    """The legend entry of hollow points."""
+    return Line2D([], [], color=NEUTRAL, marker="o", linestyle="none", markerfacecolor="white", label=label)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -13,8 +12,8 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from landscape.errors import LandscapeError
-from landscape.figures.marks import Scale, seed_curves, spread_ticks, step_axis
-from landscape.figures.runs import by_arch, count, require_all, same
+from landscape.figures.marks import Scale, arch_handles, hollow_handle, seed_curves, step_axis
+from landscape.figures.runs import by_arch, require_all, same
 from landscape.figures.style import NEUTRAL, arch_style, grid, styled
 
 __all__ = ["split"]
@@ -65,10 +64,7 @@ def split(runs: Sequence[xr.Dataset], *, eps: tuple[float, ...] | None = None, s
             ax = axes[row][column]
             for arch, group in groups.items():
                 _curves(ax, arch, [d.sel(eps=threshold) for d in group], name)
-            label = step_axis(ax, steps, scale=scale, ticks=False)
-            ticks = steps[spread_ticks(ax.xaxis.get_transform().transform(steps), gap=0.2)]
-            ax.set_xticks(ticks, [f"{t:g}" for t in ticks])
-            ax.set_xticks([], minor=True)
+            label = step_axis(ax, steps, scale=scale, gap=0.2)
             ax.set_yscale("log")
         axes[0][column].set_title(f"λ > {threshold:g}")
         axes[1][column].set_xlabel(label)
@@ -92,13 +88,7 @@ def _curves(ax: Axes, arch: str, at: Sequence[xr.Dataset], name: str) -> None:
 
 
 def _legend(runs: Sequence[xr.Dataset], groups: dict[str, list[xr.Dataset]]) -> list[Line2D | Patch]:
-    marks: list[Line2D | Patch] = []
-    for arch, group in groups.items():
-        style = arch_style(arch)
-        look: dict[str, Any] = {"color": style.color, "marker": style.marker, "linestyle": style.linestyle}
-        marks.append(Line2D([], [], label=f"{arch} ({count(group)})", **look))
+    marks = arch_handles(groups)
     if not all(bool(d["converged_absolute"].all()) for d in runs):
-        close = Line2D([], [], color=NEUTRAL, marker="o", linestyle="none", markerfacecolor="white")
-        close.set_label("an eigenvalue is within its error of the threshold")
-        marks.append(close)
+        marks.append(hollow_handle("an eigenvalue is within its error of the threshold"))
     return [*marks, Patch(facecolor=NEUTRAL, alpha=0.2, label="range over seeds")]

@@ -14,8 +14,19 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from landscape.errors import LandscapeError
+from landscape.registry import lookup
 
-__all__ = ["IGNORE", "SPLITS", "Split", "Task", "epoch_batch", "exact_match", "token_accuracy", "token_loss"]
+__all__ = [
+    "IGNORE",
+    "SPLITS",
+    "FixedTask",
+    "Split",
+    "Task",
+    "epoch_batch",
+    "exact_match",
+    "token_accuracy",
+    "token_loss",
+]
 
 SPLITS = ("train", "probe", "test")
 IGNORE = -100
@@ -95,6 +106,32 @@ class Task(ABC):
     def correct(outputs: Any, targets: Any) -> Tensor:
         """Share of the scored tokens of every sample that are predicted right, (N,)."""
         return token_accuracy(outputs, targets)
+
+
+class FixedTask(Task):
+    """A task with one fixed training set, gone through in epochs; its first samples are the split `probe`."""
+
+    @property
+    @abstractmethod
+    def _train(self) -> Split:
+        """The training set."""
+
+    @property
+    @abstractmethod
+    def _test(self) -> Split:
+        """The split `test`."""
+
+    def split(self, name: str) -> Split:
+        """The split `train`, `probe` or `test`."""
+        lookup(dict.fromkeys(SPLITS), name, kind="split")
+        if name == "probe":
+            return self._train.head(self.config.n_probe)
+        return self._train if name == "train" else self._test
+
+    def batch(self, step: int, size: int | None, *, seed: int) -> tuple[Tensor, Tensor]:
+        """Inputs and targets of training step `step`, drawn without replacement within each epoch."""
+        index = epoch_batch(len(self._train), step, size, seed=seed)
+        return self._train.inputs[index], self._train.targets[index]
 
 
 def token_loss(logits: Tensor, targets: Tensor) -> Tensor:

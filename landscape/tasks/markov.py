@@ -7,11 +7,9 @@ from functools import cached_property
 from typing import ClassVar
 
 import numpy as np
-from torch import Tensor
 
 from landscape.errors import LandscapeError
-from landscape.registry import lookup
-from landscape.tasks.base import SPLITS, Split, Task, as_tokens, epoch_batch
+from landscape.tasks.base import FixedTask, Split, as_tokens
 from landscape.tasks.chain import MarkovChain
 
 __all__ = ["MarkovConfig", "MarkovTask"]
@@ -61,7 +59,7 @@ class MarkovConfig:
             raise LandscapeError("expected at most 5000 contexts (alphabet ** order); lower the order or the alphabet.")
 
 
-class MarkovTask(Task):
+class MarkovTask(FixedTask):
     r"""Two families of sequences over disjoint alphabets: `simple` (order-1 chain) and `complex` (order-2 chain).
 
     The splits: `train`; `probe`, the first `n_probe` training sequences (the landscape that training descends);
@@ -94,18 +92,6 @@ class MarkovTask(Task):
         self.bayes_loss = np.array([c.bayes_loss(self.length) for c in self.chains])
         self.bayes_accuracy = np.array([c.bayes_accuracy(self.length) for c in self.chains])
         self.entropy_rate = np.array([c.entropy_rate for c in self.chains])
-
-    def split(self, name: str) -> Split:
-        """The split `train`, `probe` or `test`."""
-        lookup(dict.fromkeys(SPLITS), name, kind="split")
-        if name == "probe":
-            return self._train.head(self.config.n_probe)
-        return self._train if name == "train" else self._test
-
-    def batch(self, step: int, size: int | None, *, seed: int) -> tuple[Tensor, Tensor]:
-        """Inputs and targets of training step `step`, drawn without replacement within each epoch."""
-        index = epoch_batch(len(self._train), step, size, seed=seed)
-        return self._train.inputs[index], self._train.targets[index]
 
     @cached_property
     def _train(self) -> Split:

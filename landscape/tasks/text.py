@@ -14,7 +14,7 @@ from torch import Tensor
 
 from landscape.errors import LandscapeError
 from landscape.registry import lookup
-from landscape.tasks.base import SPLITS, Split, Task, as_tokens, epoch_batch
+from landscape.tasks.base import FixedTask, Split, as_tokens
 
 __all__ = ["TextConfig", "TextTask"]
 
@@ -67,7 +67,7 @@ class TextConfig:
             object.__setattr__(self, "fingerprint", _fingerprint(_read(self.path)))
 
 
-class TextTask(Task):
+class TextTask(FixedTask):
     r"""Predict the next token of a text, in windows that cover it without overlap.
 
     A window has `length` scored tokens and the one before them; the last token of a window is the start of the next.
@@ -106,18 +106,6 @@ class TextTask(Task):
         """The text of tokens; an unknown one is shown as U+FFFD."""
         codes = np.append(self._symbols, 0xFFFD)[tokens.cpu().numpy()].astype(np.uint32)
         return str(codes.astype("<u4").tobytes(), "utf-32-le")
-
-    def split(self, name: str) -> Split:
-        """The split `train`, `probe` or `test`."""
-        lookup(dict.fromkeys(SPLITS), name, kind="split")
-        if name == "probe":
-            return self._train.head(self.config.n_probe)
-        return self._train if name == "train" else self._test
-
-    def batch(self, step: int, size: int | None, *, seed: int) -> tuple[Tensor, Tensor]:
-        """Inputs and targets of training step `step`, drawn without replacement within each epoch."""
-        index = epoch_batch(len(self._train), step, size, seed=seed)
-        return self._train.inputs[index], self._train.targets[index]
 
     @cached_property
     def _codes(self) -> tuple[Codes, Codes]:
