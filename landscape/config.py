@@ -38,6 +38,7 @@ class RunConfig:
             its origin's, so that the learning rate continues.
         batch: samples per update; None is the whole training set.
         clip: largest gradient norm, None for no clipping.
+        gradient: "autograd", or "native": the toy attention model's own kernel on one core, equal to rounding.
         seed: of the initial weights and of the order of batches.
         evaluate_every: steps between evaluations; every checkpoint is evaluated too.
         checkpoints: how many checkpoints, first and last step included.
@@ -65,6 +66,7 @@ class RunConfig:
     steps: int = 1920
     batch: int | None = 128
     clip: float | None = None
+    gradient: str = "autograd"
     seed: int = 0
     evaluate_every: int = 20
     checkpoints: int = 24
@@ -86,6 +88,8 @@ class RunConfig:
             )
         if self.clip is not None and not 0 < self.clip < np.inf:
             raise LandscapeError(f"expected a positive clip, or null for no clipping; found {self.clip}.")
+        if self.gradient not in ("autograd", "native"):
+            raise LandscapeError(f"expected gradient 'autograd' or 'native', found {self.gradient!r}.")
         if self.device not in ("cpu", "cuda"):
             raise LandscapeError(f"expected device 'cpu' or 'cuda', found {self.device!r}.")
         self._check_branch()

@@ -13,11 +13,11 @@ from torch.func import functional_call
 from landscape.curvature import DEFAULT_MEMORY, forward_product
 from landscape.errors import LandscapeError
 from landscape.layout import Layout
-from landscape.native_build import Problem, cache_folder, library
+from landscape.native_build import WITHOUT, Problem, cache_folder, library
 from landscape.native_model import Shape, grouped, supported
 from landscape.tasks.base import IGNORE, token_loss
 
-__all__ = ["NativeHessian", "PreparedHessian", "cache_folder", "supported"]
+__all__ = ["NativeHessian", "PreparedHessian", "cache_folder", "native_gradient", "supported"]
 
 _TRUSTED: set[tuple[Any, ...]] = set()
 
@@ -64,7 +64,7 @@ class NativeHessian:
             raise LandscapeError(f"expected block >= 1 vectors at once, found {block}.")
         reason = supported(module, token_loss, data, dtype=dtype, device=data[0].device, layout=layout)
         if reason is not None:
-            raise LandscapeError(f'the native kernel cannot be used: {reason}. Use strategy="cached".')
+            raise LandscapeError(f"the native kernel cannot be used: {reason}. Use {WITHOUT}.")
         self.size, self.dtype, self.block, self.memory = layout.size, dtype, block, memory
         self._layout = layout
         self.n_samples, self.tokens = data[0].shape
@@ -223,6 +223,18 @@ class PreparedHessian:
         return out
 
 
+def native_gradient(
+    module: nn.Module, w: Tensor, inputs: Tensor, targets: Tensor, *, layout: Layout
+) -> tuple[Tensor, Tensor]:
+    """The mean loss of a batch at w (P,), a scalar, and its gradient (P,): what autograd gives, to rounding.
+
+    Raises:
+        LandscapeError: as `NativeHessian`.
+    """
+    at = NativeHessian(module, (inputs, targets), layout, w.dtype, block=1, memory=0).at(w)
+    return at.loss() / len(inputs), at.gradient() / len(inputs)
+
+
 def _check(module: nn.Module, data: tuple[Tensor, Tensor], layout: Layout, dtype: torch.dtype) -> None:
     """One product on a few samples against torch's, at weights and a direction that are not special."""
     few = (data[0][:3], data[1][:3])
@@ -239,5 +251,5 @@ def _check(module: nn.Module, data: tuple[Tensor, Tensor], layout: Layout, dtype
     if not error <= tolerance * float(expected.norm()):
         raise LandscapeError(
             f"the native product differs from torch's by {error:.1e} (norm {float(expected.norm()):.1e}). This is a "
-            'fault of the compiler: use strategy="cached".'
+            f"fault of the compiler: use {WITHOUT}."
         )

@@ -19,8 +19,10 @@ import torch
 
 from landscape.errors import LandscapeError
 
-__all__ = ["Problem", "cache_folder", "compiler", "library"]
+__all__ = ["WITHOUT", "Problem", "cache_folder", "compiler", "library"]
 
+WITHOUT = 'strategy="cached" for curvature, gradient="autograd" for training'
+"""What does without a kernel."""
 _LOG = logging.getLogger(__name__)
 _SOURCE = "attention_kernel.cpp"
 # Not -ffast-math: NaN must stay NaN. On 64-bit ARM compilers want the processor by another name.
@@ -89,8 +91,7 @@ def _compile(program: str, source: str, sizes: tuple[str, ...], path: Path) -> N
             done = subprocess.run(command, input=source, capture_output=True, text=True, check=False)
             if done.returncode:
                 raise LandscapeError(
-                    f"the native kernel cannot be compiled by {program}: {done.stderr.strip()[:300]}. "
-                    'Use strategy="cached", which compiles nothing.'
+                    f"the native kernel cannot be compiled by {program}: {done.stderr.strip()[:300]}. Use {WITHOUT}."
                 )
             out.replace(path)
     except OSError as error:
@@ -117,7 +118,7 @@ def _compiler() -> str:
         return found
     raise LandscapeError(
         "expected a C++ compiler (c++, g++, clang++ or $CXX) for the native kernel, found none. Install one, or use "
-        'strategy="cached", which needs none.'
+        f"{WITHOUT}."
     )
 
 

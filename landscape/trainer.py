@@ -17,6 +17,7 @@ from landscape.config import RunConfig
 from landscape.errors import LandscapeError, RunFailedError
 from landscape.layout import Layout
 from landscape.models import build_model
+from landscape.native import native_gradient
 from landscape.objective import Objective
 from landscape.optim import load_state, make_optimizer, save_state, state_size
 from landscape.projection import Projector
@@ -159,23 +160,26 @@ class Trainer:
         """Do n updates."""
         for _ in range(n):
             inputs, targets = self._batch(self.step)
-            loss = self._loss(self._w, inputs, targets)
-            (gradient,) = torch.autograd.grad(loss, self._w)
+            loss, gradient = self._loss_and_gradient(inputs, targets)
             norm = None if self._monitor is None else gradient.norm()
             if self.config.clip is not None:
                 gradient = gradient * (self.config.clip / gradient.norm().clamp(min=self.config.clip))
             self._w.grad = gradient
             self._optimizer.param_groups[0]["lr"] = self.learning_rate(self.step)
-            self._update(loss.detach())
-            bad = torch.isfinite(loss.detach()).logical_not() & (self._bad_step < 0)
+            self._update(loss)
+            bad = torch.isfinite(loss).logical_not() & (self._bad_step < 0)
             self._bad_step = torch.where(bad, self.step, self._bad_step)
             self.step += 1
             if self.device.type == "cpu":  # elsewhere this would wait for the device at every step
                 self.check_finite()
             self.flops += self._cost(inputs, targets)
             self.tokens += int((targets != IGNORE).sum())
-            if self._monitor is not None and norm is not None and self._monitor.observe(self.step, loss.detach(), norm):
+            if self._monitor is not None and norm is not None and self._monitor.observe(self.step, loss, norm):
                 self._switched()
+
+    def rehearse(self) -> None:
+        """Compute one gradient, so that what cannot work is said before anything is written."""
+        self._loss_and_gradient(*self._batch(self.step))
 
     def advance_to(self, step: int) -> bool:
         """Do the updates up to `step`, or up to the switch if that comes first; whether it came."""
@@ -231,6 +235,12 @@ class Trainer:
                 "does not. Leave per_length out."
             )
         return tokens, loops
+
+    def _loss_and_gradient(self, inputs: Any, targets: Tensor) -> tuple[Tensor, Tensor]:
+        if self.config.gradient == "native":
+            return native_gradient(self.module, self._w, inputs, targets, layout=self.layout)
+        loss = self._loss(self._w, inputs, targets)
+        return loss.detach(), torch.autograd.grad(loss, self._w)[0]
 
     def _loss(self, w: Tensor, inputs: Any, targets: Tensor) -> Tensor:
         args = inputs if isinstance(inputs, tuple) else (inputs,)

@@ -71,6 +71,7 @@ def train(
         return run
     with writer_lock(Path(folder)):
         trainer = Trainer(config)
+        trainer.rehearse()
         with RunWriter.recover(path) if path.exists() else _create(config, trainer, path) as writer:
             _train(trainer, writer, Path(folder), progress)
     return Run.open(folder)

@@ -4,11 +4,15 @@ import numpy as np
 import pytest
 import torch
 
+from landscape import LandscapeError, train
 from landscape.evaluator import Evaluator
 from landscape.models import build_model
+from landscape.native_build import compiler
 from landscape.objective import Objective
 from landscape.tasks import build_task
 from landscape.trainer import DivergedError, Trainer
+
+needs_compiler = pytest.mark.skipif(compiler() is None, reason="no C++ compiler")
 
 OPTIMIZERS = [
     {"optimizer": {"name": "adamw", "lr": 0.01, "weight_decay": 0.1}},
@@ -143,3 +147,44 @@ def test_objective_is_the_training_loss(config):
     x, y = trainer.task.batch(0, None, seed=0)
     expected = trainer.task.per_sample_loss(trainer.module(x), y).mean().detach()
     assert float(objective.loss(w)) == pytest.approx(float(expected), rel=1e-6)
+
+
+@needs_compiler
+@pytest.mark.parametrize("arch", ["single", "looped", "stacked"])
+@pytest.mark.parametrize("attention", ["softmax", "linear"])
+def test_native_gradient_trains_like_autograd(config, arch, attention):
+    """61 samples in batches of 16: every fourth batch has 13."""
+    settings = {"model": {"width": 4, "attention": attention}, "dtype": "float64", "clip": 0.5}
+    found, expected = (Trainer(config(arch, **settings, gradient=g)) for g in ("native", "autograd"))
+    for trainer in (found, expected):
+        trainer.advance(19)
+    assert torch.allclose(found.state().w, expected.state().w, rtol=1e-9, atol=1e-11)
+    assert found.flops == expected.flops
+
+
+@needs_compiler
+def test_native_gradient_of_a_run_that_shifts(config):
+    """Each stage has the gradient of its own number of loops."""
+    settings = {"dtype": "float64", "shift": {"criterion": "fixed", "at": 7}}
+    found, expected = (Trainer(config("shift", **settings, gradient=g)) for g in ("native", "autograd"))
+    for trainer in (found, expected):
+        trainer.advance(15)
+    assert found.switch == expected.switch == 7
+    assert torch.allclose(found.state().w, expected.state().w, rtol=1e-9, atol=1e-11)
+
+
+@needs_compiler
+def test_native_gradient_sees_a_loss_that_is_not_finite(config):
+    trainer = Trainer(config(gradient="native"))
+    state = trainer.state()
+    state.w[3] = torch.nan
+    trainer.load(state)
+    with pytest.raises(DivergedError, match="step 0"):
+        trainer.advance(1)
+
+
+def test_native_gradient_is_refused_before_anything_is_written(config, tmp_path):
+    c = config(model={"name": "gpt", "width": 4, "heads": 1}, gradient="native")
+    with pytest.raises(LandscapeError, match=r'knows AttentionModel only, found GPT\. Use .*gradient="autograd"'):
+        train(c, tmp_path / "run")
+    assert not (tmp_path / "run" / "run.h5").exists()

@@ -16,7 +16,10 @@ import workers
 from landscape import LandscapeError, Run, RunFailedError, train
 from landscape.hdf5 import lookup3
 from landscape.lock import writer_lock
+from landscape.native_build import compiler
 from landscape.store import FILE_NAME
+
+needs_compiler = pytest.mark.skipif(compiler() is None, reason="no C++ compiler")
 
 
 def identical(a: Run, b: Run) -> None:
@@ -42,9 +45,11 @@ def stop_at(step):
     return progress
 
 
+@pytest.mark.parametrize("gradient", ["autograd", pytest.param("native", marks=needs_compiler)])
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd", "gd"])
-def test_interrupted_in_order_and_continued(config, tmp_path, optimizer):
-    c = config(optimizer={"name": optimizer, "lr": 0.01}, **({"batch": None} if optimizer == "gd" else {}))
+def test_interrupted_in_order_and_continued(config, tmp_path, optimizer, gradient):
+    whole = {"batch": None} if optimizer == "gd" else {}
+    c = config(optimizer={"name": optimizer, "lr": 0.01}, gradient=gradient, **whole)
     for step in (0, 1, 7, 11):
         with pytest.raises(Stop):
             train(c, tmp_path / "b", progress=stop_at(step))
