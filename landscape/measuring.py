@@ -55,7 +55,7 @@ class Place:
 
 
 def answers_in_worker(place: Place, asked: Sequence[tuple[int, Probe, Mapping[str, Any]]]) -> list[Found]:
-    """`answers` in another process, given what can be sent there."""
+    """`answers` on one thread in any process, given what can be sent there."""
     torch.set_num_threads(1)  # workers share the cores; more threads each would collapse under load
     run = Run.open(place.run)  # not kept: the folder may hold another run by now
     return list(answers(place, [(i, Question(run, probe, settings)) for i, probe, settings in asked]))

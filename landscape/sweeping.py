@@ -7,12 +7,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 import xarray as xr
-from joblib import Parallel, delayed
 
 from landscape.errors import LandscapeError
 from landscape.measuring import DTYPES, Found, Place, answers, answers_in_worker
 from landscape.metric import METRICS
+from landscape.pool import shared_out
 from landscape.results import Question, save
 from landscape.run import Run
 from landscape.schema import Probe
@@ -237,11 +238,14 @@ def _compute(
         for place, questions in calls:
             yield from answers(place, questions)
         return
-    pool = Parallel(n_jobs=min(jobs, len(calls)), return_as="generator_unordered", batch_size=1)
-    work = (delayed(answers_in_worker)(p, [(i, q.probe, q.settings) for i, q in questions]) for p, questions in calls)
-    with contextlib.closing(pool(work)) as results:
-        for found in results:
-            yield from found
+    work = [(place, [(i, q.probe, q.settings) for i, q in questions]) for place, questions in calls]
+    threads = torch.get_num_threads()
+    try:
+        with contextlib.closing(shared_out(answers_in_worker, work, jobs=jobs)) as results:
+            for found in results:
+                yield from found
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _split_steps(question: Question, ds: xr.Dataset) -> dict[int, xr.Dataset]:
