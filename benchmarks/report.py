@@ -142,7 +142,9 @@ def main() -> None:
     if not files:
         raise SystemExit(f"no results in {args.results}: run benchmarks/curvature.py first")
     args.write.parent.mkdir(parents=True, exist_ok=True)
-    args.write.write_text(document(files, pictures(files, args.write.parent)))
+    path = args.results / "training.json"
+    training = json.loads(path.read_text()) if path.exists() else None
+    args.write.write_text(document(files, pictures(files, args.write.parent), training))
 
 
 if __name__ == "__main__":

@@ -88,6 +88,20 @@ def test_uneven_batches_cover_the_data_and_average_to_the_same_loss(modules):
         assert mean == pytest.approx(float(whole.objective.loss(whole.objective.w0)), rel=1e-5)
 
 
+@pytest.mark.slow
+def test_training_is_timed_and_told(tmp_path, modules):
+    from document import _training
+
+    run("training.py", "--quick", "--repeats", 1, "-o", tmp_path)
+    found = json.loads((tmp_path / "training.json").read_text())
+    assert found["seeds"]["equal"] is True
+    assert all(model["error"] < 1e-5 for model in found["gradients"].values())
+    text = _training(found)
+    assert "the same bits" in text
+    assert "not a result" in text
+    assert text.count("| autograd |") == len(found["gradients"]) == 3
+
+
 def test_ladder_takes_the_cheapest_rung_that_is_accurate_enough(modules):
     from ours import Ours
     from timing import GaveUp, choose, timed
