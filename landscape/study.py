@@ -13,6 +13,7 @@ import xarray as xr
 from landscape.branch import decay_tables
 from landscape.errors import LandscapeError
 from landscape.models import TRAININGS
+from landscape.outcomes import outcomes
 from landscape.results import available
 from landscape.run import Run
 from landscape.shifting import shift_records
@@ -123,6 +124,10 @@ class Study:
                 f"Compute them in one command: landscape probe {' '.join(str(r.path) for r in self.runs)} -p {probe}"
             )
         return [a[common[-1]] for a in answers]
+
+    def outcomes(self, *, split: str = "test", against: str | None = None) -> xr.Dataset:
+        """The end of training over seeds, see `landscape.outcomes.outcomes`."""
+        return outcomes(self.runs, split=split, against=against)
 
     def _without(self, found: Sequence[Sequence[xr.Dataset]]) -> str:
         return ", ".join(str(run.path) for run, results in zip(self.runs, found, strict=True) if not results)

@@ -182,6 +182,14 @@ def test_runs_in_parallel_equal_runs_one_by_one(landscape):
     for seed in (0, 1):
         a, b = (Run.open(f"{root}/markov-single-s{seed}") for root in ("runs", "both"))
         assert torch.equal(a.parameters[:], b.parameters[:])
+    assert landscape("train", "--arch", "looped", "--seed", "0", "--seed", "1", *TINY)[0] == 0
+    shown = landscape("show", "runs")[1]
+    assert "Over seeds" in shown
+    assert "Against looped" in shown
+    assert "Against single" in landscape("show", "runs", "--against", "single")[1]
+    code, _, err = landscape("show", "runs", "--against", "stacked")
+    assert code == 2
+    assert "expected one of the kinds" in err
 
 
 @pytest.mark.parametrize(

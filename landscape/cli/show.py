@@ -11,6 +11,7 @@ import click
 import xarray as xr
 
 from landscape.cli.common import emit_json, labelled, number, show_table
+from landscape.cli.seeds import show_outcomes
 from landscape.cli.shifts import describe_shift, show_presets, show_shifts
 from landscape.cli.summaries import SUMMARIES
 from landscape.errors import LandscapeError
@@ -27,8 +28,11 @@ __all__ = ["command"]
 @click.command("show")
 @click.argument("paths", nargs=-1, type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
+@click.option(
+    "--against", metavar="KIND", help="What differences over seeds refer to.  [default: looped, or the first]"
+)
 @click.option("--presets", "list_presets", is_flag=True, help="List the presets of `landscape train --preset` instead.")
-def command(paths: tuple[Path, ...], as_json: bool, list_presets: bool) -> None:
+def command(paths: tuple[Path, ...], as_json: bool, against: str | None, list_presets: bool) -> None:
     """Say what is in a run; with several runs, compare them. PATHS are run folders, or folders of runs.
 
     Reads only; works while a run is being trained.
@@ -46,6 +50,7 @@ def command(paths: tuple[Path, ...], as_json: bool, list_presets: bool) -> None:
         _one(described[0])
     else:
         _several(described)
+        show_outcomes(study, against=against)
         show_shifts(described)
         _found(study)
 
