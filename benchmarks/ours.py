@@ -20,7 +20,7 @@ K = 10
 
 
 def ladder() -> list[dict[str, Any]]:
-    return [{"tol": t} for t in (1e-2, 3e-3, 1e-3, 3e-4, 1e-4, 3e-5, 1e-5)]
+    return [{"tol": t} for t in (1e-1, 3e-2, 1e-2, 3e-3, 1e-3, 3e-4, 1e-4, 3e-5, 1e-5)]
 
 
 @dataclass

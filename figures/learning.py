@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from typing import Literal
 
@@ -24,8 +25,8 @@ _X = {
     "tokens": "training tokens",
 }
 _ROWS = {
-    "accuracy": ("accuracy\n(share of scored tokens)", "bayes_accuracy"),
-    "loss": ("loss (nats per token)", "bayes_loss"),
+    "accuracy": "bayes_accuracy",
+    "loss": "bayes_loss",
 }
 _CURVES = ("step", "split", "family")
 
@@ -66,14 +67,14 @@ def learning(
     families = _families(runs, split)
     figure, axes = grid(2, len(families), height=1.9, sharex=True, sharey="row")
     for column, family in enumerate(families):
-        for row, (name, (ylabel, ceiling)) in enumerate(_ROWS.items()):
+        for row, (name, ceiling) in enumerate(_ROWS.items()):
             ax = axes[row][column]
             for arch, group in groups.items():
                 with_family = [d.sel(split=split, family=family) for d in group if family in d["family"]]
                 _draw_arch(ax, arch, with_family, name, x)
             _draw_ceiling(ax, [d[ceiling].sel(family=family).item() for d in runs if family in d["family"]])
             if column == 0:
-                ax.set_ylabel(ylabel)
+                ax.set_ylabel(_label(runs[0], name))
         axes[0][column].set_title("all samples" if family == "all" else f"{family} family")
         values = np.unique(np.concatenate([d[x].values.astype(float) for d in runs]))
         label = step_axis(axes[1][column], values, scale=scale, label=_X[x], ticks=False)
@@ -81,6 +82,14 @@ def learning(
     handles = {label: h for ax in axes[0] + axes[1] for h, label in zip(*ax.get_legend_handles_labels(), strict=True)}
     figure.legend(handles.values(), handles.keys(), loc="outside upper center", ncols=1 if len(families) == 1 else 3)
     return figure
+
+
+def _label(ds: xr.Dataset, name: str) -> str:
+    """Of the y axis; what counts as accurate is the task's."""
+    if name == "loss":
+        return "loss (nats per token)"
+    said = ds[name].attrs.get("long_name", "share of scored tokens predicted right")
+    return "accuracy\n" + textwrap.fill(f"({said})", 26)
 
 
 def _families(runs: Sequence[xr.Dataset], split: str) -> list[str]:

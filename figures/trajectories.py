@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 
 import numpy as np
@@ -19,13 +20,14 @@ from landscape.figures.style import MAP, family_color, grid, missing, no_value, 
 
 __all__ = ["trajectories"]
 
-_LABELS = {"loss": "loss of the sample (nats per token)", "correct": "correct (share of scored tokens)"}
+_LABELS = {"loss": "loss of the sample (nats per token)", "correct": "correct"}
 
 
 @styled
 def trajectories(runs: Sequence[xr.Dataset], *, variable: str = "loss", scale: Scale = "symlog") -> Figure:
-    """A map of the loss of each sample (rows, by information content) at each step (columns), one per architecture.
+    """A map of the loss of each sample (rows) at each step (columns), one per architecture.
 
+    Rows are in the order of information content; where the task knows none, by family and mean over the steps.
     Of several seeds the first is shown; the title names its run. All maps share one colour scale. Each step is drawn
     from half-way after the step before to half-way to the next. Hatching shows through where there is no value.
 
@@ -56,12 +58,14 @@ def trajectories(runs: Sequence[xr.Dataset], *, variable: str = "loss", scale: S
     norm = Normalize(values.min(), values.max()) if len(values) else Normalize(0, 1)
     figure, axes = grid(1, len(shown), height=3.2)
     for ax, ds, (arch, group) in zip(axes[0], shown, groups.items(), strict=True):
-        mesh = _draw_run(ax, ds, variable, norm, scale)
-        _draw_families(ax, [str(f) for f in _ordered(ds)["family"].values], families)
+        ordered = _ordered(ds, variable)
+        mesh = _draw_run(ax, ordered, variable, norm, scale)
+        _draw_families(ax, [str(f) for f in ordered["family"].values], families)
         first = f" (first of {len(group)} seeds)" if len(group) > 1 else ""
         ax.set_title(f"{arch}{first}\nrun {ds.attrs['run']}")
-    axes[0][0].set_ylabel("sample, by information content\n(bits per token; one row per sample)")
-    figure.colorbar(mesh, ax=axes[0], label=_LABELS[variable], pad=0.02, aspect=30)
+    by = "information content\n(bits per token; one row per sample)" if any(map(_known, shown)) else "family and mean"
+    axes[0][0].set_ylabel(f"sample, by {by}")
+    figure.colorbar(mesh, ax=axes[0], label=_label(shown[0], variable), pad=0.02, aspect=30)
     handles = [Patch(facecolor=family_color(i), label=f"{name} family") for i, name in enumerate(families)]
     figure.legend(
         handles=[*handles, *([missing()] if holes else [])], loc="outside upper center", ncols=3, handlelength=1.2
@@ -69,14 +73,26 @@ def trajectories(runs: Sequence[xr.Dataset], *, variable: str = "loss", scale: S
     return figure
 
 
-def _ordered(ds: xr.Dataset) -> xr.Dataset:
+def _label(ds: xr.Dataset, variable: str) -> str:
+    """Of the colours; what counts as correct is the task's."""
+    said = ds[variable].attrs.get("long_name", "share of scored tokens predicted right")
+    return _LABELS[variable] if variable == "loss" else textwrap.fill(f"{_LABELS[variable]} ({said})", 44)
+
+
+def _known(ds: xr.Dataset) -> bool:
+    return bool(np.isfinite(ds["information_content"].values).any())
+
+
+def _ordered(ds: xr.Dataset, variable: str) -> xr.Dataset:
     """Samples by information content, ties and unknown ones (last) in the order of the dataset."""
-    return ds.isel(sample=np.argsort(ds["information_content"].values, kind="stable"))
+    if _known(ds):
+        return ds.isel(sample=np.argsort(ds["information_content"].values, kind="stable"))
+    family = np.unique(ds["family"].values.astype(str), return_inverse=True)[1]
+    return ds.isel(sample=np.lexsort((ds[variable].mean("step").values, family)))
 
 
 def _draw_run(ax: Axes, ds: xr.Dataset, variable: str, norm: Normalize, scale: Scale) -> QuadMesh:
     """The map of one run."""
-    ds = _ordered(ds)
     steps = ds["step"].values.astype(float)
     label = step_axis(ax, steps, scale=scale)
     no_value(ax)
@@ -85,7 +101,10 @@ def _draw_run(ax: Axes, ds: xr.Dataset, variable: str, norm: Normalize, scale: S
     mesh = ax.pcolormesh(edges(ax, steps), y, values, norm=norm, cmap=MAP, rasterized=True)
     content: Array = ds["information_content"].values
     at = spread_ticks(np.arange(len(content), dtype=float), gap=0.18) if len(content) > 1 else [0]
-    ax.set_yticks(at, [f"{content[i]:.2f}" if np.isfinite(content[i]) else "unknown" for i in at])
+    if _known(ds):
+        ax.set_yticks(at, [f"{content[i]:.2f}" if np.isfinite(content[i]) else "unknown" for i in at])
+    else:
+        ax.set_yticks([])
     ax.set_xlabel(label)
     return mesh
 

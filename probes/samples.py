@@ -19,7 +19,9 @@ __all__ = ["PROBE", "samples"]
 SCHEMA = Schema(
     {
         "loss": Variable(("sample",), "nats per token", "loss of the sample"),
-        "correct": Variable(("sample",), "1", "share of the sample's scored tokens predicted right"),
+        "correct": Variable(
+            ("sample",), "1", "as the task counts it: share of scored tokens right, or the whole sample"
+        ),
         "information_content": Variable(
             ("sample",), "bits per token", "information content under the true distribution", swept=False
         ),
