@@ -37,7 +37,7 @@ def length(runs: Sequence[xr.Dataset], *, step: int | None = None, at: int | Non
 
     A curve is the mean over seeds, in a band from the lowest to the highest end of their 95 % intervals. The vertical
     line is the longest length of training up to that step. On the right, the star is the model with its own number
-    of loops.
+    of loops. Dotted: where measured, every sample loops until its output stops changing.
 
     Args:
         runs: one ``length`` dataset per run, all of one task.
@@ -56,7 +56,8 @@ def length(runs: Sequence[xr.Dataset], *, step: int | None = None, at: int | Non
         >>> length([ds]).axes[0].get_xlabel()
         'length of the query'
     """
-    groups = by_arch([_at_step(ds, step) for ds in require_all(runs, _NEEDED)])
+    chosen_parts = [_with_adaptive(ds, raw) for ds, raw in zip(require_all(runs, _NEEDED), runs, strict=True)]
+    groups = by_arch([_at_step(ds, step) for ds in chosen_parts])
     shown = [ds for group in groups.values() for ds in group]
     for group in groups.values():
         _check_alike(group)
@@ -65,6 +66,7 @@ def length(runs: Sequence[xr.Dataset], *, step: int | None = None, at: int | Non
     for arch, group in groups.items():
         own = [ds.sel(loops=0) for ds in group]
         _draw(axes[0][0], arch, own[0]["length"].values.astype(float), own)
+        _draw_adaptive(axes[0][0], arch, own)
     borders = sorted({int(ds["trained_length"]) for ds in shown} - {0})
     for border in borders:
         axes[0][0].axvline(border, color=NEUTRAL, linestyle=(0, (4, 2)), linewidth=0.8, zorder=1.5)
@@ -81,6 +83,13 @@ def length(runs: Sequence[xr.Dataset], *, step: int | None = None, at: int | Non
         axes[0][1].set_title(f"queries of length {chosen}")
     figure.legend(handles=_legend(groups, borders, bool(looped)), loc="outside upper center", ncols=3 if looped else 2)
     return figure
+
+
+def _with_adaptive(ds: xr.Dataset, raw: xr.Dataset) -> xr.Dataset:
+    """With what not all runs have."""
+    if "adaptive_accuracy" not in raw:
+        return ds
+    return ds.assign(adaptive_accuracy=raw["adaptive_accuracy"].transpose("step", "length"))
 
 
 def _at_step(ds: xr.Dataset, step: int | None) -> xr.Dataset:
@@ -128,6 +137,16 @@ def _draw(ax: Axes, arch: str, x: Array, group: Sequence[xr.Dataset]) -> None:
 _NAMES = ("accuracy", "accuracy_lower", "accuracy_upper")
 
 
+def _draw_adaptive(ax: Axes, arch: str, group: Sequence[xr.Dataset]) -> None:
+    """Accuracy where samples stop by themselves, for the seeds that measured it."""
+    known = [ds["adaptive_accuracy"].values for ds in group if "adaptive_accuracy" in ds]
+    if known:
+        ax.plot(group[0]["length"].values, np.mean(known, axis=0), color=arch_style(arch).color, **_ADAPTIVE)
+
+
+_ADAPTIVE: dict[str, Any] = {"linestyle": ":", "marker": "x", "markersize": 3.5, "linewidth": 1.0, "zorder": 2.5}
+
+
 def _draw_loops(ax: Axes, arch: str, group: Sequence[xr.Dataset]) -> None:
     """Accuracy against the number of loops at one length, and the model's own number."""
     others = [ds.isel(loops=slice(1, None)) for ds in group]
@@ -153,6 +172,8 @@ def _legend(groups: dict[str, list[xr.Dataset]], borders: Sequence[int], stars: 
     if borders:
         dashed: dict[str, Any] = {"color": NEUTRAL, "linestyle": (0, (4, 2)), "linewidth": 0.8}
         marks.append(Line2D([], [], label="longest in training", **dashed))
+    if any("adaptive_accuracy" in ds for group in groups.values() for ds in group):
+        marks.append(Line2D([], [], color=NEUTRAL, label="stops by itself", **_ADAPTIVE))
     if stars:
         star: dict[str, Any] = {"marker": "*", "markersize": 8, "markeredgecolor": "black", "markeredgewidth": 0.5}
         marks.append(Line2D([], [], color="white", linestyle="none", label="own number of loops", **star))

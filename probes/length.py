@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 import xarray as xr
-from numpy.typing import NDArray
-from scipy.special import betaincinv
 from torch import Tensor
-from torch.utils import _pytree as pytree
 
 from landscape.errors import LandscapeError
+from landscape.models.gpt import Adapted
 from landscape.objective import Objective
+from landscape.probes.scoring import Adapt, by_itself, scores
 from landscape.schema import Context, Probe, Schema, Variable
 from landscape.tasks.algorithmic import AlgorithmicTask
-from landscape.tasks.base import token_accuracy
 
 __all__ = ["PROBE", "length"]
 
 _BOTH = ("length", "loops")
+_ADAPTIVE = tuple(f"adaptive_{name}" for name in ("accuracy", "accuracy_lower", "accuracy_upper", "loops", "converged"))
 SCHEMA = Schema(
     {
         "accuracy": Variable(_BOTH, "1", "share of samples with every scored token predicted right"),
@@ -33,13 +33,18 @@ SCHEMA = Schema(
         "loss_stderr": Variable(_BOTH, "nats per token", "standard error of the loss over samples"),
         "own_loops": Variable(("length",), "1", "loops that the model makes as it was trained, mean over samples"),
         "rule_loops": Variable(("length",), "1", "loops that the task's rule asks for, mean over samples", swept=False),
+        "adaptive_accuracy": Variable(("length",), "1", "accuracy where every sample stops by itself"),
+        "adaptive_accuracy_lower": Variable(("length",), "1", "lower end of its 95 % interval (Clopper-Pearson)"),
+        "adaptive_accuracy_upper": Variable(("length",), "1", "upper end of its 95 % interval (Clopper-Pearson)"),
+        "adaptive_loops": Variable(("length",), "1", "loops until the output stops changing, mean over samples"),
+        "adaptive_converged": Variable(("length",), "1", "share of samples that stopped before the loops ran out"),
         "trained_length": Variable((), "1", "longest query that training allowed before this step, 0 at step 0", "i"),
         "n": Variable((), "1", "samples of each length", "i", swept=False),
         "length": Variable(("length",), "1", "length of the query", "i", swept=False),
         "loops": Variable(("loops",), "1", "loops of every sample; 0: as the model was trained", "i", swept=False),
-    }
+    },
+    optional=frozenset({*_ADAPTIVE}),
 )
-_LEVEL = 0.95
 
 Own = Callable[[Tensor], tuple[Any, Tensor]]
 """Tokens (N, n) -> what the model takes, and the loops (N,) that it then makes."""
@@ -53,10 +58,13 @@ def length(
     task: AlgorithmicTask,
     own: Own | None = None,
     variant: Callable[[int], Objective] | None = None,
+    adapt: Adapt | None = None,
     trained_length: int = 0,
     lengths: tuple[int, ...] = (),
     n: int = 128,
     loops: tuple[int, ...] = (),
+    threshold: float = 0.0,
+    max_loops: int = 0,
 ) -> xr.Dataset:
     """Accuracy on fresh samples of each length at w, with the model's own number of loops and with others.
 
@@ -75,12 +83,16 @@ def length(
         lengths: of the queries; none: about 20 up to the longest of the task's test split.
         n: samples of each length.
         loops: further numbers of loops, the same for all samples.
+        adapt: the model with stopping by itself.
+        threshold: nats; positive: every sample also loops until its outputs change by less (see `GPT.adaptive`).
+        max_loops: where that ends at the latest; 0: twice what the task's rule asks for at most.
 
     Returns:
         Dataset with dims `length` and `loops`, whose first entry 0 is the model as it was trained; see `SCHEMA`.
 
     Raises:
-        LandscapeError: for a length, n or number of loops below 1, or a length that the model cannot take.
+        LandscapeError: for a length, n or number of loops below 1, a length that the model cannot take, or a threshold
+            for a model that cannot stop by itself.
 
     Source:
         Under- and over-looping: Fan et al. (arXiv 2409.15647). The rest is a definition of this project.
@@ -100,9 +112,16 @@ def length(
         raise LandscapeError(f"expected length.n >= 1, found {n}.")
     if others and variant is None:
         raise LandscapeError("expected a model whose number of loops can be changed, found none. Leave out `loops`.")
+    if threshold < 0 or max_loops < 0 or (max_loops and not threshold):
+        raise LandscapeError(
+            f"expected length.threshold >= 0 nats, and length.max_loops only with it; found {threshold}, {max_loops}."
+        )
+    if threshold and adapt is None:
+        raise LandscapeError("expected a model that can stop by itself, such as gpt, found another. Set no threshold.")
     models = [objective, *(variant(T) for T in others if variant is not None)]
     rows: list[list[dict[str, float]]] = []
     made, rule = [], []
+    alone: dict[str, list[float]] = {name: [] for name in (_ADAPTIVE if threshold else ())}
     for size in chosen:
         part = task.examples(size, n, seed=seed)
         tokens, targets = part.inputs.to(objective.device), part.targets.to(objective.device)
@@ -111,51 +130,17 @@ def length(
         rule.append(float(task.loops(tokens).double().mean()))
         given = [inputs, *(tokens for _ in others)]
         try:
-            rows.append(
-                [_scores(m, w, (x, targets), task, objective.chunk) for m, x in zip(models, given, strict=True)]
-            )
+            rows.append([scores(m, w, (x, targets), task, objective.chunk) for m, x in zip(models, given, strict=True)])
         except ValueError as error:
             raise LandscapeError(f"the model cannot take queries of length {size}: {error}") from error
+        if adapt is not None and threshold:
+            most = max_loops or 2 * int(task.loops(tokens).max())
+            found = by_itself(adapt, w, (tokens, targets), task, objective.chunk, threshold=threshold, max_loops=most)
+            for name, value in zip(_ADAPTIVE, found, strict=True):
+                alone[name].append(value)
     values: dict[str, Any] = {name: [[cell[name] for cell in row] for row in rows] for name in rows[0][0]}
-    values |= {"own_loops": made, "rule_loops": rule, "trained_length": trained_length, "n": n}
+    values |= {"own_loops": made, "rule_loops": rule, "trained_length": trained_length, "n": n, **alone}
     return SCHEMA.dataset(values, coords={"length": chosen, "loops": np.array([0, *others])})
-
-
-def _scores(
-    objective: Objective, w: Tensor, data: tuple[Any, Tensor], task: AlgorithmicTask, chunk: int
-) -> dict[str, float]:
-    """Every accuracy and the loss on one batch."""
-
-    def each(outputs: Any, said: Any) -> Tensor:
-        parts = (task.correct(outputs, said), token_accuracy(outputs, said), task.per_sample_loss(outputs, said))
-        return torch.stack(parts, dim=1)
-
-    w, n = objective.vector(w), len(data[1])
-    found = []
-    with torch.no_grad():
-        for start in range(0, n, chunk):
-            batch = pytree.tree_map(lambda x: x[start : start + chunk], data)  # noqa: B023
-            found.append(objective.apply(w, batch, each))
-    values: NDArray[np.float64] = torch.cat(found).double().cpu().numpy()
-    mean = values.mean(0)
-    error = values.std(0, ddof=1) / np.sqrt(n) if n > 1 else np.full(3, np.nan)
-    low, high = _interval(round(float(values[:, 0].sum())), n)
-    return {
-        "accuracy": mean[0],
-        "accuracy_lower": low,
-        "accuracy_upper": high,
-        "token_accuracy": mean[1],
-        "token_accuracy_stderr": error[1],
-        "loss": mean[2],
-        "loss_stderr": error[2],
-    }
-
-
-def _interval(k: int, n: int) -> tuple[float, float]:
-    """Clopper and Pearson's interval for a probability of which k successes in n trials were seen."""
-    tail = (1 - _LEVEL) / 2
-    low = 0.0 if k == 0 else float(betaincinv(k, n - k + 1, tail))
-    return low, 1.0 if k == n else float(betaincinv(k + 1, n - k, 1 - tail))
 
 
 def _ascending(values: Sequence[int], where: str) -> list[int]:
@@ -203,7 +188,16 @@ def _context(c: Context) -> dict[str, Any]:
             loops=loops,
         )
 
-    return {"task": task, "own": own, "variant": variant, "trained_length": task.trained_length(c.step)}
+    def adapt(w: Tensor, *args: Any, **settings: Any) -> Adapted:
+        here = copy.deepcopy(model).to(device=objective.device, dtype=objective.dtype)
+        with torch.no_grad():
+            for name, value in objective.layout.unflatten(w).items():
+                here.get_parameter(name).copy_(value)
+        found: Adapted = here.adaptive(*args, **settings)
+        return found
+
+    stops = {"adapt": adapt if hasattr(model, "adaptive") else None}
+    return {"task": task, "own": own, "variant": variant, "trained_length": task.trained_length(c.step), **stops}
 
 
 PROBE = Probe(
@@ -212,7 +206,7 @@ PROBE = Probe(
     length,
     SCHEMA,
     _context,
-    context_names=frozenset({"task", "own", "variant", "trained_length"}),
+    context_names=frozenset({"task", "own", "variant", "adapt", "trained_length"}),
     metric=False,
     by_default=False,
 )

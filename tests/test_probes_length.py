@@ -223,6 +223,46 @@ def test_loops_that_follow_the_length_are_the_models_own(tmp_path):
         assert float(ds.loss.sel(length=size, loops=6)) == pytest.approx(float(loss), rel=1e-9)
 
 
+def test_samples_that_stop_by_themselves(tmp_path):
+    model = {"name": "gpt", "width": 8, "heads": 2, "per_length": True}
+    run = train(
+        RunConfig.make(arch="looped", loops=4, task=SMALL, model=model, steps=9, batch=8, checkpoints=2), tmp_path
+    )
+    common = {"seed": 0, "steps": [9], "lengths": [1, 7], "n": 61, "loops": [2, 3]}
+    # Every change is below the first threshold and above the second.
+    at_once = sweep(PROBE, run, threshold=1e9, **common).isel(step=0)
+    assert at_once.adaptive_loops.values.tolist() == [2, 2]
+    assert at_once.adaptive_converged.values.tolist() == [1, 1]
+    never = sweep(PROBE, run, threshold=1e-300, max_loops=3, chunk=10, **common).isel(step=0)
+    assert never.adaptive_loops.values.tolist() == [3, 3]
+    assert never.adaptive_converged.values.tolist() == [0, 0]
+    for ds, loops in ((at_once, 2), (never, 3)):
+        for end in ("", "_lower", "_upper"):
+            assert ds[f"adaptive_accuracy{end}"].equals(ds[f"accuracy{end}"].sel(loops=loops, drop=True))
+    rule = sweep(PROBE, run, threshold=1e-300, **common).isel(step=0)
+    assert rule.adaptive_loops.values.tolist() == [2, 14]
+    part = sweep(PROBE, run, threshold=1e-300, parameters="blocks.*", **common).isel(step=0)
+    assert part.adaptive_accuracy.equals(rule.adaptive_accuracy)
+    part = run.task.examples(7, 61, seed=0)
+    model = run.module(9).double()
+    change = model.adaptive(part.inputs, max_loops=3, threshold=1e-300, scored=part.targets != -100).change
+    middle = float(change.median())
+    found = sweep(PROBE, run, threshold=middle, max_loops=50, **common).isel(step=0).adaptive_loops[1]
+    expected = model.adaptive(part.inputs, max_loops=50, threshold=middle, scored=part.targets != -100).loops
+    assert 2 < float(found) == pytest.approx(float(expected.double().mean()), rel=1e-12)
+    table = SUMMARIES["length"]([never.expand_dims("step")])
+    assert {len(row) for row in table.rows} == {len(table.columns)}
+    assert [row[4] for row in table.rows].count("stops (3)") == 2
+
+
+def test_stopping_is_refused_where_it_cannot_be(runs, task):
+    with pytest.raises(LandscapeError, match="stop by itself, such as gpt"):
+        sweep(PROBE, runs["looped"], seed=0, steps=[12], threshold=0.1)
+    for settings in ({"threshold": -1.0}, {"max_loops": 3}):
+        with pytest.raises(LandscapeError, match=r"expected length\.threshold >= 0"):
+            measure(Counter(3), task, **settings)
+
+
 def test_every_architecture_can_be_asked_but_only_some_for_other_loops(runs):
     for arch, own in (("single", 1), ("looped", 3), ("stacked", 1)):
         ds = sweep(PROBE, runs[arch], seed=0, steps=[12], lengths=[5], n=9)
@@ -290,6 +330,17 @@ def test_the_figure_shows_every_architecture_and_the_border_of_training():
     assert len(left.collections) == len(right.collections) == 2
     assert draw(runs, step=100).axes[1].get_title(loc="left") == "queries of length 4"
     assert draw(runs, at=40).axes[1].get_title(loc="left") == "queries of length 40"
+
+
+def test_the_figure_shows_who_stops_by_itself():
+    runs = [built("looped", 0), built("single", 0)]
+    share = np.linspace(0, 1, 17)
+    runs[0] = runs[0].assign(adaptive_accuracy=(("step", "length"), np.stack([0 * share, share])))
+    figure = draw(runs)
+    (line,) = (x for x in figure.axes[0].lines if x.get_marker() == "x")
+    assert np.allclose(line.get_ydata(), share)
+    assert "stops by itself" in [t.get_text() for t in figure.legends[0].get_texts()]
+    assert "stops by itself" not in [t.get_text() for t in draw(runs[1:]).legends[0].get_texts()]
 
 
 def test_one_panel_where_no_other_loops_were_measured():

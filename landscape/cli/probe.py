@@ -40,7 +40,7 @@ def _settings_help() -> str:
     help=f"Which; repeat.  [default: {', '.join(n for n, p in PROBES.items() if p.by_default)}]",
 )
 @click.option("--every", type=click.IntRange(1), help="Only every N-th checkpoint, and the last.")
-@click.option("--steps", help="Only these training steps, e.g. 0,100,1920.")
+@click.option("--steps", help="Only these training steps, e.g. 0,100,last.")
 @click.option("--samples", type=click.IntRange(1), help="Only the first so many samples of the split.")
 @click.option("--split", type=click.Choice(["probe", "train", "test"]), default="probe", show_default=True)
 @click.option("--parameters", help="Only parameters whose name matches, e.g. 'blocks.*'.")
@@ -161,10 +161,10 @@ def _without_start(steps: list[int] | None) -> list[int] | None:
 def _select(run: Run, every: int | None, steps: str | None) -> list[int] | None:
     if steps is not None:
         try:
-            return [int(s) for s in steps.split(",")]
-        except ValueError as error:
+            return [int(run.steps[-1] if s == "last" else s) for s in steps.split(",")]
+        except (ValueError, IndexError) as error:  # not a number, or no checkpoint yet
             raise click.BadParameter(
-                f"expected numbers such as 0,100, found {steps!r}.", param_hint="--steps"
+                f"expected steps such as 0,100,last, found {steps!r}.", param_hint="--steps"
             ) from error
     if every is None or not len(run.steps):
         return None

@@ -112,6 +112,10 @@ def length_table(results: Sequence[xr.Dataset]) -> Table:
             interval = f"{number(at.accuracy_lower, 3)} – {number(at.accuracy_upper, 3)}"
             cells = [str(int(at.length)), loops, number(at.accuracy, 3), interval, number(at.token_accuracy, 3)]
             rows.append([ds.attrs["run"], str(int(last.step)), str(trained), *cells, number(at.loss)])
+        for at in (last.sel(length=n) for n in sorted(shown) if "adaptive_accuracy" in last):
+            interval = f"{number(at.adaptive_accuracy_lower, 3)} – {number(at.adaptive_accuracy_upper, 3)}"
+            cells = [str(int(at.length)), f"stops ({number(at.adaptive_loops, 3)})", number(at.adaptive_accuracy, 3)]
+            rows.append([ds.attrs["run"], str(int(last.step)), str(trained), *cells, interval, "–", "–"])
     columns = ["run", "step", "trained up to", "length", "loops", "accuracy", "95 % interval", "of tokens", "loss"]
     caption = "Accuracy: share of samples with the whole answer right. All lengths are in the stored result."
     return "length: fresh samples of one length each (loss in nats per token)", columns, rows, caption
