@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -192,9 +193,24 @@ def test_runs_in_parallel_equal_runs_one_by_one(landscape):
     assert "expected one of the kinds" in err
 
 
+def test_settings_are_varied_in_all_combinations(landscape):
+    vary = ["--vary", "shift.delta1=0.1,0.3", "--vary", "shift.patience=2,3", "--vary", "optimizer.lr=0.01"]
+    assert landscape("train", "--arch", "shift", "--seed", "0", "--seed", "1", *vary, *TINY)[0] == 0
+    found = {p.name: Run.open(p).config for p in Path("runs").iterdir()}
+    assert len(found) == 8
+    config = found["markov-shift-s1-delta1=0.3-patience=2-lr=0.01"]
+    assert (config.seed, config.shift.delta1, config.shift.patience, config.optimizer.lr) == (1, 0.3, 2, 0.01)
+    assert "shift (delta1 0.3, patience 2)" in " ".join(landscape("show", "runs")[1].split())
+
+
 @pytest.mark.parametrize(
     ("args", "code", "message"),
     [
+        (["train", "--vary", "shift.delta1=0.1"], 2, "belong to arch 'shift'"),
+        (["train", "--vary", "seed"], 2, "expected --vary NAME=VALUE,VALUE.., found 'seed'"),
+        (["train", "--vary", "batch=8,"], 2, "expected --vary NAME=VALUE"),
+        (["train", "--vary", "batch=8", "--vary", "batch=9"], 2, "every setting of --vary once"),
+        (["train", "--vary", "batch=8,16", "-o", "x"], 2, "Use --runs"),
         (["train", "--arch", "loopy"], 2, "Invalid value for '--arch'"),
         (["train", "--set", "task.lenght=3"], 2, "Did you mean 'length'"),
         (["train", "--set", "steps=many"], 2, "expected config.steps to be int"),

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import tomllib
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -13,12 +11,12 @@ from click.core import ParameterSource
 
 from landscape.branch import branch_config, branch_name, parse_source, stored_branch
 from landscape.cli.common import device_option, resolve_device
+from landscape.cli.grid import collect, variants, without_shift
 from landscape.cli.training import Job, summarise, train_all
 from landscape.config import RunConfig
-from landscape.errors import LandscapeError
 from landscape.models import MODELS, TRAININGS
 from landscape.optim import OPTIMIZERS, SCHEDULES
-from landscape.presets import load_preset, overlay
+from landscape.presets import load_preset
 from landscape.run import Run
 from landscape.settings import nest
 from landscape.tasks import TASKS
@@ -78,6 +76,12 @@ __all__ = ["command"]
 )
 @click.option("--set", "assignments", multiple=True, metavar="NAME=VALUE", help="Any single setting; repeat.")
 @click.option(
+    "--vary",
+    multiple=True,
+    metavar="NAME=VALUE,VALUE..",
+    help="Train one run for each value of a setting; repeat for all combinations. Part of the folders' names.",
+)
+@click.option(
     "-o", "--output", type=click.Path(file_okay=False, path_type=Path), help="Folder of the run (one run only)."
 )
 @click.option(
@@ -106,6 +110,7 @@ def command(
     config_file: Path | None,
     preset: str | None,
     assignments: tuple[str, ...],
+    vary: tuple[str, ...],
     output: Path | None,
     root: Path,
     device: str,
@@ -123,6 +128,7 @@ def command(
     Examples:
       landscape train --arch looped --loops 3 --seed 0 -o runs/markov-looped-s0
       landscape train --arch single --arch looped --seed 0 --seed 1 --jobs 2
+      landscape train --arch shift --vary shift.delta1=0.003,0.01,0.03 --vary shift.patience=2,5 --seed 0 --seed 1
       landscape train --task parity --preset quick --arch looped --arch shift
       landscape train --from runs/markov-single-s0@103 --arch looped
       landscape train --from runs/markov-single-s0@103 --project river --k 5 --steps 400
@@ -137,11 +143,13 @@ def command(
     if preset is not None and sources:
         raise click.UsageError("--preset says how a run begins, --from takes all settings from a run. Use one of them.")
     start = {} if preset is None else load_preset(preset, task=flags["task"])
-    base = nest(assignments, into=_settings(start, config_file, flags))
+    base = nest(assignments, into=collect(start, config_file, flags))
     archs: list[dict[str, Any]] = [{"arch": a} for a in dict.fromkeys(arch)] or [{}]
     seeds: list[dict[str, Any]] = [{"seed": s} for s in dict.fromkeys(seed)] or [{}]
     optional = {"arch": "shift"} in archs or base.get("shift") == start.get("shift")
-    grid = [_without_shift(base | a | s, optional=optional) for a, s in product(archs, seeds)]
+    points = [without_shift(base | a | s, optional=optional) for a, s in product(archs, seeds)]
+    choices = variants(vary)
+    grid = [nest(changes, into=point) for point, (_, changes) in product(points, choices)]
     if output is not None and len(grid) * max(1, len(sources)) > 1:
         raise click.UsageError("-o names the folder of one run, but several are asked for. Use --runs DIR instead.")
     if sources:
@@ -150,7 +158,11 @@ def command(
         raise click.UsageError("--decay-branch continues another run: name a checkpoint of it with --from RUN@STEP.")
     else:
         configs = [RunConfig.make(**settings) for settings in grid]
-        jobs_list = [(c, output or root / f"{c.task.name}-{c.arch}-s{c.seed}") for c in configs]
+        names = [name for _, (name, _) in product(points, choices)]
+        jobs_list = [
+            (c, output or root / f"{c.task.name}-{c.arch}-s{c.seed}{name}")
+            for c, name in zip(configs, names, strict=True)
+        ]
     if flags["loops"] is not None and all(c.arch == "single" for c, _ in jobs_list):
         raise click.UsageError("--loops says nothing about --arch single, which has one pass. Add --arch looped?")
     failures = train_all(jobs_list, jobs=min(jobs, len(jobs_list)), threads=threads, quiet=quiet)
@@ -178,62 +190,3 @@ def _branches(
             raise click.UsageError(f"two of the branches would be called {path}. Make them one at a time, with -o.")
         jobs[path] = config
     return [(config, path) for path, config in jobs.items()]
-
-
-def _without_shift(settings: dict[str, Any], *, optional: bool) -> dict[str, Any]:
-    """A preset's settings of `shift`, or those of a command that trains `shift` beside others, are for it alone."""
-    keep = settings.get("arch") == "shift" or not optional
-    return settings if keep else {k: v for k, v in settings.items() if k != "shift"}
-
-
-def _settings(start: dict[str, Any], config_file: Path | None, flags: dict[str, Any]) -> dict[str, Any]:
-    """Those of a preset, overlaid with the config file's, then with the command line's."""
-    base = start
-    if config_file is not None:
-        kind = "JSON" if config_file.suffix == ".json" else "TOML"
-        try:
-            text = config_file.read_text(encoding="utf-8")
-            read = json.loads(text) if kind == "JSON" else tomllib.loads(text)
-        except ValueError as error:
-            raise LandscapeError(f"{config_file} is not valid {kind}: {error}") from error
-        if not isinstance(read, dict):
-            raise LandscapeError(f"expected a table of settings in {config_file}, found {type(read).__name__}.")
-        base = overlay(start, read)
-    places = {
-        "task": ("task", "name"),
-        "model": ("model", "name"),
-        "width": ("model", "width"),
-        "attention": ("model", "attention"),
-        "optimizer": ("optimizer", "name"),
-        "lr": ("optimizer", "lr"),
-        "schedule": ("schedule", "name"),
-        "project": ("projection", "subspace"),
-        "k": ("projection", "k"),
-        "every": ("projection", "every"),
-    }
-    for key, value in flags.items():
-        if value is None:
-            continue
-        if key == "batch":
-            value = _batch(value)
-        group, name = places.get(key, (None, key))
-        if (key, value) == ("project", "off"):
-            base["projection"] = None
-        elif group is None:
-            base[name] = value
-        elif name == "name" and isinstance(base.get(group), dict):
-            base = overlay(base, {group: {"name": value}})
-        else:
-            if not isinstance(base.setdefault(group, {}), dict):
-                raise LandscapeError(f"expected {group} to be a group of settings, found {base[group]!r}.")
-            base[group][name] = value
-    return base
-
-
-def _batch(text: str) -> int | None:
-    if text == "full":
-        return None
-    try:
-        return int(text)
-    except ValueError as error:
-        raise click.BadParameter(f"expected a whole number or `full`, found {text!r}.", param_hint="--batch") from error
