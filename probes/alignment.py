@@ -82,7 +82,7 @@ def alignment(
         objective: the loss of either model: the parameters and the samples meant.
         w: where, (P,).
         variant: ``loops -> Objective`` on the same parameters and samples.
-        own: passes of the model that was trained.
+        own: passes of the model that was trained; of a run that shifts its T, before the switch too.
         attention: ``loops -> chunks (T, m, n, n)`` of attention matrices at w; without it they are not reported.
         forms: square matrices whose definiteness is asked; likewise.
         loops: T; None is the model's own number, or 3 for a single one.
