@@ -42,7 +42,8 @@ def learning(
     """Accuracy (top) and loss (bottom) during training, one column per family, one line per architecture.
 
     Lines are means over seeds in a band from minimum to maximum; where the seeds' x differ (seconds always do), each
-    seed is a thin line. The dashed line is the Bayes-optimal value, where it is known.
+    seed is a thin line. The dashed line is the Bayes-optimal value, where it is known. Losses that differ by more than
+    a factor of 20 are drawn on a logarithmic axis.
 
     Args:
         runs: one ``metrics`` dataset per run, all of one task.
@@ -65,6 +66,7 @@ def learning(
     runs = require_all(runs, {"accuracy": _CURVES, "loss": _CURVES, x: ("step",), **ceilings})
     groups = by_arch(runs)
     families = _families(runs, split)
+    log = {name: name == "loss" and _wide(runs, split) for name in _ROWS}
     figure, axes = grid(2, len(families), height=1.9, sharex=True, sharey="row")
     for column, family in enumerate(families):
         for row, (name, ceiling) in enumerate(_ROWS.items()):
@@ -72,9 +74,12 @@ def learning(
             for arch, group in groups.items():
                 with_family = [d.sel(split=split, family=family) for d in group if family in d["family"]]
                 _draw_arch(ax, arch, with_family, name, x)
-            _draw_ceiling(ax, [d[ceiling].sel(family=family).item() for d in runs if family in d["family"]])
+            best = [d[ceiling].sel(family=family).item() for d in runs if family in d["family"]]
+            _draw_ceiling(ax, [v for v in best if v > 0 or not log[name]])
+            if log[name]:
+                ax.set_yscale("log")
             if column == 0:
-                ax.set_ylabel(_label(runs[0], name))
+                ax.set_ylabel(_label(runs[0], name) + ("\n(log scale)" if log[name] else ""))
         axes[0][column].set_title("all samples" if family == "all" else f"{family} family")
         values = np.unique(np.concatenate([d[x].values.astype(float) for d in runs]))
         label = step_axis(axes[1][column], values, scale=scale, label=_X[x], ticks=False)
@@ -82,6 +87,13 @@ def learning(
     handles = {label: h for ax in axes[0] + axes[1] for h, label in zip(*ax.get_legend_handles_labels(), strict=True)}
     figure.legend(handles.values(), handles.keys(), loc="outside upper center", ncols=1 if len(families) == 1 else 3)
     return figure
+
+
+def _wide(runs: Sequence[xr.Dataset], split: str) -> bool:
+    """Whether the losses span more than a linear axis can show."""
+    values = np.concatenate([d["loss"].sel(split=split).values.ravel() for d in runs])
+    values = values[np.isfinite(values)]
+    return bool(len(values)) and 0 < 20 * values.min() < values.max()
 
 
 def _label(ds: xr.Dataset, name: str) -> str:

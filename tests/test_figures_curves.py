@@ -150,3 +150,15 @@ def test_nan_eigenvalue_is_a_hole():
 def test_seeds_with_other_modes_are_refused():
     with pytest.raises(LandscapeError, match="same 'end' in all seeds of 'single'"):
         eigenvalues([spectrum("single", 0), spectrum("single", 1, top=3)])
+
+
+def test_learning_shows_a_wide_range_of_losses_on_a_logarithmic_axis():
+    runs = four("learning")
+    assert [ax.get_yscale() for ax in learning(runs).axes] == ["linear"] * 4
+    spike = runs[0].copy(deep=True)
+    spike["loss"][3] = 30.0
+    spike["bayes_loss"][:] = 0.0
+    axes = learning([spike, *runs[1:]]).axes
+    assert [ax.get_yscale() for ax in axes] == ["linear", "linear", "log", "log"]
+    assert "log scale" in axes[2].get_ylabel()
+    assert not any((np.asarray(line.get_ydata()) == 0).any() for line in axes[2].lines)
