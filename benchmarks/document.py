@@ -32,7 +32,8 @@ MEASURED = """## What is measured
   Lanczos in float64 with residuals below 1e-9, so it is proved, not trusted. Every method climbs a ladder of its own
   settings, and the cheapest rung that is accurate enough is timed. That choice knows the answer, which flatters methods
   that cannot tell their own error. The row *own stop* is what a user of ours gets without knowing the answer. Our
-  times contain the check that no eigenvalue was missed; the peers have no such check.
+  times contain the check that no eigenvalue was missed; the peers have no such check, and the rows *no proof* leave it
+  out: they are like for like.
 - **Time.** Wall-clock seconds from the model to the answer. Tracing and compiling, needed once per model and shape, are
   told apart (with an empty cache on disk), and so are the products after which they pay. All methods run in turn
   within each repeat; the median and the whole range are given. The ratio is to *ours, default*: the native kernel on

@@ -10,6 +10,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import FixedLocator, NullLocator
 
 from landscape.errors import LandscapeError
 from landscape.figures.runs import count, require_all
@@ -90,6 +91,9 @@ def shift(
             ax.set_xlim(left=0)
         else:
             ax.set_xscale("log")
+            ax.xaxis.set_major_locator(FixedLocator(sorted({float(ds.attrs[x]) for ds in shifted})))
+            ax.xaxis.set_major_formatter("{x:g}")
+            ax.xaxis.set_minor_locator(NullLocator())
     axes[0][1].set_ylim(bottom=0)
     axes[0][2].axhline(0, color="0.35", linewidth=0.5, zorder=1)
     samples = f"{split} split, " + ("all samples" if family == "all" else f"{family} family")

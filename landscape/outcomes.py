@@ -11,7 +11,7 @@ import xarray as xr
 from numpy.typing import NDArray
 from scipy.stats import t as student
 
-from landscape.config import difference
+from landscape.config import RunConfig, difference
 from landscape.errors import LandscapeError
 
 if TYPE_CHECKING:
@@ -39,7 +39,8 @@ def outcomes(runs: Sequence[Run], *, split: str = "test", against: str | None = 
             the first.
 
     Returns:
-        Along `kind` (labels: the architecture, and the settings that tell kinds of one architecture apart): `n_seeds`,
+        Along `kind` (labels: the architecture, and the settings that tell kinds of one architecture apart, where they
+        are not the defaults): `n_seeds`,
         and along `family` too `accuracy`, `loss`; `flops`, `seconds`; `accuracy_difference` (kind minus `against`),
         `flops_ratio`, `seconds_ratio`, with `n_pairs`. Every mean has its `_low` and `_high`.
 
@@ -107,8 +108,12 @@ def _kinds(runs: Sequence[Run]) -> dict[str, dict[int, Run]]:
     for key, config in configs.items():
         others = [c for k, c in configs.items() if k != key and c["arch"] == config["arch"]]
         apart = sorted({name for other in others for name, _, _ in difference(config, other)})
-        told = ", ".join(f"{name.rpartition('.')[2]} {_value(config, name)}" for name in apart)
-        labels[key] = f"{config['arch']} ({told})" if told else config["arch"]
+        plain = RunConfig.make(arch=config["arch"]).to_dict()
+        told = {name: _value(config, name) for name in apart if _value(config, name) != _value(plain, name)}
+        said = ", ".join(f"{name.rpartition('.')[2]} {value}" for name, value in told.items())
+        labels[key] = f"{config['arch']} ({said or 'defaults'})" if apart else config["arch"]
+    if len(set(labels.values())) < len(labels):  # one name in several groups of settings
+        labels = {key: f"{label} #{i + 1}" for i, (key, label) in enumerate(labels.items())}
     return {labels[key]: found for key, found in groups.items()}
 
 

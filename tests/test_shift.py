@@ -448,3 +448,12 @@ def test_command_line(landscape, tmp_path):
     code, _, err = landscape("train", "--set", "shift.delta1=0.1", *test_cli.TINY, "--runs", tmp_path / "x")
     assert code == 2
     assert "belong to arch 'shift'" in err
+
+
+def test_thresholds_are_the_ticks_of_their_axis():
+    runs = [record("shift", s, at=100, delta1=d) for s, d in enumerate((0.003, 0.01, 0.03))]
+    figure = draw(runs, x="delta1")
+    for ax in figure.axes:
+        low, high = ax.get_xlim()
+        assert [t for t in ax.get_xticks() if low <= t <= high] == [0.003, 0.01, 0.03]
+        assert not len(ax.get_xticks(minor=True))

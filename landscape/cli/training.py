@@ -91,7 +91,7 @@ def summarise(paths: list[Path]) -> None:
             continue
         last = metrics.isel(step=-1).sel(split="test")
         families = [str(f) for f in last["family"].values]
-        accuracy = [f"{float(a):.3f} / {float(b):.3f}" for a, b in zip(last.accuracy, last.bayes_accuracy, strict=True)]
+        accuracy = [f"{number(a, 3)} / {number(b, 3)}" for a, b in zip(last.accuracy, last.bayes_accuracy, strict=True)]
         reached = [str(path), run.status, str(int(last["step"])), number(last.loss[0])]
         rows.append([*reached, *accuracy, f"{float(last.seconds):.1f}"])
     if rows:
