@@ -22,8 +22,8 @@ _ONE_THREAD["VECLIB_MAXIMUM_THREADS"] = "1"
 def shared_out(function: Callable[..., T], calls: Sequence[tuple[Any, ...]], *, jobs: int) -> Generator[T, None, None]:
     """function(*call) for every call, in any order, `jobs` at a time: one here, the others in processes of their own.
 
-    Starting a process and importing PyTorch there takes seconds of a core. This process has done so already, so that
-    short work is done twice as fast as by `jobs` new ones. A worker that has nothing to do takes the next call.
+    Starting a process and importing PyTorch there takes seconds of a core. This process has done so already, so
+    that short work is done sooner than by `jobs` new ones. A worker that has nothing to do takes the next call.
 
     Args:
         function: importable, since it is sent to other processes.
@@ -56,9 +56,10 @@ def shared_out(function: Callable[..., T], calls: Sequence[tuple[Any, ...]], *, 
             return
         try:
             executor.submit(function, *call).add_done_callback(feed)
-        except RuntimeError:  # going down, for a reason that `finished` holds
-            if finished is None:
-                raise
+        except RuntimeError as error:  # going down; whoever waits must hear of it
+            failed: Future[T] = Future()
+            failed.set_exception(error)
+            done.put(failed)
 
     try:
         for _ in range(beside):
