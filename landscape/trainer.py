@@ -14,6 +14,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from landscape.config import RunConfig
+from landscape.denormals import no_subnormals
 from landscape.errors import LandscapeError, RunFailedError
 from landscape.layout import Layout
 from landscape.models import build_model
@@ -158,24 +159,28 @@ class Trainer:
 
     def advance(self, n: int = 1) -> None:
         """Do n updates."""
-        for _ in range(n):
-            inputs, targets = self._batch(self.step)
-            loss, gradient = self._loss_and_gradient(inputs, targets)
-            norm = None if self._monitor is None else gradient.norm()
-            if self.config.clip is not None:
-                gradient = gradient * (self.config.clip / gradient.norm().clamp(min=self.config.clip))
-            self._w.grad = gradient
-            self._optimizer.param_groups[0]["lr"] = self.learning_rate(self.step)
-            self._update(loss)
-            bad = torch.isfinite(loss).logical_not() & (self._bad_step < 0)
-            self._bad_step = torch.where(bad, self.step, self._bad_step)
-            self.step += 1
-            if self.device.type == "cpu":  # elsewhere this would wait for the device at every step
-                self.check_finite()
-            self.flops += self._cost(inputs, targets)
-            self.tokens += int((targets != IGNORE).sum())
-            if self._monitor is not None and norm is not None and self._monitor.observe(self.step, loss, norm):
-                self._switched()
+        with no_subnormals():
+            for _ in range(n):
+                self._advance()
+
+    def _advance(self) -> None:
+        inputs, targets = self._batch(self.step)
+        loss, gradient = self._loss_and_gradient(inputs, targets)
+        norm = None if self._monitor is None else gradient.norm()
+        if self.config.clip is not None:
+            gradient = gradient * (self.config.clip / gradient.norm().clamp(min=self.config.clip))
+        self._w.grad = gradient
+        self._optimizer.param_groups[0]["lr"] = self.learning_rate(self.step)
+        self._update(loss)
+        bad = torch.isfinite(loss).logical_not() & (self._bad_step < 0)
+        self._bad_step = torch.where(bad, self.step, self._bad_step)
+        self.step += 1
+        if self.device.type == "cpu":  # elsewhere this would wait for the device at every step
+            self.check_finite()
+        self.flops += self._cost(inputs, targets)
+        self.tokens += int((targets != IGNORE).sum())
+        if self._monitor is not None and norm is not None and self._monitor.observe(self.step, loss, norm):
+            self._switched()
 
     def rehearse(self) -> None:
         """Compute one gradient, so that what cannot work is said before anything is written."""
@@ -184,8 +189,9 @@ class Trainer:
     def advance_to(self, step: int) -> bool:
         """Do the updates up to `step`, or up to the switch if that comes first; whether it came."""
         before = self.switch
-        while self.step < step and self.switch == before:
-            self.advance()
+        with no_subnormals():
+            while self.step < step and self.switch == before:
+                self._advance()
         return self.switch != before
 
     def checks(self) -> list[Check]:

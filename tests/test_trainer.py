@@ -188,3 +188,32 @@ def test_native_gradient_is_refused_before_anything_is_written(config, tmp_path)
     with pytest.raises(LandscapeError, match=r'knows AttentionModel only, found GPT\. Use .*gradient="autograd"'):
         train(c, tmp_path / "run")
     assert not (tmp_path / "run" / "run.h5").exists()
+
+
+def flushes():
+    return float(torch.full((1,), torch.finfo(torch.float32).tiny) * 0.5) == 0.0
+
+
+@pytest.mark.skipif(not torch.set_flush_denormal(False), reason="the processor cannot flush subnormal numbers")
+@pytest.mark.parametrize("setting", [True, False])
+def test_subnormal_numbers_are_left_out_of_training_alone(config, monkeypatch, setting):
+    trainer, seen = Trainer(config()), []
+    whole = trainer._loss_and_gradient
+
+    def watched(*batch):
+        seen.append(flushes())
+        if len(seen) == 3:
+            raise KeyboardInterrupt
+        return whole(*batch)
+
+    monkeypatch.setattr(trainer, "_loss_and_gradient", watched)
+    try:
+        torch.set_flush_denormal(setting)
+        trainer.advance()
+        trainer.advance_to(2)
+        with pytest.raises(KeyboardInterrupt):
+            trainer.advance_to(9)
+        assert seen == [True] * 3
+        assert flushes() == setting
+    finally:
+        torch.set_flush_denormal(False)
