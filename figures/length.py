@@ -11,10 +11,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.ticker import FixedLocator, NullLocator
 
 from landscape.errors import LandscapeError
-from landscape.figures.marks import arch_handles, curve, spread_ticks
+from landscape.figures.marks import arch_handles, curve, log_ticks, spread_ticks
 from landscape.figures.runs import Array, by_arch, require_all, same
 from landscape.figures.style import NEUTRAL, arch_style, grid, styled
 
@@ -159,10 +158,7 @@ def _draw_loops(ax: Axes, arch: str, group: Sequence[xr.Dataset]) -> None:
 
 def _loops_axis(ax: Axes, loops: Array) -> None:
     """A logarithmic axis with ticks at measured numbers of loops."""
-    ax.set_xscale("log")
-    ax.xaxis.set_major_locator(FixedLocator(loops[spread_ticks(np.log(loops), gap=0.08)].tolist()))
-    ax.xaxis.set_major_formatter("{x:g}")
-    ax.xaxis.set_minor_locator(NullLocator())
+    log_ticks(ax, loops[spread_ticks(np.log(loops), gap=0.08)].tolist())
     ax.set_xlabel("number of loops (log scale)")
 
 

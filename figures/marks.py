@@ -27,6 +27,7 @@ __all__ = [
     "error_marks",
     "fit_steps",
     "hollow_handle",
+    "log_ticks",
     "scale_note",
     "seed_curves",
     "signed_scale",
@@ -211,6 +212,14 @@ def arch_handles(groups: Mapping[str, Sequence[xr.Dataset]]) -> list[Line2D | Pa
         look: dict[str, Any] = {"color": style.color, "marker": style.marker, "linestyle": style.linestyle}
         marks.append(Line2D([], [], label=f"{arch} ({count(group)})", **look))
     return marks
+
+
+def log_ticks(ax: Axes, at: Sequence[float]) -> None:
+    """A logarithmic x axis with ticks at these values and no others."""
+    ax.set_xscale("log")
+    ax.xaxis.set_major_locator(FixedLocator(at))
+    ax.xaxis.set_major_formatter("{x:g}")
+    ax.xaxis.set_minor_locator(NullLocator())
 
 
 def hollow_handle(label: str) -> Line2D:

@@ -10,9 +10,9 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedLocator, NullLocator
 
 from landscape.errors import LandscapeError
+from landscape.figures.marks import log_ticks
 from landscape.figures.runs import count, require_all
 from landscape.figures.style import arch_style, family_color, grid, styled
 
@@ -90,10 +90,7 @@ def shift(
         if x == "switch_step":
             ax.set_xlim(left=0)
         else:
-            ax.set_xscale("log")
-            ax.xaxis.set_major_locator(FixedLocator(sorted({float(ds.attrs[x]) for ds in shifted})))
-            ax.xaxis.set_major_formatter("{x:g}")
-            ax.xaxis.set_minor_locator(NullLocator())
+            log_ticks(ax, sorted({float(ds.attrs[x]) for ds in shifted}))
     axes[0][1].set_ylim(bottom=0)
     axes[0][2].axhline(0, color="0.35", linewidth=0.5, zorder=1)
     samples = f"{split} split, " + ("all samples" if family == "all" else f"{family} family")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
-
 import numpy as np
 import xarray as xr
 
@@ -16,8 +14,6 @@ __all__ = ["show_outcomes"]
 
 def show_outcomes(study: Study, *, against: str | None) -> None:
     """Means with intervals per kind of run, if some kind has several seeds; asked for by name, the reason why not."""
-    if against is None and max(Counter(run.config.arch for run in study).values()) < 2:
-        return
     try:
         ds = study.outcomes(against=against)
     except LandscapeError:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from landscape.errors import LandscapeError
 from landscape.registry import lookup
-from landscape.tasks.base import IGNORE, SPLITS, Split, Task, as_tokens, exact_match
+from landscape.tasks.base import IGNORE, FixedTask, Split, as_tokens, exact_match
 
 __all__ = ["AlgorithmicConfig", "AlgorithmicTask", "Symbols"]
 
@@ -69,7 +69,7 @@ class AlgorithmicConfig:
         lookup(dict.fromkeys(PREDICTIONS), self.prediction, kind="task.prediction")
 
 
-class AlgorithmicTask(Task):
+class AlgorithmicTask(FixedTask):
     """Rows of tokens: the query, "=", the answer, and EOS up to a fixed length.
 
     Tokens: the symbols 0..S-1, then the separator of two operands if there is one, "=", EOS. Targets are the row
@@ -187,13 +187,6 @@ class AlgorithmicTask(Task):
         return self.loops_for(middle, end - middle - 1).clamp(min=1)
 
     # -- samples ------------------------------------------------------------------------------------------------------
-
-    def split(self, name: str) -> Split:
-        """The split `train`, `probe` or `test`."""
-        lookup(dict.fromkeys(SPLITS), name, kind="split")
-        if name == "probe":
-            return self._train.head(self.config.n_probe)
-        return self._train if name == "train" else self._test
 
     def batch(self, step: int, size: int | None, *, seed: int) -> tuple[Tensor, Tensor]:
         """`size` fresh samples, lengths uniform up to the curriculum's longest; None: the fixed training set."""

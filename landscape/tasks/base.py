@@ -109,7 +109,7 @@ class Task(ABC):
 
 
 class FixedTask(Task):
-    """A task with one fixed training set, gone through in epochs; its first samples are the split `probe`."""
+    """A task with fixed splits: the first samples of `train` are `probe`; training goes through `train` in epochs."""
 
     @property
     @abstractmethod
