@@ -6,7 +6,6 @@ A file carries a checksum of all its bytes (`landscape.seal`), verified whenever
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import io
 import json
@@ -24,11 +23,12 @@ import xarray as xr
 from landscape.errors import LandscapeError, RunFailedError
 from landscape.hdf5 import check_structure
 from landscape.provenance import code_revision, created, versions
+from landscape.room import advice
 from landscape.run import Run
 from landscape.schema import Probe
 from landscape.seal import NOTE, sealed, unsealed
 
-__all__ = ["DamagedError", "Question", "advice", "available", "is_answer", "load", "save"]
+__all__ = ["DamagedError", "Question", "available", "is_answer", "load", "save"]
 
 _ENGINE: Any = "h5netcdf"
 _SEALED = "checksum"
@@ -118,17 +118,10 @@ def save(ds: xr.Dataset, path: Path) -> None:
             os.fsync(handle.fileno())
         os.replace(temporary, path)
     except OSError as error:
-        raise RunFailedError(f"could not write {path}: {error}. {advice(error)}") from error
+        raise RunFailedError(f"could not write {path}: {error}. {advice(error)}, then repeat the command.") from error
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
-
-
-def advice(error: OSError) -> str:
-    """What to do about a file that cannot be written."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        return "Free disk space or raise the limit (quota, `ulimit -f`), then repeat the command."
-    return "Check that the folder exists and may be written."
 
 
 def load(path: Path) -> xr.Dataset:

@@ -24,7 +24,7 @@ from landscape.objective import Objective
 from landscape.optim import second_moment
 from landscape.rows import Rows
 from landscape.shift import Monitor
-from landscape.store import FILE_NAME, PEAK, STATUS, committed, open_for_reading, read_header
+from landscape.store import FILE_NAME, PEAK, committed, open_for_reading, read_header, read_status
 from landscape.tasks import Task, build_task
 from landscape.trainer import Trainer, TrainState
 
@@ -91,7 +91,7 @@ class Run:
     def status(self) -> str:
         """`unfinished`, `complete` or `diverged`."""
         with open_for_reading(self._file) as f:
-            return STATUS[int(f["status"][0])]
+            return read_status(f)
 
     @property
     def complete(self) -> bool:

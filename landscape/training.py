@@ -20,8 +20,9 @@ from landscape.lock import writer_lock
 from landscape.provenance import code_revision, created, fingerprint, versions
 from landscape.run import Run
 from landscape.shift import CHECKED
-from landscape.store import FILE_NAME, RunWriter, open_for_reading, read_header
+from landscape.store import FILE_NAME, open_for_reading, read_header
 from landscape.trainer import DivergedError, Trainer
+from landscape.writer import RunWriter
 
 __all__ = ["Progress", "train"]
 

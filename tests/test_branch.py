@@ -20,8 +20,9 @@ from landscape.branch import branch_config, branch_name, decay_table, decay_tabl
 from landscape.config import difference
 from landscape.figures.branches import branches as draw
 from landscape.projection import Projection, Projector
-from landscape.store import FILE_NAME, RunWriter, open_for_reading, read_header
+from landscape.store import FILE_NAME, open_for_reading, read_header
 from landscape.trainer import Trainer
+from landscape.writer import RunWriter
 
 landscape = test_cli.landscape  # the fixture that calls the command line
 
@@ -191,10 +192,10 @@ def test_files_without_the_new_settings_still_open(fresh_run):
         header = json.loads(f.attrs["header"])
         for key in ("origin", "projection", "schedule_steps"):
             del header["config"][key]
-        from landscape.store import _digest
+        from landscape.store import digest
 
         text = json.dumps(header)
-        f.attrs["header"], f.attrs["header_sha256"] = text, _digest(text)
+        f.attrs["header"], f.attrs["header_sha256"] = text, digest(text)
     old = Run.open(fresh_run.path)
     assert old.config == fresh_run.config
     assert train(fresh_run.config, fresh_run.path).id == fresh_run.id

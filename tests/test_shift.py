@@ -361,11 +361,11 @@ def test_files_of_earlier_versions_open_and_continue(config, tmp_path):
     with open_for_reading(path) as f:
         header = read_header(f)
     del header["config"]["shift"]
-    from landscape.store import _digest
+    from landscape.store import digest
 
     with h5py.File(path, "r+") as f:
         text = json.dumps(header)
-        f.attrs["header"], f.attrs["header_sha256"] = text, _digest(text)
+        f.attrs["header"], f.attrs["header_sha256"] = text, digest(text)
         del f["peak_memory"]
         f["status"][0] = 0
     old = Run.open(run.path)

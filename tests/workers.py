@@ -17,7 +17,7 @@ def run_training(config, path):
 
 def run_training_with_little_disk(config, path, queue):
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (110_000, 110_000))
     try:
         train(config, path)
     except RunFailedError as error:

@@ -15,7 +15,8 @@ from landscape.figures import FIGURES
 from landscape.figures.style import paper
 from landscape.metric import METRICS
 from landscape.registry import lookup
-from landscape.results import DamagedError, advice
+from landscape.results import DamagedError
+from landscape.room import advice
 from landscape.settings import coerce, nest
 from landscape.study import Study
 
@@ -122,5 +123,5 @@ def save_figure(figure: Any, path: Path, dpi: int) -> None:
     except OSError as error:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
-        raise RunFailedError(f"could not write {path}: {error}. {advice(error)}") from error
+        raise RunFailedError(f"could not write {path}: {error}. {advice(error)}, then repeat the command.") from error
     click.echo(str(path))
