@@ -9,18 +9,22 @@ from typing import Any
 import torch
 import xarray as xr
 
-from landscape.errors import LandscapeError
+from landscape.errors import LandscapeError, RunFailedError
 from landscape.metric import units_in
 from landscape.objective import Objective
 from landscape.results import Question, save
 from landscape.run import Run
 from landscape.schema import Context, Probe
 
-__all__ = ["DTYPES", "Found", "Place", "answers", "answers_in_worker"]
+__all__ = ["DTYPES", "Found", "KilledError", "Place", "answers", "answers_in_worker", "answers_of_killed"]
 
 DTYPES = {"float64": torch.float64, "float32": torch.float32}
 Found = tuple[int, int, xr.Dataset | LandscapeError]
 """Index of the request, step, answer."""
+
+
+class KilledError(RunFailedError):
+    """The worker of a checkpoint was killed."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +63,15 @@ def answers_in_worker(place: Place, asked: Sequence[tuple[int, Probe, Mapping[st
     torch.set_num_threads(1)  # workers share the cores; more threads each would collapse under load
     run = Run.open(place.run)  # not kept: the folder may hold another run by now
     return list(answers(place, [(i, Question(run, probe, settings)) for i, probe, settings in asked]))
+
+
+def answers_of_killed(place: Place, asked: Sequence[tuple[int, Probe, Mapping[str, Any]]]) -> list[Found]:
+    """What a worker had saved at a checkpoint when it was killed, and an error for what it had not."""
+    run, found = Run.open(place.run), list[Found]()
+    for i, probe, settings in asked:
+        saved = Question(run, probe, settings).parts().get(place.step)
+        found.append((i, place.step, KilledError() if saved is None else saved))
+    return found
 
 
 def answers(place: Place, questions: Sequence[tuple[int, Question]]) -> Iterator[Found]:

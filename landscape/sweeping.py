@@ -10,8 +10,8 @@ from typing import Any
 import torch
 import xarray as xr
 
-from landscape.errors import LandscapeError
-from landscape.measuring import DTYPES, Found, Place, answers, answers_in_worker
+from landscape.errors import LandscapeError, RunFailedError
+from landscape.measuring import DTYPES, Found, KilledError, Place, answers, answers_in_worker, answers_of_killed
 from landscape.metric import METRICS
 from landscape.pool import shared_out
 from landscape.results import DamagedError, Question, save
@@ -177,7 +177,11 @@ def answer(
     for i, request in enumerate(requests):  # interrupted when only the joining was left
         if not waiting[i] and i not in errors and request.question.partial.exists():
             _finish(request.question, have[i])
+    killed: dict[int, list[int]] = {}
     for i, step, part in _compute(requests, todo, chunk=chunk, jobs=jobs):
+        if isinstance(part, KilledError):
+            killed.setdefault(i, []).append(step)
+            continue
         if isinstance(part, LandscapeError):
             errors.setdefault(i, part)
             continue
@@ -186,6 +190,8 @@ def answer(
         report(i, len(requests[i].steps) - waiting[i], len(requests[i].steps))
         if not waiting[i]:
             _finish(requests[i].question, have[i])
+    for i, steps in killed.items():
+        errors.setdefault(i, _killed(requests[i], steps, len(requests[i].steps) - waiting[i]))
     return [errors.get(i) or _select(request, have[i]) for i, request in enumerate(requests)]
 
 
@@ -248,11 +254,20 @@ def _compute(
     work = [(place, [(i, q.probe, q.settings) for i, q in questions]) for place, questions in calls]
     threads = torch.get_num_threads()
     try:
-        with contextlib.closing(shared_out(answers_in_worker, work, jobs=jobs)) as results:
+        with contextlib.closing(shared_out(answers_in_worker, work, jobs=jobs, lost=answers_of_killed)) as results:
             for found in results:
                 yield from found
     finally:
         torch.set_num_threads(threads)
+
+
+def _killed(request: Request, steps: Sequence[int], saved: int) -> RunFailedError:
+    """What to say of the steps whose worker was killed."""
+    return RunFailedError(
+        f"step {', '.join(map(str, sorted(steps)))} of {request.question.run.path}: the process that measured it was "
+        f"killed, as the system does when memory is short. Saved are the answers at {saved} of {len(request.steps)} "
+        "checkpoints. Repeat the command to compute what is missing, with fewer --jobs or a smaller --chunk."
+    )
 
 
 def _split_steps(question: Question, ds: xr.Dataset) -> dict[int, xr.Dataset]:

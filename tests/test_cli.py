@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import torch
 from click.testing import CliRunner
 from test_training import BAD_FILES, make_bad_file
 
-from landscape import Run
+from landscape import Run, pool
 from landscape.cli import main
 from landscape.store import FILE_NAME
 
@@ -335,6 +336,27 @@ def test_interrupted_training_is_code_130_and_continues(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.slow
+def test_a_killed_training_does_not_stop_the_others(landscape, tmp_path):
+    args = ("train", "--arch", "single", "--arch", "looped", "--jobs", "2", *TINY, "--steps", "3000")
+    folders = [tmp_path / "runs" / f"markov-{arch}-s0" for arch in ("single", "looped")]
+
+    def kill():
+        while not all((folder / FILE_NAME).exists() for folder in folders):
+            time.sleep(0.02)
+        for pid in pool._WORKERS[0]._processes:
+            os.kill(pid, signal.SIGKILL)
+
+    thread = threading.Thread(target=kill, daemon=True)
+    thread.start()
+    code, _, err = landscape(*args)
+    thread.join()
+    assert (code, err.count("was killed"), "fewer --jobs" in err) == (1, 1, True)
+    assert sorted(Run.open(folder).complete for folder in folders) == [False, True]
+    assert landscape(*args)[0] == 0
+    assert all(Run.open(folder).complete for folder in folders)
+
+
 def test_output_into_a_closed_pipe_is_no_error(run, tmp_path):
     process = run_command("show", str(run.path), cwd=tmp_path)
     process.stdout.close()

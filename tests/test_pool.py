@@ -1,3 +1,4 @@
+import contextlib
 import os
 import subprocess
 import sys
@@ -34,6 +35,14 @@ def test_an_error_of_a_call_comes_out_and_the_next_use_works():
 def test_a_worker_that_is_killed_is_an_error_not_a_hang():
     with pytest.raises(RuntimeError, match=r"(?i)terminated"):
         list(shared_out(workers.dies, [(i,) for i in range(4)], jobs=2))
+
+
+def test_a_killed_worker_loses_its_own_call_only():
+    calls = [(i,) for i in range(6)]
+    with contextlib.closing(shared_out(workers.dies, calls, jobs=4, here=False, lost=lambda i: -1)) as found:
+        assert sorted(found) == [-1, 1, 2, 3, 4, 5]
+    pids = {pid for _, pid, _ in shared_out(workers.where, calls, jobs=2, here=False)}
+    assert os.getpid() not in pids
 
 
 def test_leaving_early_stops_the_rest(tmp_path):

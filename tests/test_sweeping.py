@@ -1,4 +1,6 @@
 import json
+import os
+import signal
 
 import numpy as np
 import pytest
@@ -293,6 +295,24 @@ def test_probes_at_one_checkpoint_share_what_they_remember(fresh_run):
     expected = fresh_run.parameters[:].double().sum(1)
     for ds in both:
         np.testing.assert_allclose(ds["sum"], expected, rtol=1e-12)
+
+
+def test_a_killed_worker_loses_its_checkpoint_only(fresh_run, tmp_path):
+    here, n, marker = os.getpid(), len(fresh_run.steps), tmp_path / "killed"
+    schema = Schema({"loss": Variable((), "nats per token", "loss")})
+
+    def probe(objective, w, *, seed: int):
+        if os.getpid() != here and not marker.exists():
+            marker.write_text("")
+            os.kill(os.getpid(), signal.SIGKILL)
+        return schema.dataset({"loss": objective.loss(w)})
+
+    probe = Probe("counting", 1, probe, schema)
+    with pytest.raises(RunFailedError, match=rf"step \d+ of .*killed.* {n - 1} of {n} .*--jobs.*--chunk"):
+        sweep(probe, fresh_run, seed=0, jobs=2)
+    assert len(files(fresh_run)) == n - 1
+    done = sweep(probe, fresh_run, seed=0, jobs=2)
+    assert done.loss.values.tolist() == [float(fresh_run.objective().loss(w)) for w in fresh_run.parameters[:]]
 
 
 def test_workers_give_the_same_for_several_requests(fresh_run):

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from joblib import Parallel, delayed
 
 from landscape.cli.common import number, progress_bars, show_table
 from landscape.config import RunConfig
 from landscape.errors import LandscapeError, RunFailedError
+from landscape.pool import shared_out
 from landscape.run import Run
 from landscape.store import FILE_NAME
 from landscape.training import Progress, train
@@ -38,7 +38,8 @@ def train_all(jobs_list: list[Job], *, jobs: int, threads: int, quiet: bool) -> 
             watcher = threading.Thread(target=_watch, args=(jobs_list, report, stop), daemon=True)
             watcher.start()
             try:
-                found = Parallel(n_jobs=jobs)(delayed(_train_one)(c, path.absolute(), threads) for c, path in jobs_list)
+                calls = [(c, path.absolute(), threads) for c, path in jobs_list]
+                found = list(shared_out(_train_one, calls, jobs=jobs, here=False, lost=_killed))
             finally:
                 stop.set()
                 watcher.join()
@@ -57,6 +58,19 @@ def _train_one(config: RunConfig, path: Path, threads: int, report: Any = None) 
     except LandscapeError as error:
         return LandscapeError(str(error))
     return None
+
+
+def _killed(_config: RunConfig, path: Path, _threads: int) -> LandscapeError:
+    """What to say of a run whose process is no more."""
+    try:
+        steps = Run.open(path).steps.tolist()
+    except LandscapeError:  # it had no file yet
+        steps = []
+    kept = f"Its {len(steps)} checkpoints up to step {steps[-1]} are kept." if steps else "No checkpoint was reached."
+    return RunFailedError(
+        f"{path}: the process that trained it was killed, as the system does when memory is short. {kept} "
+        "Repeat the command to continue, with fewer --jobs."
+    )
 
 
 def _watch(jobs_list: list[Job], report: Any, stop: threading.Event) -> None:
