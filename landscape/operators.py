@@ -9,7 +9,10 @@ import torch
 from torch import Tensor
 
 from landscape.curvature import forward_product, gauss_newton_product, hessian_product
+from landscape.derivatives import NO_PRODUCT, Route
+from landscape.differences import DifferenceProduct
 from landscape.errors import LandscapeError
+from landscape.failures import explained
 from landscape.symmetric import Symmetric
 
 if TYPE_CHECKING:
@@ -17,10 +20,13 @@ if TYPE_CHECKING:
 
 __all__ = ["Kind", "Strategy", "curvature_operator", "native_obstacle"]
 
-Strategy = Literal["auto", "cached", "forward", "compiled", "native"]
+Strategy = Literal["auto", "cached", "forward", "compiled", "native", "difference"]
 """How products with a curvature matrix are computed; see `Objective.hessian`."""
 Kind = Literal["hessian", "ggn"]
-_VALID = {"hessian": ("auto", "cached", "forward", "compiled", "native"), "ggn": ("auto", "forward", "compiled")}
+_VALID = {
+    "hessian": ("auto", "cached", "forward", "compiled", "native", "difference"),
+    "ggn": ("auto", "forward", "compiled"),
+}
 
 
 def curvature_operator(
@@ -35,13 +41,20 @@ def curvature_operator(
         strategy = "forward" if kind == "ggn" else "cached" if native_obstacle(objective) else "native"
     if strategy == "native":
         return _native(objective, w, memory)
+    if strategy == "difference":
+        differences = DifferenceProduct(objective.grad, w)
+        return Symmetric(
+            objective.size, objective.dtype, differences.mv, device=objective.device, error=lambda: differences.error
+        )
     if strategy == "cached":
         terms = [objective.chunk_sum(c) for c in objective.chunks()]
-        return _mean(objective, hessian_product(terms, w, memory=memory))
+        with explained("second derivatives", NO_PRODUCT["reverse"]):
+            product = hessian_product(terms, w, memory=memory)
+        return _mean(objective, _explained(product, "reverse"))
     term = _term(objective, kind)
     batches = [objective.batch(c) for c in objective.chunks()]
     if strategy == "forward":
-        return _mean(objective, lambda v: torch.stack([term(w, v, b) for b in batches]).sum(0))
+        return _mean(objective, _explained(lambda v: torch.stack([term(w, v, b) for b in batches]).sum(0), "forward"))
     from landscape.linearised import Linearised  # the compiler's modules take a second to load
 
     traces = objective._kernels.setdefault(kind, {})
@@ -80,6 +93,14 @@ def _native(objective: Objective, w: Tensor, memory: int) -> Symmetric:
         )
     at = objective._kernels[key].at(w)
     return _mean(objective, at.mv, at.mm, dense=at.dense)
+
+
+def _explained(product: Callable[[Tensor], Tensor], route: Route) -> Callable[[Tensor], Tensor]:
+    def safe(v: Tensor) -> Tensor:
+        with explained("a product with second derivatives", NO_PRODUCT[route]):
+            return product(v)
+
+    return safe
 
 
 def _mean(

@@ -121,6 +121,8 @@ def alignment(
                 f"expected {objective.n_samples} samples and layout {objective.layout.hash} of both architectures, "
                 f"found {model.n_samples} and {model.layout.hash}. Give both the same data and parameters."
             )
+        model.check_finite(w)
+        model.check_derivatives(w)
     names, masks = _groups(objective, groups)
     borders = np.linspace(0, objective.n_samples, min(blocks, objective.n_samples) + 1).astype(int)
     parts = [torch.stack(list(_block_sums(model, w, borders))) for model in models]
@@ -138,7 +140,8 @@ def alignment(
     if forms is not None:
         values |= _forms(forms)
     labels = {"group": names, "architecture": np.array(ARCHITECTURES)}
-    return SCHEMA.dataset(values, coords=labels | ({} if forms is None else {"form": np.array(list(forms))}))
+    coords = labels | ({} if forms is None else {"form": np.array(list(forms))})
+    return SCHEMA.dataset(values, coords=coords, **models[0].caveats)
 
 
 def _groups(objective: Objective, groups: tuple[str, ...]) -> tuple[Any, list[Tensor]]:

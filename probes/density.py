@@ -145,6 +145,7 @@ def density(
         values | {"n_parameters": objective.size, "n_products": H.n_products},
         coords={"threshold": np.array(thresholds, float), "upper": np.array(uppers, float)},
         strategy=used,
+        **objective.caveats,
     )
 
 

@@ -172,7 +172,7 @@ def entropy(
     for name, (value, stderr) in shape_statistics(found.atoms, seed=seed).items():
         values |= {name: value, f"{name}_stderr": stderr}
     values |= {"slope": slope, "slope_stderr": error, "slope_first": first_rank, "slope_last": last}
-    return SCHEMA.dataset(values)
+    return SCHEMA.dataset(values, coords=None, **objective.caveats)
 
 
 PROBE = Probe("entropy", 1, entropy, SCHEMA, by_default=False)

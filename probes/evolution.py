@@ -161,7 +161,7 @@ def evolution(
     if n < FEWEST:
         notes.append(f"no change points: they need {FEWEST} checkpoints, found {n}")
     coords = {"path_step": labels, "step_a": labels, "step_b": labels, "penalty": np.array(grid)}
-    return SCHEMA.dataset(values, coords=coords, note="; ".join(notes) or "none", signal=signal)
+    return SCHEMA.dataset(values, coords=coords, note="; ".join(notes) or "none", signal=signal, **objective.caveats)
 
 
 class _Look:

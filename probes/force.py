@@ -110,7 +110,9 @@ def force(
         values |= {f"{prefix}{name}": value for name, value in sums.items()}
         values[f"{prefix}resolved"] = np.array([x * unit > found.values["resolution"] for x in lower])
     grids = {"eps": eps, "tau": tau, "relative_eps": relative_eps, "relative_tau": relative_tau}
-    return SCHEMA.dataset(values, coords={name: np.array(grid, float) for name, grid in grids.items()})
+    return SCHEMA.dataset(
+        values, coords={name: np.array(grid, float) for name, grid in grids.items()}, **objective.caveats
+    )
 
 
 def _sums(atoms: Atoms, lower: Sequence[float], upper: Sequence[float]) -> dict[str, Tensor]:

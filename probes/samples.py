@@ -52,7 +52,7 @@ def samples(
         Dataset with dim `sample`; see `SCHEMA` for variables and units.
 
     Raises:
-        LandscapeError: if a label does not have N entries.
+        LandscapeError: if a label does not have N entries, or a loss is not finite.
 
     Example:
         >>> import torch
@@ -62,6 +62,7 @@ def samples(
         >>> samples(objective, torch.tensor([1.0])).loss.values.tolist()
         [1.0, 0.0, 1.0]
     """
+    objective.check_finite(w)
     values: dict[str, Any] = {"loss": objective.per_sample(w)}
     if correct is not None:
         values["correct"] = objective.map(w, correct)
