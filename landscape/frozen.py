@@ -24,9 +24,8 @@ def original(module: nn.Module) -> nn.Module:
         LandscapeError: for scripted or traced modules, lazy parameters, and parameters on the meta device.
 
     Example:
-        >>> original(torch.nn.LazyLinear(2))
-        Traceback (most recent call last):
-        landscape.errors.LandscapeError: expected parameters with values, found lazy ones: weight, bias. Run ...
+        >>> original(torch.compile(torch.nn.Linear(1, 1), backend="eager"))
+        Linear(in_features=1, out_features=1, bias=True)
     """
     # A compiled module has no double backward; its original is the same function.
     module = getattr(module, "_orig_mod", module)
