@@ -222,9 +222,11 @@ def test_a_line_does_not_depend_on_which_others_are_measured():
     objective = toy()
     few = valley(objective, objective.w0, seed=0, **{**ONLY, "top": 2}, rises=RISES)
     many = valley(objective, objective.w0, seed=0, top=2, bottom=1, random=3, filter_random=1, rises=RISES)
-    per_line = ("half_width", "censored", "converged", "exponent", "exponent_stderr", "floor", "floor_drop", "shape")
-    for name in per_line:
+    for name in ("censored", "converged", "shape"):
         assert np.array_equal(few[name], many[name].isel(mode=slice(2))), name
+    # To rounding: the points of all lines are made by one matrix product. A floor is located to the root of that.
+    for name in ("half_width", "exponent", "exponent_stderr", "floor", "floor_drop"):
+        assert np.allclose(few[name], many[name].isel(mode=slice(2)), rtol=1e-6, atol=1e-9, equal_nan=True), name
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
