@@ -152,7 +152,7 @@ class Objective:
                 cheaper per product, and compiled once for all checkpoints. "native": a fused kernel for the toy
                 attention model on the CPU (see `landscape.native`), four to nine times faster than "cached" at widths
                 16 and 32, three times at 64. "auto" is "native" where the kernel knows the loss and a C++ compiler is
-                there, else "cached".
+                there, else "cached"; also, with one `FallbackWarning`, where that compiler or its kernel fails.
             block: vectors that "compiled" multiplies at once in `Symmetric.mm` ("native" always takes 8).
             memory: bytes kept between products.
 
