@@ -175,7 +175,8 @@ class Objective:
                 attention model on the CPU (see `landscape.native`), four to nine times faster than "cached" at widths
                 16 and 32, three times at 64. "difference": differences of gradients, for losses that torch
                 differentiates only once; `Symmetric.error` is their error. "auto" is "native" where the kernel knows
-                the loss and a C++ compiler is there, else "cached".
+                the loss and a C++ compiler is there, else "cached"; also, with one `FallbackWarning`, where that
+                compiler or its kernel fails.
             block: vectors that "compiled" multiplies at once in `Symmetric.mm` ("native" always takes 8).
             memory: bytes kept between products.
 

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor
 
-from landscape.curvature import forward_product, gauss_newton_product, hessian_product
+from landscape.curvature import DEFAULT_MEMORY, forward_product, gauss_newton_product, hessian_product
 from landscape.derivatives import NO_PRODUCT, Route
 from landscape.differences import DifferenceProduct
-from landscape.errors import LandscapeError
+from landscape.errors import FallbackWarning, KernelError, LandscapeError
 from landscape.failures import explained
 from landscape.symmetric import Symmetric
 
 if TYPE_CHECKING:
+    from landscape.native import NativeHessian
     from landscape.objective import Objective
 
-__all__ = ["Kind", "Strategy", "curvature_operator", "native_obstacle"]
+__all__ = ["Kind", "Strategy", "curvature_operator", "fall_back", "native_obstacle"]
 
 Strategy = Literal["auto", "cached", "forward", "compiled", "native", "difference"]
 """How products with a curvature matrix are computed; see `Objective.hessian`."""
@@ -63,35 +65,66 @@ def curvature_operator(
 
 
 def native_obstacle(objective: Objective) -> str | None:
-    """None if the native kernel can be used for this objective here, else the reason why not, in words."""
+    """None if the native kernel can be used for this objective here, else the reason why not, in words.
+
+    A kernel that is to be had in principle is compiled and checked. If that fails there is one `FallbackWarning`.
+    """
     if "obstacle" not in objective._kernels:
-        from landscape.native import supported
         from landscape.native_build import compiler
 
-        reason = supported(
-            objective._module,
-            objective._per_sample_loss,
-            objective._data,
-            dtype=objective.dtype,
-            device=objective.device,
-            layout=objective.layout,
-        )
-        objective._kernels["obstacle"] = reason or ("there is no C++ compiler" if compiler() is None else None)
+        reason = _unsupported(objective) or ("there is no C++ compiler" if compiler() is None else None)
+        if reason is None:
+            try:
+                _kernel(objective, DEFAULT_MEMORY)
+            except KernelError as error:
+                reason = error.reason
+                fall_back("native", reason)
+        objective._kernels["obstacle"] = reason
     obstacle: str | None = objective._kernels["obstacle"]
     return obstacle
 
 
-def _native(objective: Objective, w: Tensor, memory: int) -> Symmetric:
+_SAID: set[str] = set()
+
+
+def fall_back(strategy: str, reason: str) -> None:
+    """Say, once per process, that `strategy` would have been chosen and why "cached" is used instead."""
+    if strategy not in _SAID:
+        _SAID.add(strategy)
+        what = 'curvature takes the slower strategy "cached", which gives the same numbers'
+        text = f"{what}. {strategy!r} failed: {reason.rstrip('.')}."
+        warnings.warn(FallbackWarning(text), stacklevel=2)
+
+
+def _unsupported(objective: Objective) -> str | None:
+    from landscape.native import supported
+
+    return supported(
+        objective._module,
+        objective._per_sample_loss,
+        objective._data,
+        dtype=objective.dtype,
+        device=objective.device,
+        layout=objective.layout,
+    )
+
+
+def _kernel(objective: Objective, memory: int) -> NativeHessian:
     from landscape.native import NativeHessian
 
-    if (reason := native_obstacle(objective)) is not None:
-        raise LandscapeError(f'strategy="native" cannot be used: {reason}. Use strategy="cached".')
     key = ("native", memory)
     if key not in objective._kernels:
         objective._kernels[key] = NativeHessian(
             objective._module, objective._data, objective.layout, objective.dtype, memory=memory
         )
-    at = objective._kernels[key].at(w)
+    found: NativeHessian = objective._kernels[key]
+    return found
+
+
+def _native(objective: Objective, w: Tensor, memory: int) -> Symmetric:
+    if ("native", memory) not in objective._kernels and (reason := _unsupported(objective)) is not None:
+        raise LandscapeError(f'strategy="native" cannot be used: {reason}. Use strategy="cached".')
+    at = _kernel(objective, memory).at(w)
     return _mean(objective, at.mv, at.mm, dense=at.dense)
 
 

@@ -59,6 +59,7 @@ def alignment(
     objective: Objective,
     w: Tensor,
     *,
+    seed: int | None = None,  # noqa: ARG001
     variant: Callable[[int], Objective],
     own: int = 1,
     attention: Callable[[int], Iterable[Tensor]] | None = None,
@@ -81,6 +82,7 @@ def alignment(
     Args:
         objective: the loss of either model: the parameters and the samples meant.
         w: where, (P,).
+        seed: ignored, nothing here is random (see `Probe`).
         variant: ``loops -> Objective`` on the same parameters and samples.
         own: passes of the model that was trained; of a run that shifts its T, before the switch too.
         attention: ``loops -> chunks (T, m, n, n)`` of attention matrices at w; without it they are not reported.

@@ -35,6 +35,7 @@ def samples(
     objective: Objective,
     w: Tensor,
     *,
+    seed: int | None = None,  # noqa: ARG001
     correct: Callable[[Any, Any], Tensor] | None = None,
     information_content: ArrayLike | None = None,
     family: ArrayLike | None = None,
@@ -44,6 +45,7 @@ def samples(
     Args:
         objective: the loss, on N samples.
         w: where, (P,).
+        seed: ignored, nothing here is random (see `Probe`).
         correct: ``(outputs, targets) -> (N,)`` shares in [0, 1]; left out of the result if None.
         information_content: (N,) bits per token, a label.
         family: (N,) names, a label.

@@ -60,6 +60,7 @@ def split(
     objective: Objective,
     w: Tensor,
     *,
+    seed: int | None = None,  # noqa: ARG001
     eps: tuple[float, ...] = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0),
     eps_relative: tuple[float, ...] = (1e-4, 1e-3, 1e-2, 1e-1),
 ) -> xr.Dataset:
@@ -77,6 +78,7 @@ def split(
     Args:
         objective: the loss.
         w: where, (P,).
+        seed: ignored, nothing here is random (see `Probe`).
         eps: absolute thresholds, positive, ascending, in nats per token per squared parameter unit.
         eps_relative: thresholds relative to the largest eigenvalue, between 0 and 1, ascending.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from importlib import import_module
 
 import click
@@ -57,6 +58,7 @@ def cli() -> None:
 
 def main() -> None:
     """Entry point: run the command line, turning errors into one message and an exit code."""
+    warnings.showwarning = lambda message, *_: click.echo(f"Warning: {message}", err=True)
     try:
         code = cli.main(standalone_mode=False)
         sys.exit(code if isinstance(code, int) else 0)
