@@ -165,7 +165,7 @@ def test_nearly_repeated_eigenvalues_do_not_eat_the_budget(split):
 
 @pytest.mark.parametrize("split", [0.0, 1e-12])
 def test_the_price_does_not_hang_on_the_last_bit(split):
-    """Products whose last bits are random, as kernels of other processors would have it: 55 products at most were seen."""
+    """Products whose last bits are random, as with kernels of other processors: 57 products at most were seen."""
     for seed in range(12):
         for noise in range(2):
             rng = np.random.default_rng(seed)
