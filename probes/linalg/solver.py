@@ -27,9 +27,6 @@ TRUST = 0.25
 MIN_CHECK = 40
 """A check for missed eigenvalues may always use this many products, and never more than the solve before it."""
 
-INHERITED = 0.1
-"""A run is given up when this part of what the locked vectors brought along is more than what it has left to reduce."""
-
 State = Literal["converged", "open", "stale", "stopped"]
 
 
