@@ -1,13 +1,15 @@
-"""Where a function of one variable rises by given amounts above its floor."""
+"""Where a function of one variable first rises by given amounts above its floor."""
 
 from __future__ import annotations
 
 import bisect
+import itertools
 import math
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.interpolate import PchipInterpolator
 
 from landscape.errors import LandscapeError
 from landscape.probes.linalg.lines import Ask, Line, Search, inverse_quadratic, solve
@@ -27,6 +29,15 @@ ACCURACY = 1e-3
 STEP = math.log(2.0)
 """Largest step outward, in log s."""
 
+GAP, FINEST = 1 / 4, 1 / 60
+"""Largest distance between points of the scan before a crossing, and the shortest that is looked at, as parts of it."""
+
+SURPRISE = 0.02
+"""A point that differs by more than this part of the rise from what its neighbours say asks for more around it."""
+
+SUMMIT = 0.7
+"""A maximum of the scan that reaches this part of a rise is looked at more closely."""
+
 
 @dataclass(frozen=True)
 class Crossings:
@@ -38,6 +49,8 @@ class Crossings:
         censored: (n_rises,) bool, the limit came first.
         converged: (n_rises,) bool, reached, and `relative_error` is small.
         relative_error: (n_rises,) estimate from the tolerance and the rounding of f and t; NaN where not reached.
+        resolution: (n_rises,) largest distance between neighbouring points of the scan up to the half-width: f may have
+            been above the rise before, on a stretch shorter than this, and on no longer one.
         n_evaluations: values computed.
     """
 
@@ -45,6 +58,7 @@ class Crossings:
     censored: Bools
     converged: Bools
     relative_error: Array
+    resolution: Array
     n_evaluations: int
 
 
@@ -60,14 +74,17 @@ def crossings(
     rounding: float = EPS,
     guess: float | None = None,
 ) -> Crossings:
-    r"""Half-widths s > 0 with f(t0 + side s) - f0 = rise, within \|t0 + side s\| <= limit.
+    r"""The smallest s > 0 found with f(t0 + side s) - f0 = rise, within \|t0 + side s\| <= limit.
 
     A scan outward, shared by all rises and stopped at the largest, in steps of at most a factor of 2. log(f - f0) is
     close to a straight line in log s (it is one for a power law), so the next point is extrapolated from the last
     three, and a bracket is closed by inverse quadratic interpolation, with bisection where that is slow. A point counts
     as the crossing when its distance from it, \|log((f - f0) / rise)\| over the smallest slope to a neighbour, is
-    below `tol`. Going above a rise and back between two points of the scan is not seen. +inf counts as above every
-    rise.
+    below `tol`. +inf counts as above every rise.
+
+    That f was not above the rise before is then looked for: points are filled in until no two are further apart than
+    a quarter of s; where one differs from what its neighbours say (monotone cubics in log-log), more are put around it,
+    down to s / 60; and a maximum of the scan near the rise is climbed. `resolution` says what could still hide.
 
     Args:
         line: the function; only `values` is used.
@@ -130,12 +147,14 @@ def crossing_search(
     scan = _Scan(t0, f0, side, limit - side * t0, guess)
     n = rises.size
     width, censored, error = np.full(n, math.nan), np.zeros(n, dtype=bool), np.full(n, math.nan)
+    resolution = np.full(n, math.nan)
     for i, rise in enumerate(rises.tolist()):
         noise = 4 * rounding * abs(f0) / rise
-        width[i], censored[i] = yield from scan.crossing(rise, max(tol, noise))
+        width[i], censored[i] = yield from scan.first_crossing(rise, max(tol, noise))
+        resolution[i] = scan.resolution(width[i])
         if not censored[i] and width[i] > 0:
             error[i] = math.nan if math.isnan(width[i]) else max(tol, noise + EPS * abs(t0) / width[i])
-    return Crossings(width, censored, error <= ACCURACY, error, scan.n)
+    return Crossings(width, censored, error <= ACCURACY, error, resolution, scan.n)
 
 
 def _check(t0: float, f0: float, side: int, rises: Array, limit: float, tol: float) -> None:
@@ -159,8 +178,81 @@ class _Scan:
         self._s: list[float] = []
         self._r: list[float] = []
 
-    def crossing(self, rise: float, tol: float) -> Search[tuple[float, bool]]:
-        """(half-width, censored) for one rise."""
+    def first_crossing(self, rise: float, tol: float) -> Search[tuple[float, bool]]:
+        """(half-width, censored) for one rise, after a search for an earlier one."""
+        while True:
+            s, censored = yield from self._crossing(rise, tol)
+            if not s > 0:
+                return s, censored
+            known = self._above(rise)
+            yield from self._filled(rise, s)
+            if self._above(rise) >= known:
+                return s, censored
+
+    def _above(self, rise: float) -> float:
+        """The first s of the scan at which f is not below the rise."""
+        return next((s for s, r in zip(self._s, self._r, strict=True) if not r < rise), math.inf)
+
+    def resolution(self, s: float) -> float:
+        """The largest distance between neighbouring points from 0 to s, NaN if s is."""
+        inside = [0.0, *(x for x in self._s if x < s), s]
+        return max(b - a for a, b in itertools.pairwise(inside)) if s > 0 else math.nan
+
+    def _filled(self, rise: float, s: float) -> Search[None]:
+        """Points up to s: no wide gaps, more where they surprise, and maxima climbed; until one is above the rise."""
+        inside = [0.0, *(x for x in self._s if x < s), s]
+        new: list[float] = []
+        for a, b in itertools.pairwise(inside):
+            parts = math.ceil((b - a) / (GAP * s) - 1e-9)
+            new += [a + (b - a) * k / parts for k in range(1, parts)]
+        while new:
+            expected = self._expected(new)
+            found = yield from self._ask_all(new)
+            if self._above(rise) < s * (1 - 1e-6):
+                return
+            odd = [x for x, e, r in zip(new, expected, found, strict=True) if abs(r - e) > SURPRISE * rise]
+            new = sorted({m for x in odd for m in self._beside(x, FINEST * s)})
+        yield from self._climbed(rise, s)
+
+    def _expected(self, at: list[float]) -> list[float]:
+        """What the points so far say of f - f0 elsewhere."""
+        x, y = np.array([0.0, *self._s]), np.array([0.0, *self._r])
+        keep = np.isfinite(y) & (np.diff(x, prepend=-1.0) > 1e-9 * x)  # a bracket's last points are of one place
+        x, y = x[keep], y[keep]
+        if len(x) > 2 and (y[1:] > 0).all():  # a power law is a straight line
+            curve = PchipInterpolator(np.log(x[1:]), np.log(y[1:]), extrapolate=True)
+            with np.errstate(over="ignore"):
+                return [float(v) for v in np.exp(curve(np.log(at)))]
+        return [float(v) for v in PchipInterpolator(x, y, extrapolate=True)(at)] if len(x) > 1 else [0.0] * len(at)
+
+    def _beside(self, x: float, least: float) -> list[float]:
+        """The middles of the gaps on both sides of a point that are wider than `least`."""
+        i = bisect.bisect_left(self._s, x)
+        ends = [self._s[i - 1] if i else 0.0, x, *self._s[i + 1 : i + 2]]
+        return [0.5 * (a + b) for a, b in itertools.pairwise(ends) if b - a > least]
+
+    def _climbed(self, rise: float, s: float) -> Search[None]:
+        """The tops of maxima below the rise, by parabolas through three points, until one is above it or is located."""
+        for _ in range(8):
+            tops = []
+            for i in range(1, len(self._s) - 1):
+                (a, b, c), (fa, fb, fc) = self._s[i - 1 : i + 2], self._r[i - 1 : i + 2]
+                if c < s and max(fa, fc) < fb < rise and fb > SUMMIT * rise and c - a > FINEST * s * 1e-2:
+                    up, down = (fb - fa) / (b - a), (fb - fc) / (c - b)
+                    top = b + 0.5 * (up * (c - b) - down * (b - a)) / (up + down)
+                    # A top where the middle point is: halve the wider side, or nothing new would be seen.
+                    wide = 0.5 * (a + b) if b - a > c - b else 0.5 * (b + c)
+                    height = fb + 0.25 * (up + down) * (c - a)
+                    if height >= rise:
+                        tops.append(top if abs(top - b) > 0.05 * (c - a) else wide)
+            if not tops:
+                return
+            yield from self._ask_all(tops)
+            if self._above(rise) < s * (1 - 1e-6):
+                return
+
+    def _crossing(self, rise: float, tol: float) -> Search[tuple[float, bool]]:
+        """(half-width, censored) for one rise, from the points there are and as few more as possible."""
         if self._span <= 0:
             return self._span, True
         if not self._s:
@@ -198,12 +290,19 @@ class _Scan:
 
     def _ask(self, s: float) -> Search[int]:
         """One more point; its place."""
-        self.n += 1
-        answer = yield Ask("value", (self._t0 + self._side * s,))
-        place = bisect.bisect_left(self._s, s)
-        self._s.insert(place, s)
-        self._r.insert(place, float(answer[0]) - self._f0)
-        return place
+        yield from self._ask_all([s])
+        return bisect.bisect_left(self._s, s)
+
+    def _ask_all(self, new: list[float]) -> Search[list[float]]:
+        """More points at once; f - f0 there."""
+        self.n += len(new)
+        answer = yield Ask("value", tuple(self._t0 + self._side * s for s in new))
+        found = [float(x) - self._f0 for x in answer]
+        for s, r in zip(new, found, strict=True):
+            place = bisect.bisect_left(self._s, s)
+            self._s.insert(place, s)
+            self._r.insert(place, r)
+        return found
 
     def _level(self, i: int, rise: float) -> float:
         """Log of the rise at a point over the one looked for; NaN where there is no logarithm."""
