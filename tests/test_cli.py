@@ -303,10 +303,11 @@ def test_help_works_for_every_command():
         assert "Examples:" in result.output or name == "show"
 
 
-def run_command(*args, cwd):
+def run_command(*args, cwd, first=""):
+    """The command in a process of its own, after the code `first`."""
     # Shells start what runs in the background with SIGINT ignored, and children inherit that.
     code = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-    code += "from landscape.cli import main; main()"
+    code += f"{first}\nfrom landscape.cli import main; main()"
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
         [sys.executable, "-c", code, *args],

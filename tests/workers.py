@@ -3,6 +3,7 @@
 import os
 import resource
 import signal
+import threading
 import time
 
 import torch
@@ -10,9 +11,16 @@ import torch
 from landscape import RunFailedError, train
 
 
-def run_training(config, path):
+def run_training(config, path, reached, last):
+    """Train, tell the steps that are committed, and stay at step `last`: only a signal ends it."""
+
+    def progress(p):
+        reached.value = p.step
+        if p.step >= last:
+            threading.Event().wait()
+
     torch.set_num_threads(1)
-    train(config, path)
+    train(config, path, progress=progress)
 
 
 def run_training_with_little_disk(config, path, queue):
