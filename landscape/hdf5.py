@@ -3,6 +3,9 @@
 HDF5 marks a file while it is written. Reader's mode (SWMR) reads a marked file, but takes any damage for a write in
 progress and waits, for minutes, until it is over. That is right while a writer lives. Once it is dead, the mark must
 be cleared instead, as HDF5's own ``h5clear`` does; here it is cleared in what the library sees, not on the disk.
+
+Texts of variable length lie in blocks without a checksum, whose walk never ends in the library where they are damaged.
+They are walked through here before it sees them.
 """
 
 from __future__ import annotations
@@ -11,17 +14,20 @@ import io
 import struct
 import time
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import h5py
 
-__all__ = ["SETTINGS", "open_readable"]
+__all__ = ["SETTINGS", "check_structure", "lookup3", "open_readable"]
 
 SETTINGS: dict[str, Any] = {"libver": "latest", "locking": False}
 """How all files of ours are opened; the right to write is guarded by a lock of our own."""
 
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _SUPERBLOCK = struct.Struct("<8s4B4Q")  # signature, version, 2 sizes, flags; base, extension, end of file, root
+_HEAP = struct.Struct("<4sB3xQ")  # signature, version, size with this head
+_HEAP_OBJECT = struct.Struct("<HHIQ")  # number, references, reserved, size
+_FRONT = 2**22  # a run file has its texts before its rows
 _ATTEMPTS = 10
 # Not zeros: a block of zeros passes the Fletcher-32 checksum, and missing data must never pass for data.
 _NOISE = bytes((i * i * 73 + 41 * i + 7) % 251 for i in range(4096))
@@ -37,6 +43,8 @@ def open_readable(path: Path, *, writer_alive: bool) -> tuple[h5py.File, bool]:
     Raises:
         OSError: if it is not an HDF5 file, or too damaged to be opened.
     """
+    with path.open("rb") as handle:
+        _check_heaps(handle.read(_FRONT), handle)
     for attempt in range(_ATTEMPTS):
         try:
             return h5py.File(path, "r", locking=False), False
@@ -54,6 +62,41 @@ def open_readable(path: Path, *, writer_alive: bool) -> tuple[h5py.File, bool]:
                 raise
             time.sleep(0.02)
     raise AssertionError("unreachable")
+
+
+def check_structure(data: bytes) -> None:
+    """Compare a whole HDF5 file with the size that it states, and walk through its texts.
+
+    Raises:
+        OSError: if they differ, or it is no HDF5 file.
+    """
+    # In versions 0 and 1 of the superblock, then in 2 and 3.
+    at = {0: 40, 1: 44, 2: 28, 3: 28}.get(data[8] if data.startswith(_SIGNATURE) and len(data) > 60 else -1)
+    if at is None:
+        raise OSError("it is no HDF5 file")
+    (stated,) = struct.unpack_from("<Q", data, at)
+    if stated != len(data):
+        raise OSError(f"it states a size of {stated} bytes and has {len(data)}")
+    _check_heaps(data, io.BytesIO(data))
+
+
+def _check_heaps(front: bytes, file: IO[bytes]) -> None:
+    """Walk through the blocks of texts in the first part of a file as HDF5 would, which must end."""
+    at = -1
+    while (at := front.find(b"GCOL\1\0\0\0", at + 1)) >= 0:
+        file.seek(at)
+        _, _, size = _HEAP.unpack(file.read(_HEAP.size).ljust(_HEAP.size, b"\0"))
+        end = file.seek(0, io.SEEK_END)
+        if not 4096 <= size <= end - at:
+            raise OSError("a block of texts is cut or damaged")
+        file.seek(at)
+        heap, place = file.read(size), _HEAP.size
+        while place + _HEAP_OBJECT.size <= size:
+            number, _, _, taken = _HEAP_OBJECT.unpack_from(heap, place)
+            taken = taken if number == 0 else _HEAP_OBJECT.size + -(-taken // 8) * 8
+            if not _HEAP_OBJECT.size <= taken <= size - place:
+                raise OSError("a block of texts is damaged")
+            place += taken
 
 
 def _is_ours(path: Path) -> bool:

@@ -1,28 +1,42 @@
-"""Answers on disk: one netCDF file each, reused only by the very question that made it."""
+"""Answers on disk: one netCDF file each, reused only by the very question that made it.
+
+A file carries a checksum of all its bytes (`landscape.seal`), verified whenever it is read.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import errno
 import hashlib
+import io
 import json
 import os
+import re
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import xarray as xr
 
 from landscape.errors import LandscapeError, RunFailedError
+from landscape.hdf5 import check_structure
 from landscape.provenance import code_revision, created, versions
 from landscape.run import Run
 from landscape.schema import Probe
+from landscape.seal import NOTE, sealed, unsealed
 
-__all__ = ["Question", "available", "load", "save"]
+__all__ = ["DamagedError", "Question", "advice", "available", "is_answer", "load", "save"]
 
 _ENGINE: Any = "h5netcdf"
+_SEALED = "checksum"
+"""Attribute of files that must carry a checksum; it is in the file only."""
+
+
+class DamagedError(LandscapeError):
+    """A result that is not as it was written."""
 
 
 class Question:
@@ -88,44 +102,50 @@ class Question:
 
 
 def save(ds: xr.Dataset, path: Path) -> None:
-    """Write a dataset to a temporary name, then rename it: a reader sees the whole file or none.
+    """Write a dataset with its checksum to a temporary name, then rename it: a reader sees the whole file or none.
 
     Raises:
         RunFailedError: if it cannot be written (full disk, no permission).
     """
+    # Made in memory: HDF5 cannot always close a file that it failed to write.
+    data = sealed(bytes(ds.assign_attrs({_SEALED: NOTE}).to_netcdf(engine=_ENGINE)))
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        ds.to_netcdf(temporary, engine=_ENGINE)
-        with temporary.open("rb") as handle:
+        with temporary.open("wb") as handle:
+            handle.write(data)
+            handle.flush()
             os.fsync(handle.fileno())
         os.replace(temporary, path)
     except OSError as error:
+        raise RunFailedError(f"could not write {path}: {error}. {advice(error)}") from error
+    finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
-        raise RunFailedError(f"could not write {path}: {error}. {advice(error)}") from error
 
 
 def advice(error: OSError) -> str:
     """What to do about a file that cannot be written."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        return "Free disk space, then repeat the command."
+        return "Free disk space or raise the limit (quota, `ulimit -f`), then repeat the command."
     return "Check that the folder exists and may be written."
 
 
 def load(path: Path) -> xr.Dataset:
-    """Read a stored answer.
+    """Read a stored answer and verify its checksum; files of earlier versions have none, which a warning says.
 
     Raises:
-        LandscapeError: if the file is missing, damaged, or not a result of this package.
+        LandscapeError: if the file is missing or not a result of this package.
+        DamagedError: if it is not as it was written.
     """
     try:
-        ds = xr.load_dataset(path, engine=_ENGINE)
+        ds = _read(path)
     except FileNotFoundError as error:
         raise LandscapeError(f"expected a result at {path}, found none. Compute it with `landscape probe`.") from error
     except Exception as error:  # h5netcdf passes on whatever HDF5, NumPy or its own parser raise
-        raise LandscapeError(
-            f"expected a result of `landscape probe`, found a damaged or foreign file: {path}."
+        raise DamagedError(
+            f"expected a result of `landscape probe`, found a damaged or foreign file: {path} ({error}). "
+            "Delete it and ask the probe again, or repeat `landscape probe` with --recompute."
         ) from error
     if "probe" not in ds.attrs:
         raise LandscapeError(f"expected a result of `landscape probe`, found another netCDF file: {path}.")
@@ -135,13 +155,41 @@ def load(path: Path) -> xr.Dataset:
     return ds
 
 
+def _read(path: Path) -> xr.Dataset:
+    content, verified = unsealed(path.read_bytes())
+    if not verified:
+        check_structure(content)
+        h5py.File(io.BytesIO(content), "r").close()  # h5netcdf prints a traceback where it cannot open a file
+    ds: xr.Dataset = xr.load_dataset(io.BytesIO(content), engine=_ENGINE)
+    if ds.attrs.pop(_SEALED, None) is not None and not verified:
+        raise ValueError("its checksum is missing")
+    if not verified and "probe" in ds.attrs:
+        warnings.warn(
+            f"results in {path.parent} were written by an earlier version, without a checksum: damage to them could "
+            "not be seen. `landscape probe` with --recompute writes them anew.",
+            stacklevel=3,
+        )
+    return ds
+
+
+def is_answer(path: Path) -> bool:
+    """Whether a file is called like an answer of a probe, and so was one."""
+    return re.fullmatch(r"[a-z_]+-[0-9a-f]{6}\.nc", path.name) is not None
+
+
 def available(run: Run, probe: str) -> Iterator[xr.Dataset]:
-    """All stored answers of a probe that belong to this run, newest first."""
+    """All stored answers of a probe that belong to this run, newest first.
+
+    Raises:
+        DamagedError: if one of them is damaged: another must not silently take its place.
+    """
     found = []
-    for path in (run.path / "results").glob(f"{probe}-*.nc"):
+    for path in sorted((run.path / "results").glob(f"{probe}-*.nc")):
         try:
             found.append(load(path))
-        except LandscapeError as error:  # one damaged file must not hide the others
-            warnings.warn(str(error), stacklevel=2)
+        except LandscapeError as error:
+            if is_answer(path):
+                raise
+            warnings.warn(str(error), stacklevel=2)  # a foreign file must not hide the others
     mine = [ds for ds in found if ds.attrs.get("run_id") == run.id]
     return iter(sorted(mine, key=lambda ds: str(ds.attrs["created"]), reverse=True))

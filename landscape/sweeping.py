@@ -15,7 +15,7 @@ from landscape.errors import LandscapeError
 from landscape.measuring import DTYPES, Found, Place, answers, answers_in_worker
 from landscape.metric import METRICS
 from landscape.pool import shared_out
-from landscape.results import Question, save
+from landscape.results import DamagedError, Question, save
 from landscape.run import Run
 from landscape.schema import Probe
 
@@ -160,19 +160,23 @@ def answer(
     Every single checkpoint's answer is saved when it is there, every request's file when its last one is. A request
     that cannot be answered gives its error in place of a dataset and does not stop the others.
     """
-    have: list[dict[int, xr.Dataset]] = []
-    for request in requests:
+    have: list[dict[int, xr.Dataset]] = [{} for _ in requests]
+    errors: dict[int, LandscapeError] = {}
+    for i, request in enumerate(requests):
         if recompute:
             _forget(request.question, request.steps)
-        have.append({} if recompute else _known(request.question))
-    todo = [(i, s) for i, r in enumerate(requests) for s in r.steps if s not in have[i]]
+            continue
+        try:
+            have[i] = _known(request.question)
+        except DamagedError as error:  # not overwritten unasked: it may hold what cannot be computed again
+            errors[i] = error
+    todo = [(i, s) for i, r in enumerate(requests) for s in r.steps if s not in have[i] and i not in errors]
     report = progress or (lambda *_: None)
     for i, request in enumerate(requests):
         report(i, len(request.steps) - sum(j == i for j, _ in todo), len(request.steps))
-    errors: dict[int, LandscapeError] = {}
     waiting = [sum(j == i for j, _ in todo) for i in range(len(requests))]
     for i, request in enumerate(requests):  # interrupted when only the joining was left
-        if not waiting[i] and request.question.partial.exists():
+        if not waiting[i] and i not in errors and request.question.partial.exists():
             _finish(request.question, have[i])
     for i, step, part in _compute(requests, todo, chunk=chunk, jobs=jobs):
         if isinstance(part, LandscapeError):
@@ -196,7 +200,10 @@ def _known(question: Question) -> dict[int, xr.Dataset]:
 
 def _finish(question: Question, parts: Mapping[int, xr.Dataset]) -> None:
     """Write the request's one file, with what other commands stored in it; single answers are then not needed."""
-    kept = {} if question.probe.whole_run else _known(question)
+    try:
+        kept = {} if question.probe.whole_run else _known(question)
+    except DamagedError:  # to be computed again
+        kept = question.parts()
     every = {**kept, **parts}
     save(_whole(question, every), question.path)
     _forget(question, every)

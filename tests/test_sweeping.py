@@ -198,13 +198,13 @@ def test_save_is_all_or_nothing(tmp_path, monkeypatch):
     ds = xr.Dataset({"x": ("n", [1.0, np.nan])}, attrs={"probe": "test"})
     save(ds, path)
 
-    def fail(self, target, **_):
-        target.write_bytes(b"half")
+    def fail(_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(xr.Dataset, "to_netcdf", fail)
-    with pytest.raises(RunFailedError, match="No space left"):
-        save(ds * 2, path)
+    with monkeypatch.context() as patch:
+        patch.setattr("landscape.results.os.fsync", fail)
+        with pytest.raises(RunFailedError, match="No space left"):
+            save(ds * 2, path)
     assert load(path).equals(ds)
     assert [p.name for p in tmp_path.iterdir()] == ["a.nc"]
 

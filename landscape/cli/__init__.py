@@ -58,7 +58,8 @@ def cli() -> None:
 
 def main() -> None:
     """Entry point: run the command line, turning errors into one message and an exit code."""
-    warnings.showwarning = lambda message, *_: click.echo(f"Warning: {message}", err=True)
+    shown = warnings.formatwarning
+    warnings.formatwarning = _format_warning
     try:
         code = cli.main(standalone_mode=False)
         sys.exit(code if isinstance(code, int) else 0)
@@ -75,3 +76,10 @@ def main() -> None:
         # The reader of our output went away (`landscape show | head`): not an error, and nothing is left to say.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
+    finally:
+        warnings.formatwarning = shown
+
+
+def _format_warning(message: Warning | str, category: type[Warning], *_: object, **__: object) -> str:
+    """A warning without the place in the code, which says nothing to who uses the command line."""
+    return f"{'Note' if category is UserWarning else 'Warning'}: {message}\n"

@@ -15,7 +15,7 @@ from landscape.figures import FIGURES
 from landscape.figures.style import paper
 from landscape.metric import METRICS
 from landscape.registry import lookup
-from landscape.results import advice
+from landscape.results import DamagedError, advice
 from landscape.settings import coerce, nest
 from landscape.study import Study
 
@@ -64,7 +64,7 @@ def command(
     if missing:
         raise LandscapeError(f"{missing[0]!r} is neither a path nor a figure. Figures: {', '.join(FIGURES)}.")
     study = Study.open([p for p in paths if p not in names])
-    trunks, drawn = study.trunks(), 0
+    trunks, drawn, damaged = study.trunks(), 0, False
     for name in names or list(FIGURES):
         spec = FIGURES[name]
         try:
@@ -74,11 +74,14 @@ def command(
             if names:
                 raise
             click.echo(f"{name}: skipped, {error}", err=True)
+            damaged |= isinstance(error, DamagedError)
             continue
         figure = spec.function(results, **given.get(name, {}))
         for kind in formats or ("pdf", "png"):
             save_figure(figure, output / f"{name}.{kind}", dpi)
             drawn += 1
+    if damaged:
+        raise click.exceptions.Exit(DamagedError.exit_code)
     if not drawn:
         raise LandscapeError("nothing to draw yet. Run `landscape probe` first.")
 

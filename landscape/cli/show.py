@@ -18,7 +18,7 @@ from landscape.errors import LandscapeError
 from landscape.metric import METRICS
 from landscape.presets import presets
 from landscape.probes import PROBES
-from landscape.results import load
+from landscape.results import is_answer, load
 from landscape.run import Run
 from landscape.study import Study
 
@@ -35,7 +35,7 @@ __all__ = ["command"]
 def command(paths: tuple[Path, ...], as_json: bool, against: str | None, list_presets: bool) -> None:
     """Say what is in a run; with several runs, compare them. PATHS are run folders, or folders of runs.
 
-    Reads only; works while a run is being trained.
+    Reads only; works while a run is being trained. Exit code 2 if a result is damaged; all others are shown.
     """
     if list_presets == bool(paths):
         raise click.UsageError("name run folders, or ask for --presets" + (", not both." if paths else "."))
@@ -53,6 +53,10 @@ def command(paths: tuple[Path, ...], as_json: bool, against: str | None, list_pr
         show_outcomes(study, against=against)
         show_shifts(described)
         _found(study)
+    if damaged := [r for d in described for r in d["results"] if r["damaged"]]:
+        for r in damaged:
+            click.echo(f"Error: {r['problem']}", err=True)
+        raise click.exceptions.Exit(LandscapeError.exit_code)
 
 
 def describe(run: Run) -> dict[str, Any]:
@@ -100,11 +104,12 @@ def _result(run: Run, path: Path) -> dict[str, Any]:
     try:
         ds = load(path)
     except LandscapeError as error:
-        return {"file": path.name, "problem": str(error)}
+        return {"file": path.name, "problem": str(error), "damaged": is_answer(path)}
     steps = [int(s) for s in ds["step"].values] if "step" in ds.dims else [ds.attrs.get("step")]
     stale = {} if ds.attrs.get("run_id") == run.id else {"problem": "made from another run that was in this folder"}
     return {
         "file": path.name,
+        "damaged": False,
         "probe": ds.attrs["probe"],
         "steps": steps,
         "created": ds.attrs.get("created"),
