@@ -26,7 +26,7 @@ _LABEL = {
 }
 _SIDES = ("a", "b")
 _MEANINGLESS = {
-    "density": ("node", "weight", "node_stderr", "weight_stderr"),
+    "density": ("node", "weight", "count"),
     "hopping": ("coefficient", "position"),
     "valley": ("slope", "floor"),
 }
@@ -247,6 +247,9 @@ def _names(results: Sequence[xr.Dataset], probe: str) -> tuple[list[str], list[s
     for name, variable in results[0].data_vars.items():
         if variable.dtype.kind != "f" or variable.dims[:1] != ("step",) or "parameter" in variable.dims:
             continue
+        base, _, end = str(name).rpartition("_")
+        if end in ("low", "high") and f"{base}_stderr" in results[0]:
+            continue  # of an interval: the comparison has errors of its own
         if name in _MEANINGLESS.get(probe, ()):
             notes.append(f"{name} left out: its index or sign means nothing across runs")
         elif all(name in ds and ds[name].shape[1:] == variable.shape[1:] for ds in results):
