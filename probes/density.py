@@ -74,16 +74,18 @@ def density(
 
     Each random vector z gives a quadrature, nodes theta_j and weights omega_j, with
     E[P sum_j omega_j f(theta_j)] = tr f(H) for any f. All nodes and weights are kept, so that any other spectral
-    function follows from the result; `spectral_statistics` defines those that are stored, each with a standard error.
+    function follows from the result; `spectral_statistics` defines those that are stored, each with a standard error
+    and a 95 % interval, NAME_low to NAME_high. Eigenvalues that all vectors have found are `known`: they are counted
+    exactly, and `count` shares out the rest of P by weight.
 
-    The error is that of sampling. What a count or a sum of 1/|lambda| may lose besides, because few nodes stand for
-    many eigenvalues, shows when `quad` is varied.
+    The standard error is that of sampling. The interval also holds what a count or a sum of 1/|lambda| may lose because
+    few nodes stand for many eigenvalues.
 
     Args:
         objective: the loss.
         w: where, (P,).
         seed: of the random vectors.
-        vectors: number of random vectors; a standard error needs two.
+        vectors: number of random vectors; a standard error, and an eigenvalue that is known, need two.
         quad: Lanczos steps, that is products, per vector.
         distribution: of the vectors' entries; "unit" takes every unit vector instead (`vectors` must be P), which with
             quad >= P is exact.
