@@ -26,7 +26,7 @@ _LABEL = {
 }
 _SIDES = ("a", "b")
 _MEANINGLESS = {
-    "density": ("node", "weight", "node_stderr", "weight_stderr"),
+    "density": ("node", "weight", "count"),
     "hopping": ("coefficient", "position"),
     "valley": ("slope", "floor"),
 }
@@ -244,8 +244,9 @@ def _grid(where: Sequence[Array], at: Abscissa, points: int) -> tuple[Array, str
 def _names(results: Sequence[xr.Dataset], probe: str) -> tuple[list[str], list[str]]:
     """Variables that can be brought together, and what is said of the others."""
     names, notes = [], []
+    ends = {f"{str(n)[:-6]}{end}" for n in results[0] if str(n).endswith("_stderr") for end in ("low", "high")}
     for name, variable in results[0].data_vars.items():
-        if variable.dtype.kind != "f" or variable.dims[:1] != ("step",) or "parameter" in variable.dims:
+        if name in ends or variable.dtype.kind != "f" or variable.dims[:1] != ("step",) or "parameter" in variable.dims:
             continue
         if name in _MEANINGLESS.get(probe, ()):
             notes.append(f"{name} left out: its index or sign means nothing across runs")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -9,7 +10,14 @@ import torch
 from torch import Tensor
 from torch.func import grad, jvp, vjp
 
-__all__ = ["DEFAULT_MEMORY", "forward_product", "gauss_newton_product", "gradient", "hessian_product"]
+__all__ = [
+    "DEFAULT_MEMORY",
+    "forward_product",
+    "gauss_newton_product",
+    "gradient",
+    "hessian_product",
+    "value_and_gradient",
+]
 
 DEFAULT_MEMORY = 2 * 2**30
 """Bytes of gradient graphs kept between products by default."""
@@ -23,10 +31,22 @@ def gradient(function: Callable[[Tensor], Tensor], w: Tensor) -> Tensor:
         >>> gradient(lambda w: (w**2).sum(), torch.tensor([1.0, 2.0])).tolist()
         [2.0, 4.0]
     """
+    return value_and_gradient(function, w)[1]
+
+
+def value_and_gradient(function: Callable[[Tensor], Tensor], w: Tensor) -> tuple[Tensor, Tensor]:
+    r"""f(w), a scalar, and \nabla f(w), shape (P,).
+
+    Example:
+        >>> import torch
+        >>> value_and_gradient(lambda w: (w**2).sum(), torch.tensor([1.0, 2.0]))
+        (tensor(5.), tensor([2., 4.]))
+    """
     with torch.enable_grad():
         u = w.detach().requires_grad_(True)
         value = function(u)
-        return torch.autograd.grad(value, u)[0] if value.requires_grad else torch.zeros_like(w)
+        slope = torch.autograd.grad(value, u, allow_unused=True)[0] if value.requires_grad else None
+        return value.detach(), torch.zeros_like(w) if slope is None else slope
 
 
 def hessian_product(
@@ -97,12 +117,18 @@ class _GradientGraph:
             self.w = w.detach().requires_grad_(True)
             value = term(self.w)
             # A value that does not depend on w has no graph; a linear one has a constant gradient.
-            self.gradient = torch.autograd.grad(value, self.w, create_graph=True)[0] if value.requires_grad else None
+            # allow_unused: a value may carry a graph of its own that w does not enter (a derivative in the inputs).
+            self.gradient = (
+                torch.autograd.grad(value, self.w, create_graph=True, allow_unused=True)[0]
+                if value.requires_grad
+                else None
+            )
 
     def product(self, v: Tensor) -> Tensor:
         if self.gradient is None or not self.gradient.requires_grad:
             return torch.zeros_like(v)
-        return torch.autograd.grad(self.gradient, self.w, v, retain_graph=True)[0]
+        found = torch.autograd.grad(self.gradient, self.w, v, retain_graph=True, allow_unused=True)[0]
+        return torch.zeros_like(v) if found is None else found
 
 
 def _graph_bytes(term: Callable[[Tensor], Tensor], w: Tensor) -> int:
@@ -114,6 +140,11 @@ def _graph_bytes(term: Callable[[Tensor], Tensor], w: Tensor) -> int:
         storages[storage.data_ptr()] = storage.nbytes()
         return x
 
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x):
-        _GradientGraph(term, w)
+    try:
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x):
+            _GradientGraph(term, w)
+    except RuntimeError as error:
+        if "saved tensor hooks" not in str(error):
+            raise
+        return sys.maxsize  # a module that uses torch.func, which allows no hooks: not measurable, so not kept
     return sum(storages.values())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import torch
 from torch import Tensor, nn
@@ -10,12 +10,12 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
 from landscape.errors import LandscapeError
+from landscape.failures import brief
 
 if TYPE_CHECKING:
     from landscape.objective import Objective
-    from landscape.symmetric import Symmetric
 
-__all__ = ["check_deterministic", "check_symmetric"]
+__all__ = ["check_deterministic", "refuse_not_finite"]
 
 
 def check_deterministic(objective: Objective) -> None:
@@ -53,39 +53,44 @@ def check_deterministic(objective: Objective) -> None:
         )
 
 
-def check_symmetric(H: Symmetric, gradient: Tensor) -> None:
-    """Refuse second derivatives that torch computes wrongly: u'Hv must be v'Hu for random vectors u, v (two products).
-
-    torch's fused weight normalisation is such a case (torch 2.13): its gradient is right, its double backward is not.
+def refuse_not_finite(objective: Objective, w: Tensor) -> NoReturn:
+    """Say which samples have a loss that is infinite or NaN at w.
 
     Raises:
-        LandscapeError: if the two differ by more than rounding.
+        LandscapeError: always.
     """
-    generator = torch.Generator().manual_seed(0)
-    u, v = torch.randn(2, H.size, generator=generator, dtype=torch.float64).to(gradient)
-    Hu, Hv = H.mv(u), H.mv(v)
-    eps = torch.finfo(H.dtype).eps
-    rounding = eps**0.5 * float(u.norm() * Hv.norm() + v.norm() * Hu.norm()) + 1e3 * eps * float(
-        gradient.norm() * u.norm()
-    )
-    difference = abs(float(u @ Hv - v @ Hu))
-    if difference > rounding:  # False for NaN, about which the solvers speak
+    losses = objective.per_sample(w)
+    bad = (~torch.isfinite(losses)).nonzero().squeeze(1).tolist()
+    if not bad:
         raise LandscapeError(
-            f"torch's second derivatives of this module are wrong: u'Hv and v'Hu differ by {difference:.3g}, where "
-            f"rounding allows {rounding:.3g}. Some fused operations, such as weight normalisation, have a wrong double "
-            "backward; replace them by plain ones (weight_norm: torch.nn.utils.parametrize.remove_parametrizations)."
+            f"the losses of the samples are finite but their sum is not: they reach {float(losses.abs().max()):.2g} in "
+            f"{objective.dtype}. Scale the loss down, or use dtype=torch.float64."
         )
+    shown = ", ".join(f"{i} ({float(losses[i]):.3g})" for i in bad[:5]) + (", ..." if len(bad) > 5 else "")
+    raise LandscapeError(
+        f"expected a finite loss, found NaN or infinity at this point for {len(bad)} of {len(losses)} samples, of "
+        f"index {shown}. Such a loss has no landscape. Leave these samples out, or mend their loss (a sequence of "
+        "padding alone has the mean 0 / 0)."
+    )
 
 
 def _losses(objective: Objective, index: slice) -> Tensor:
     n = index.stop - index.start
     try:
         losses = objective.evaluate(objective.w0, index, objective._per_sample_loss)
-    except ValueError as error:
-        if not (hint := _suspects(objective._module)).startswith(" In training mode"):
+        losses = losses.detach() if isinstance(losses, Tensor) else losses
+    except Exception as error:
+        if isinstance(error, LandscapeError):
             raise
-        # batch normalisation refuses a single sample in this way
-        raise LandscapeError(f"the loss cannot be evaluated on {n} of the samples alone: {error}.{hint}") from error
+        fault = f"{type(error).__name__}: {brief(error)}"
+        if (hint := _suspects(objective._module)).startswith(" In training mode"):
+            # batch normalisation refuses a single sample in this way
+            raise LandscapeError(f"the loss cannot be evaluated on {n} of the samples alone: {fault}.{hint}") from error
+        raise LandscapeError(
+            f"the loss cannot be evaluated on {n} samples in {objective.dtype}: {fault}. Expected "
+            "per_sample_loss(module(inputs), targets) to work on any slice of the data; a tuple of inputs is given as "
+            "module(*inputs), a dict as module(**inputs)."
+        ) from error
     if not isinstance(losses, Tensor) or losses.shape != (n,):
         found = tuple(losses.shape) if isinstance(losses, Tensor) else type(losses).__name__
         raise LandscapeError(

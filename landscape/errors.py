@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["LandscapeError", "RunFailedError"]
+__all__ = ["FallbackWarning", "KernelError", "LandscapeError", "RunFailedError"]
 
 
 class LandscapeError(Exception):
@@ -15,3 +15,19 @@ class RunFailedError(LandscapeError):
     """The input was fine but the work could not be finished: NaN loss, full disk. Exit code 1."""
 
     exit_code = 1
+
+
+class KernelError(LandscapeError):
+    """The native kernel knows this loss, but cannot be had on this machine: no compiler, or one that fails.
+
+    Attributes:
+        reason: what is wrong, without what to do about it.
+    """
+
+    def __init__(self, reason: str, remedy: str) -> None:
+        super().__init__(f"{reason}. {remedy}")
+        self.reason, self.remedy = reason, remedy
+
+
+class FallbackWarning(UserWarning):
+    """A faster way to the same numbers failed, and another one is used."""

@@ -17,6 +17,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils import _pytree as pytree
 
 from landscape.curvature import DEFAULT_MEMORY
+from landscape.data import tensors_of, with_tensors
 from landscape.errors import LandscapeError
 from landscape.fxcut import cut
 
@@ -93,8 +94,10 @@ class Linearised:
         if block < 1:
             raise LandscapeError(f"expected block >= 1 tangents at once, found {block}.")
         self._function, self._w, self._block, self._memory, self._traces = function, w, block, memory, traces
-        leaves = [pytree.tree_flatten(b) for b in batches]
-        self._batches, self._spec = [tuple(x[0]) for x in leaves], leaves[0][1]
+        # What is no tensor (a number, a name, an absent target) is a constant of the trace.
+        self._batches, self._like = [tuple(tensors_of(b)) for b in batches], batches[0]
+        self._constants = repr([x if not isinstance(x, Tensor) else None for x in pytree.tree_leaves(batches[0])])
+        self._spec = pytree.tree_structure(batches[0])
         self._ready: dict[int, list[_Part]] = {}
 
     def mv(self, v: Tensor) -> Tensor:
@@ -133,7 +136,7 @@ class Linearised:
         return parts
 
     def _trace(self, leaves: tuple[Tensor, ...], block: int) -> tuple[fx.GraphModule, fx.GraphModule]:
-        key = (block, self._spec, _describe((self._w, *leaves)))
+        key = (block, self._spec, self._constants, _describe((self._w, *leaves)))
         if key not in self._traces:
             # In fake mode nothing is computed, and a branch on the value of a tensor is an error instead of a
             # graph that is right at this w only.
@@ -185,7 +188,7 @@ class Linearised:
         """F on flat arguments, for one tangent or a block of them."""
 
         def flat(w: Tensor, v: Tensor, *leaves: Tensor) -> Tensor:
-            data = pytree.tree_unflatten(leaves, self._spec)
+            data = with_tensors(self._like, leaves)
             if block == 1:
                 return self._function(w, v, data)
             return vmap(lambda u: self._function(w, u, data))(v)

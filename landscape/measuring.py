@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -9,7 +11,7 @@ from typing import Any
 import torch
 import xarray as xr
 
-from landscape.errors import LandscapeError, RunFailedError
+from landscape.errors import FallbackWarning, LandscapeError, RunFailedError
 from landscape.metric import units_in
 from landscape.objective import Objective
 from landscape.results import Question, save
@@ -58,14 +60,16 @@ class Place:
         return (*(str(getattr(self, f)) for f in ("run", "split", "samples", "dtype")), f"{self.step:020}")
 
 
-def answers_in_worker(place: Place, asked: Sequence[tuple[int, Probe, Mapping[str, Any]]]) -> list[Found]:
-    """`answers` on one thread in any process, given what can be sent there."""
+def answers_in_worker(place: Place, asked: Sequence[tuple[int, Probe, Mapping[str, Any]]], caller: int) -> list[Found]:
+    """`answers` on one thread in any process, given what can be sent there and the process that asks."""
     torch.set_num_threads(1)  # workers share the cores; more threads each would collapse under load
+    if os.getpid() != caller:  # which answers too, and says it once for all
+        warnings.simplefilter("ignore", FallbackWarning)
     run = Run.open(place.run)  # not kept: the folder may hold another run by now
     return list(answers(place, [(i, Question(run, probe, settings)) for i, probe, settings in asked]))
 
 
-def answers_of_killed(place: Place, asked: Sequence[tuple[int, Probe, Mapping[str, Any]]]) -> list[Found]:
+def answers_of_killed(place: Place, asked: Sequence[tuple[int, Probe, Mapping[str, Any]]], _caller: int) -> list[Found]:
     """What a worker had saved at a checkpoint when it was killed, and an error for what it had not."""
     run, found = Run.open(place.run), list[Found]()
     for i, probe, settings in asked:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from landscape.curvature import DEFAULT_MEMORY
+from landscape.derivatives import Route
 from landscape.errors import LandscapeError
 from landscape.objective import Objective
 from landscape.operators import Strategy
@@ -134,6 +135,10 @@ class RescaledObjective(Objective):
     def evaluate(self, w: Tensor, index: slice, function: Callable[[Any, Any], Tensor]) -> Tensor:
         """As `Objective.evaluate`, at D u."""
         return self.base.evaluate(w * self.scale, index, function)
+
+    def check_derivatives(self, w: Tensor, route: Route | None = None) -> None:
+        """Those of the base, at D u."""
+        self.base.check_derivatives(self.parameters_at(w), route)
 
     def hessian(
         self, w: Tensor, *, strategy: Strategy = "auto", block: int = 1, memory: int = DEFAULT_MEMORY

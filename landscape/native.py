@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from landscape.curvature import DEFAULT_MEMORY, forward_product
-from landscape.errors import LandscapeError
+from landscape.errors import KernelError, LandscapeError
 from landscape.layout import Layout
 from landscape.native_build import WITHOUT, Problem, cache_folder, library
 from landscape.native_model import Shape, grouped, supported
@@ -38,7 +38,9 @@ class NativeHessian:
         memory: bytes kept between products.
 
     Raises:
-        LandscapeError: if there is no compiler, or its kernel gives another result than torch.
+        LandscapeError: if the kernel does not know this loss.
+        KernelError: if there is no compiler or it does not work, its kernel cannot be kept or loaded, or gives another
+            result than torch.
 
     Example:
         >>> from landscape.models import AttentionConfig, AttentionModel
@@ -249,7 +251,7 @@ def _check(module: nn.Module, data: tuple[Tensor, Tensor], layout: Layout, dtype
     )
     error, tolerance = float((found - expected).norm()), torch.finfo(dtype).eps ** 0.5
     if not error <= tolerance * float(expected.norm()):
-        raise LandscapeError(
-            f"the native product differs from torch's by {error:.1e} (norm {float(expected.norm()):.1e}). This is a "
-            f"fault of the compiler: use {WITHOUT}."
+        raise KernelError(
+            f"the native product differs from torch's by {error:.1e} (norm {float(expected.norm()):.1e})",
+            f"This is a fault of the compiler: use {WITHOUT}.",
         )

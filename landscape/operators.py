@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor
 
-from landscape.curvature import forward_product, gauss_newton_product, hessian_product
-from landscape.errors import LandscapeError
+from landscape.curvature import DEFAULT_MEMORY, forward_product, gauss_newton_product, hessian_product
+from landscape.derivatives import NO_PRODUCT, Route
+from landscape.differences import DifferenceProduct
+from landscape.errors import FallbackWarning, KernelError, LandscapeError
+from landscape.failures import explained
 from landscape.symmetric import Symmetric
 
 if TYPE_CHECKING:
+    from landscape.native import NativeHessian
     from landscape.objective import Objective
 
-__all__ = ["Kind", "Strategy", "curvature_operator", "native_obstacle"]
+__all__ = ["Kind", "Strategy", "curvature_operator", "fall_back", "native_obstacle"]
 
-Strategy = Literal["auto", "cached", "forward", "compiled", "native"]
+Strategy = Literal["auto", "cached", "forward", "compiled", "native", "difference"]
 """How products with a curvature matrix are computed; see `Objective.hessian`."""
 Kind = Literal["hessian", "ggn"]
-_VALID = {"hessian": ("auto", "cached", "forward", "compiled", "native"), "ggn": ("auto", "forward", "compiled")}
+_VALID = {
+    "hessian": ("auto", "cached", "forward", "compiled", "native", "difference"),
+    "ggn": ("auto", "forward", "compiled"),
+}
 
 
 def curvature_operator(
@@ -35,13 +43,20 @@ def curvature_operator(
         strategy = "forward" if kind == "ggn" else "cached" if native_obstacle(objective) else "native"
     if strategy == "native":
         return _native(objective, w, memory)
+    if strategy == "difference":
+        differences = DifferenceProduct(objective.grad, w)
+        return Symmetric(
+            objective.size, objective.dtype, differences.mv, device=objective.device, error=lambda: differences.error
+        )
     if strategy == "cached":
         terms = [objective.chunk_sum(c) for c in objective.chunks()]
-        return _mean(objective, hessian_product(terms, w, memory=memory))
+        with explained("second derivatives", NO_PRODUCT["reverse"]):
+            product = hessian_product(terms, w, memory=memory)
+        return _mean(objective, _explained(product, "reverse"))
     term = _term(objective, kind)
     batches = [objective.batch(c) for c in objective.chunks()]
     if strategy == "forward":
-        return _mean(objective, lambda v: torch.stack([term(w, v, b) for b in batches]).sum(0))
+        return _mean(objective, _explained(lambda v: torch.stack([term(w, v, b) for b in batches]).sum(0), "forward"))
     from landscape.linearised import Linearised  # the compiler's modules take a second to load
 
     traces = objective._kernels.setdefault(kind, {})
@@ -50,36 +65,75 @@ def curvature_operator(
 
 
 def native_obstacle(objective: Objective) -> str | None:
-    """None if the native kernel can be used for this objective here, else the reason why not, in words."""
+    """None if the native kernel can be used for this objective here, else the reason why not, in words.
+
+    A kernel that is to be had in principle is compiled and checked. If that fails there is one `FallbackWarning`.
+    """
     if "obstacle" not in objective._kernels:
-        from landscape.native import supported
         from landscape.native_build import compiler
 
-        reason = supported(
-            objective._module,
-            objective._per_sample_loss,
-            objective._data,
-            dtype=objective.dtype,
-            device=objective.device,
-            layout=objective.layout,
-        )
-        objective._kernels["obstacle"] = reason or ("there is no C++ compiler" if compiler() is None else None)
+        reason = _unsupported(objective) or ("there is no C++ compiler" if compiler() is None else None)
+        if reason is None:
+            try:
+                _kernel(objective, DEFAULT_MEMORY)
+            except KernelError as error:
+                reason = error.reason
+                fall_back("native", reason)
+        objective._kernels["obstacle"] = reason
     obstacle: str | None = objective._kernels["obstacle"]
     return obstacle
 
 
-def _native(objective: Objective, w: Tensor, memory: int) -> Symmetric:
+_SAID: set[str] = set()
+
+
+def fall_back(strategy: str, reason: str) -> None:
+    """Say, once per process, that `strategy` would have been chosen and why "cached" is used instead."""
+    if strategy not in _SAID:
+        _SAID.add(strategy)
+        what = 'curvature takes the slower strategy "cached", which gives the same numbers'
+        text = f"{what}. {strategy!r} failed: {reason.rstrip('.')}."
+        warnings.warn(FallbackWarning(text), stacklevel=2)
+
+
+def _unsupported(objective: Objective) -> str | None:
+    from landscape.native import supported
+
+    return supported(
+        objective._module,
+        objective._per_sample_loss,
+        objective._data,
+        dtype=objective.dtype,
+        device=objective.device,
+        layout=objective.layout,
+    )
+
+
+def _kernel(objective: Objective, memory: int) -> NativeHessian:
     from landscape.native import NativeHessian
 
-    if (reason := native_obstacle(objective)) is not None:
-        raise LandscapeError(f'strategy="native" cannot be used: {reason}. Use strategy="cached".')
     key = ("native", memory)
     if key not in objective._kernels:
         objective._kernels[key] = NativeHessian(
             objective._module, objective._data, objective.layout, objective.dtype, memory=memory
         )
-    at = objective._kernels[key].at(w)
+    found: NativeHessian = objective._kernels[key]
+    return found
+
+
+def _native(objective: Objective, w: Tensor, memory: int) -> Symmetric:
+    if ("native", memory) not in objective._kernels and (reason := _unsupported(objective)) is not None:
+        raise LandscapeError(f'strategy="native" cannot be used: {reason}. Use strategy="cached".')
+    at = _kernel(objective, memory).at(w)
     return _mean(objective, at.mv, at.mm, dense=at.dense)
+
+
+def _explained(product: Callable[[Tensor], Tensor], route: Route) -> Callable[[Tensor], Tensor]:
+    def safe(v: Tensor) -> Tensor:
+        with explained("a product with second derivatives", NO_PRODUCT[route]):
+            return product(v)
+
+    return safe
 
 
 def _mean(

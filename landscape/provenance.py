@@ -15,7 +15,7 @@ __all__ = ["code_revision", "created", "fingerprint", "versions"]
 
 
 def fingerprint(data: Any) -> str:
-    """Twelve hexadecimal digits of the values, shapes and dtypes of all tensors in a (nested) container.
+    """Twelve hexadecimal digits of the values, shapes and dtypes of all tensors in a (nested) container, and its rest.
 
     Example:
         >>> import torch
@@ -26,6 +26,9 @@ def fingerprint(data: Any) -> str:
 
     digest = hashlib.sha256()
     for x in pytree.tree_leaves(data):
+        if not hasattr(x, "detach"):  # a number, a name, an absent target
+            digest.update(repr(x).encode())
+            continue
         array = x.detach().cpu().contiguous().numpy()
         digest.update(f"{array.dtype}{array.shape}".encode() + array.tobytes())
     return digest.hexdigest()[:12]

@@ -128,7 +128,8 @@ class Probe:
     Attributes:
         name: how it is called on the command line.
         version: raised whenever the same settings would give other numbers; older results are then recomputed.
-        function: ``(objective, w, *, seed, **settings) -> Dataset``; without `seed` if nothing in it is random.
+        function: ``(objective, w, *, seed, **settings) -> Dataset``. Where nothing is random `seed` is None by
+            default: one is accepted as by every other probe, ignored, and no part of the result's identity.
         schema: what it returns.
         context: extra arguments taken from the run (never from the user), given a `Context`.
         context_names: the names of those arguments.
@@ -151,8 +152,9 @@ class Probe:
 
     @property
     def random(self) -> bool:
-        """Whether the result depends on a seed."""
-        return "seed" in inspect.signature(self.function).parameters
+        """Whether the result depends on the seed: it does unless that is None by default, or not there."""
+        seed = inspect.signature(self.function).parameters.get("seed")
+        return seed is not None and seed.default is not None
 
     @property
     def defaults(self) -> dict[str, Any]:

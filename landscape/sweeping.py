@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -251,7 +252,7 @@ def _compute(
         for place, questions in calls:
             yield from answers(place, questions)
         return
-    work = [(place, [(i, q.probe, q.settings) for i, q in questions]) for place, questions in calls]
+    work = [(place, [(i, q.probe, q.settings) for i, q in questions], os.getpid()) for place, questions in calls]
     threads = torch.get_num_threads()
     try:
         with contextlib.closing(shared_out(answers_in_worker, work, jobs=jobs, lost=answers_of_killed)) as results:

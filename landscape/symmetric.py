@@ -26,6 +26,7 @@ class Symmetric:
         device: where the vectors live.
         mm: function (P, B) -> (P, B) computing A V where that is cheaper than B single products.
         dense: function () -> (P, P) giving the matrix where that is cheaper than P products.
+        error: function () -> largest |error of A v| / |v| measured so far, for products that are not exact.
 
     Attributes:
         n_products: number of products A v computed so far through this operator.
@@ -49,6 +50,7 @@ class Symmetric:
         device: torch.device | str = "cpu",
         mm: Callable[[Tensor], Tensor] | None = None,
         dense: Callable[[], Tensor] | None = None,
+        error: Callable[[], float] | None = None,
     ) -> None:
         self.size = size
         self.dtype = dtype
@@ -57,6 +59,7 @@ class Symmetric:
         self._mv = mv
         self._mm = mm
         self._dense = dense
+        self._error = error
 
     @classmethod
     def from_dense(cls, matrix: Tensor) -> Symmetric:
@@ -69,6 +72,11 @@ class Symmetric:
     def shape(self) -> tuple[int, int]:
         """(P, P)."""
         return (self.size, self.size)
+
+    @property
+    def error(self) -> float:
+        """Largest error of a product with a unit vector measured so far; 0 if products are exact to rounding."""
+        return 0.0 if self._error is None else self._error()
 
     def mv(self, v: Tensor) -> Tensor:
         """A v for one vector v (P,)."""
@@ -107,7 +115,10 @@ class Symmetric:
         d = scale.to(device=self.device, dtype=self.dtype)
         mm = None if self._mm is None else lambda V: d[:, None] * self.mm(d[:, None] * V)
         dense = None if self._dense is None else lambda: d[:, None] * self.dense() * d
-        return Symmetric(self.size, self.dtype, lambda v: d * self.mv(d * v), device=self.device, mm=mm, dense=dense)
+        error = None if self._error is None else lambda: float(d.max()) ** 2 * self.error
+        return Symmetric(
+            self.size, self.dtype, lambda v: d * self.mv(d * v), device=self.device, mm=mm, dense=dense, error=error
+        )
 
     def block(self, mask: Tensor) -> Symmetric:
         """The principal sub-matrix on the True entries of `mask` (P,), e.g. ``layout.mask("blocks.*")``."""
@@ -122,7 +133,14 @@ class Symmetric:
             return full.index_copy(0, index, v)
 
         mm = None if self._mm is None else lambda V: self.mm(widened(V))[index]
-        return Symmetric(index.numel(), self.dtype, lambda v: self.mv(widened(v))[index], device=self.device, mm=mm)
+        return Symmetric(
+            index.numel(),
+            self.dtype,
+            lambda v: self.mv(widened(v))[index],
+            device=self.device,
+            mm=mm,
+            error=self._error,
+        )
 
     def scipy(self) -> LinearOperator:
         """This operator for SciPy's solvers (vectors pass through host memory)."""

@@ -59,6 +59,7 @@ def alignment(
     objective: Objective,
     w: Tensor,
     *,
+    seed: int | None = None,  # noqa: ARG001
     variant: Callable[[int], Objective],
     own: int = 1,
     attention: Callable[[int], Iterable[Tensor]] | None = None,
@@ -81,6 +82,7 @@ def alignment(
     Args:
         objective: the loss of either model: the parameters and the samples meant.
         w: where, (P,).
+        seed: ignored, nothing here is random (see `Probe`).
         variant: ``loops -> Objective`` on the same parameters and samples.
         own: passes of the model that was trained; of a run that shifts its T, before the switch too.
         attention: ``loops -> chunks (T, m, n, n)`` of attention matrices at w; without it they are not reported.
@@ -121,6 +123,8 @@ def alignment(
                 f"expected {objective.n_samples} samples and layout {objective.layout.hash} of both architectures, "
                 f"found {model.n_samples} and {model.layout.hash}. Give both the same data and parameters."
             )
+        model.check_finite(w)
+        model.check_derivatives(w)
     names, masks = _groups(objective, groups)
     borders = np.linspace(0, objective.n_samples, min(blocks, objective.n_samples) + 1).astype(int)
     parts = [torch.stack(list(_block_sums(model, w, borders))) for model in models]
@@ -138,7 +142,8 @@ def alignment(
     if forms is not None:
         values |= _forms(forms)
     labels = {"group": names, "architecture": np.array(ARCHITECTURES)}
-    return SCHEMA.dataset(values, coords=labels | ({} if forms is None else {"form": np.array(list(forms))}))
+    coords = labels | ({} if forms is None else {"form": np.array(list(forms))})
+    return SCHEMA.dataset(values, coords=coords, **models[0].caveats)
 
 
 def _groups(objective: Objective, groups: tuple[str, ...]) -> tuple[Any, list[Tensor]]:

@@ -13,8 +13,10 @@ from torch import Tensor
 from landscape.errors import LandscapeError
 from landscape.objective import Objective
 from landscape.operators import Strategy
+from landscape.probes.estimates import entries, with_intervals
 from landscape.probes.exact import operator_for
 from landscape.probes.linalg import hutchpp, lanczos_quadrature
+from landscape.probes.linalg.intervals import Estimate
 from landscape.probes.linalg.lockstep import lockstep_quadrature
 from landscape.probes.linalg.spectral import spectral_statistics
 from landscape.schema import Probe, Schema, Variable
@@ -43,11 +45,9 @@ SCHEMA = Schema(
             ("vector", "quad"), CURVATURE, "quadrature node (Ritz value); NaN where the space ended early"
         ),
         "weight": Variable(("vector", "quad"), "1", "share of the vector's spectral measure at the node"),
-        **_STATISTICS,
-        **{
-            f"{name}_stderr": Variable(v.dims, v.units, f"standard error over vectors: {v.long_name}")
-            for name, v in _STATISTICS.items()
-        },
+        "count": Variable(("vector", "quad"), "1", "number of eigenvalues that the vector puts at the node"),
+        "known": Variable(("vector", "quad"), "1", "the count is exact: the whole eigenspace was found", "b"),
+        **with_intervals(_STATISTICS),
         "n_parameters": Variable((), "1", "number of eigenvalues P", "i", swept=False),
         "n_products": Variable((), "1", "Hessian-vector products used, those of Hutch++ included", "i"),
         "threshold": Variable(("threshold",), CURVATURE, "threshold of counts, lower end of windows", swept=False),
@@ -74,16 +74,18 @@ def density(
 
     Each random vector z gives a quadrature, nodes theta_j and weights omega_j, with
     E[P sum_j omega_j f(theta_j)] = tr f(H) for any f. All nodes and weights are kept, so that any other spectral
-    function follows from the result; `spectral_statistics` defines those that are stored, each with a standard error.
+    function follows from the result; `spectral_statistics` defines those that are stored, each with a standard error
+    and a 95 % interval, NAME_low to NAME_high. Eigenvalues that all vectors have found are `known`: they are counted
+    exactly, and `count` shares out the rest of P by weight.
 
-    The error is that of sampling. What a count or a sum of 1/|lambda| may lose besides, because few nodes stand for
-    many eigenvalues, shows when `quad` is varied.
+    The standard error is that of sampling. The interval also holds what a count or a sum of 1/|lambda| may lose because
+    few nodes stand for many eigenvalues.
 
     Args:
         objective: the loss.
         w: where, (P,).
         seed: of the random vectors.
-        vectors: number of random vectors; a standard error needs two.
+        vectors: number of random vectors; a standard error, and an eigenvalue that is known, need two.
         quad: Lanczos steps, that is products, per vector.
         distribution: of the vectors' entries; "unit" takes every unit vector instead (`vectors` must be P), which with
             quad >= P is exact.
@@ -132,20 +134,19 @@ def density(
             H, n_vectors=vectors, n_steps=quad, seed=seed, distribution=distribution, block=block
         )
     statistics = spectral_statistics(quadrature, thresholds=thresholds, uppers=uppers, exact=unit)
-    values: dict[str, Any] = {"node": quadrature.node, "weight": quadrature.weight}
-    for name, pair in statistics.items():
-        values |= {name: pair[0], f"{name}_stderr": pair[1]}
-    trace, error = math.nan, math.nan
+    values: dict[str, Any] = {name: getattr(quadrature, name) for name in ("node", "weight", "count", "known")}
+    trace = Estimate(*4 * (math.nan,))
     if trace_products:
         # Another stream: the same signs as above would make the two estimates of the trace agree by chance.
         other = int(np.random.SeedSequence([seed, 1]).generate_state(1)[0])
-        trace, error = hutchpp(H, n_products=trace_products, seed=other)
-    values |= {"trace_hutchpp": trace, "trace_hutchpp_stderr": error}
+        trace = hutchpp(H, n_products=trace_products, seed=other)
+    values |= entries(statistics) | entries({"trace_hutchpp": trace})
     return SCHEMA.dataset(
         values | {"n_parameters": objective.size, "n_products": H.n_products},
         coords={"threshold": np.array(thresholds, float), "upper": np.array(uppers, float)},
         strategy=used,
+        **objective.caveats,
     )
 
 
-PROBE = Probe("density", 1, density, SCHEMA, by_default=False)
+PROBE = Probe("density", 2, density, SCHEMA, by_default=False)

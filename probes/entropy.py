@@ -12,9 +12,11 @@ from torch import Tensor
 
 from landscape.errors import LandscapeError
 from landscape.objective import Objective
+from landscape.probes.estimates import entries, with_intervals
 from landscape.probes.exact import exact_spectrum, fits, operator_for
 from landscape.probes.linalg import lanczos_quadrature
-from landscape.probes.linalg.entropy import Atoms, power_law, shape_statistics
+from landscape.probes.linalg.atoms import Atoms
+from landscape.probes.linalg.entropy import power_law, shape_statistics
 from landscape.schema import Probe, Schema, Variable
 
 __all__ = ["PROBE", "Measured", "entropy", "measured"]
@@ -42,11 +44,7 @@ MEASURED = {
 
 SCHEMA = Schema(
     {
-        **STATISTICS,
-        **{
-            f"{name}_stderr": Variable(v.dims, v.units, f"standard error over vectors, 0 if exact: {v.long_name}")
-            for name, v in STATISTICS.items()
-        },
+        **with_intervals(STATISTICS),
         "slope": Variable((), "1", "slope of log eigenvalue against log rank, NaN if not exact"),
         "slope_stderr": Variable((), "1", "standard error of the least-squares fit of the slope"),
         "slope_first": Variable((), "1", "first rank of the fit of the slope", "i"),
@@ -130,7 +128,8 @@ def entropy(
     r"""Statistics of the whole Hessian spectrum at w that need no threshold; see `shape_statistics` for definitions.
 
     Exact where P <= `exact_up_to`: all eigenvalues, and then they are stored. Otherwise by stochastic Lanczos
-    quadrature, with the standard errors of its random vectors; the slope, which needs every rank, is then NaN.
+    quadrature, with the standard errors of its random vectors and 95 % intervals; the slope, which needs every rank, is
+    then NaN.
 
     Args:
         objective: the loss.
@@ -169,10 +168,9 @@ def entropy(
         floor=found.values["resolution"],
     )
     values = dict(found.values)
-    for name, (value, stderr) in shape_statistics(found.atoms, seed=seed).items():
-        values |= {name: value, f"{name}_stderr": stderr}
+    values |= entries(shape_statistics(found.atoms, seed=seed))
     values |= {"slope": slope, "slope_stderr": error, "slope_first": first_rank, "slope_last": last}
-    return SCHEMA.dataset(values)
+    return SCHEMA.dataset(values, coords=None, **objective.caveats)
 
 
-PROBE = Probe("entropy", 1, entropy, SCHEMA, by_default=False)
+PROBE = Probe("entropy", 2, entropy, SCHEMA, by_default=False)

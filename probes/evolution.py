@@ -18,8 +18,9 @@ from landscape.objective import Objective
 from landscape.probes.entropy import CURVATURE, measured
 from landscape.probes.exact import DENSE_MEMORY, exact_spectrum, fits, operator_for
 from landscape.probes.linalg import lanczos
+from landscape.probes.linalg.atoms import Atoms
 from landscape.probes.linalg.changepoints import FEWEST, Signal, change_points, noise_of_differences
-from landscape.probes.linalg.entropy import Atoms, shape_statistics
+from landscape.probes.linalg.entropy import shape_statistics
 from landscape.probes.linalg.pairs import matrix_entropy, principal_angles
 from landscape.schema import Context, Probe, Schema, Variable
 
@@ -161,7 +162,7 @@ def evolution(
     if n < FEWEST:
         notes.append(f"no change points: they need {FEWEST} checkpoints, found {n}")
     coords = {"path_step": labels, "step_a": labels, "step_b": labels, "penalty": np.array(grid)}
-    return SCHEMA.dataset(values, coords=coords, note="; ".join(notes) or "none", signal=signal)
+    return SCHEMA.dataset(values, coords=coords, note="; ".join(notes) or "none", signal=signal, **objective.caveats)
 
 
 class _Look:
@@ -177,7 +178,7 @@ class _Look:
             values, self.vectors, n_products = found.values, found.vectors[:, :k].clone(), found.n_products
             residual = math.sqrt(k) * found.residual
             converged = found.residual <= tol * float(values.abs().max())
-            entropy, stderr = shape_statistics(Atoms.of_values(values))["entropy"]
+            entropy, stderr, *_ = shape_statistics(Atoms.of_values(values))["entropy"]
             if keep:
                 self.size = (found.vectors * (values.abs() / values.abs().sum())) @ found.vectors.T
         else:
@@ -187,7 +188,7 @@ class _Look:
             residual = float(pairs.residuals[:k].norm())
             converged = bool(pairs.converged.all()) and pairs.resolved
             spectrum = measured(objective, w, **how)
-            entropy, stderr = shape_statistics(spectrum.atoms)["entropy"]
+            entropy, stderr, *_ = shape_statistics(spectrum.atoms)["entropy"]
             n_products = pairs.n_products + int(spectrum.values["n_products"])
         gap = float(values[k - 1] - values[k]) if len(values) > k else math.inf
         # Davis and Kahan: sine of the angle <= residual / distance to the rest of the spectrum.

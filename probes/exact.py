@@ -12,7 +12,7 @@ from landscape.errors import LandscapeError
 from landscape.metric import RescaledObjective
 from landscape.native_build import compiler
 from landscape.objective import Objective
-from landscape.operators import Strategy, native_obstacle
+from landscape.operators import Strategy, fall_back, native_obstacle
 from landscape.probes.linalg import dense_eigenpairs
 from landscape.symmetric import Symmetric
 
@@ -66,8 +66,8 @@ def dense_hessian(objective: Objective, w: Tensor, *, strategy: Strategy = "auto
     Remembered for this w.
 
     "auto" takes the native kernel where it knows the loss, compiles where P is large enough to pay for it and a C++
-    compiler is there, and else keeps the gradient's graph. Every strategy is exact; a product with a vector that is not
-    special must agree with the matrix.
+    compiler is there, and else keeps the gradient's graph, with a warning if one of the others failed. Every strategy
+    is exact; a product with a vector that is not special must agree with the matrix.
 
     Raises:
         LandscapeError: if it does not fit (see `DENSE_MEMORY`), or is not finite.
@@ -167,7 +167,22 @@ def operator_for(
             strategy = "native"
         else:
             able = objective.device.type != "cpu" or compiler() is not None
-            strategy = "compiled" if products >= COMPILED_FROM and able else "cached"
+            paid = products >= COMPILED_FROM and able
+            strategy = "compiled" if paid and _compiles(objective, w, block) else "cached"
     if strategy != "compiled":
         return objective.hessian(w, strategy=strategy), strategy
     return objective.hessian(w, strategy=strategy, block=block), strategy
+
+
+def _compiles(objective: Objective, w: Tensor, block: int) -> bool:
+    """Whether compiled products work here, which one of them tells; if not, a warning says why."""
+    key = ("compiles", block)
+    if key not in objective._kernels:
+        try:
+            H = objective.hessian(w, strategy="compiled", block=block)
+            H.mm(torch.ones(objective.size, block, dtype=objective.dtype, device=objective.device))
+            objective._kernels[key] = True
+        except LandscapeError as error:
+            fall_back("compiled", str(error).partition(". Use strategy=")[0])
+            objective._kernels[key] = False
+    return bool(objective._kernels[key])

@@ -13,7 +13,10 @@ from torch import Tensor
 from landscape.errors import LandscapeError
 from landscape.objective import Objective
 from landscape.probes.entropy import CURVATURE, MEASURED, measured
-from landscape.probes.linalg.entropy import Atoms, flattest_share, window_sums
+from landscape.probes.estimates import entries, with_intervals
+from landscape.probes.linalg.atoms import Atoms
+from landscape.probes.linalg.entropy import flattest_share, window_sums
+from landscape.probes.linalg.intervals import Estimate
 from landscape.schema import Probe, Schema, Variable
 
 __all__ = ["PROBE", "force"]
@@ -25,10 +28,12 @@ def _window(prefix: str, limits: str) -> dict[str, Variable]:
     """The variables of one family of windows."""
     dims = (f"{prefix}eps", f"{prefix}tau")
     return {
-        f"{prefix}inverse_sum": Variable(dims, WIDTH, f"sum of 1/|eigenvalue| over {limits}"),
-        f"{prefix}inverse_sum_stderr": Variable(dims, WIDTH, "standard error over vectors of the sum, 0 if exact"),
-        f"{prefix}count": Variable(dims, "1", f"number of eigenvalues with {limits}"),
-        f"{prefix}count_stderr": Variable(dims, "1", "standard error over vectors of the count, 0 if exact"),
+        **with_intervals(
+            {
+                f"{prefix}inverse_sum": Variable(dims, WIDTH, f"sum of 1/|eigenvalue| over {limits}"),
+                f"{prefix}count": Variable(dims, "1", f"number of eigenvalues with {limits}"),
+            }
+        ),
         f"{prefix}flattest_share": Variable(
             dims, "1", "share of the sum due to the smallest 10 % of the window's eigenvalues, NaN if not exact"
         ),
@@ -110,21 +115,20 @@ def force(
         values |= {f"{prefix}{name}": value for name, value in sums.items()}
         values[f"{prefix}resolved"] = np.array([x * unit > found.values["resolution"] for x in lower])
     grids = {"eps": eps, "tau": tau, "relative_eps": relative_eps, "relative_tau": relative_tau}
-    return SCHEMA.dataset(values, coords={name: np.array(grid, float) for name, grid in grids.items()})
+    return SCHEMA.dataset(
+        values, coords={name: np.array(grid, float) for name, grid in grids.items()}, **objective.caveats
+    )
 
 
 def _sums(atoms: Atoms, lower: Sequence[float], upper: Sequence[float]) -> dict[str, Tensor]:
     """Sums, counts and shares of all windows; NaN if the unit of relative windows is no positive eigenvalue."""
     share = torch.full((len(lower), len(upper)), math.nan, dtype=torch.float64)
     if not all(x > 0 for x in (*lower, *upper)):
-        return dict.fromkeys(("inverse_sum", "inverse_sum_stderr", "count", "count_stderr", "flattest_share"), share)
+        return entries(dict.fromkeys(("inverse_sum", "count"), Estimate(*4 * (share,)))) | {"flattest_share": share}
     found = window_sums(atoms, lower, upper)
     if atoms.exact:
         share = torch.tensor([[flattest_share(atoms.values, a, b) for b in upper] for a in lower], dtype=torch.float64)
-    out = {"flattest_share": share}
-    for name, (value, error) in found.items():
-        out |= {name: value, f"{name}_stderr": error}
-    return out
+    return {**entries(found), "flattest_share": share}
 
 
-PROBE = Probe("force", 1, force, SCHEMA, by_default=False)
+PROBE = Probe("force", 2, force, SCHEMA, by_default=False)

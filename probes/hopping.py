@@ -158,6 +158,7 @@ def hopping(
             "point": np.arange(n + 1),
             "subspace": np.array(["valley", "river"]),
         },
+        **objective.caveats,
     )
 
 

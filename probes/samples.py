@@ -35,6 +35,7 @@ def samples(
     objective: Objective,
     w: Tensor,
     *,
+    seed: int | None = None,  # noqa: ARG001
     correct: Callable[[Any, Any], Tensor] | None = None,
     information_content: ArrayLike | None = None,
     family: ArrayLike | None = None,
@@ -44,6 +45,7 @@ def samples(
     Args:
         objective: the loss, on N samples.
         w: where, (P,).
+        seed: ignored, nothing here is random (see `Probe`).
         correct: ``(outputs, targets) -> (N,)`` shares in [0, 1]; left out of the result if None.
         information_content: (N,) bits per token, a label.
         family: (N,) names, a label.
@@ -52,7 +54,7 @@ def samples(
         Dataset with dim `sample`; see `SCHEMA` for variables and units.
 
     Raises:
-        LandscapeError: if a label does not have N entries.
+        LandscapeError: if a label does not have N entries, or a loss is not finite.
 
     Example:
         >>> import torch
@@ -62,6 +64,7 @@ def samples(
         >>> samples(objective, torch.tensor([1.0])).loss.values.tolist()
         [1.0, 0.0, 1.0]
     """
+    objective.check_finite(w)
     values: dict[str, Any] = {"loss": objective.per_sample(w)}
     if correct is not None:
         values["correct"] = objective.map(w, correct)

@@ -12,6 +12,7 @@ from scipy.special import betaincinv
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
+from landscape.errors import LandscapeError
 from landscape.models.gpt import Adapted
 from landscape.objective import Objective
 from landscape.tasks.algorithmic import AlgorithmicTask
@@ -40,6 +41,12 @@ def scores(
             batch = pytree.tree_map(lambda x: x[start : start + chunk], data)  # noqa: B023
             found.append(objective.apply(w, batch, each))
     values: NDArray[np.float64] = torch.cat(found).double().cpu().numpy()
+    if not np.isfinite(values).all():
+        bad = np.flatnonzero(~np.isfinite(values).all(1))
+        raise LandscapeError(
+            f"expected a finite loss, found NaN or infinity for {len(bad)} of {n} samples of this length, of index "
+            f"{', '.join(map(str, bad[:5]))}."
+        )
     mean = values.mean(0)
     error = values.std(0, ddof=1) / np.sqrt(n) if n > 1 else np.full(3, np.nan)
     low, high = clopper_pearson(round(float(values[:, 0].sum())), n)

@@ -60,6 +60,7 @@ def split(
     objective: Objective,
     w: Tensor,
     *,
+    seed: int | None = None,  # noqa: ARG001
     eps: tuple[float, ...] = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0),
     eps_relative: tuple[float, ...] = (1e-4, 1e-3, 1e-2, 1e-1),
 ) -> xr.Dataset:
@@ -77,6 +78,7 @@ def split(
     Args:
         objective: the loss.
         w: where, (P,).
+        seed: ignored, nothing here is random (see `Probe`).
         eps: absolute thresholds, positive, ascending, in nats per token per squared parameter unit.
         eps_relative: thresholds relative to the largest eigenvalue, between 0 and 1, ascending.
 
@@ -112,7 +114,7 @@ def split(
             nothing = np.full(len(grid), math.nan)
             values |= {f"{q}_{name}": nothing for q in ("dimension", "kappa", "gap")}
             values[f"converged_{name}"] = np.zeros(len(grid), dtype=bool)
-        return SCHEMA.dataset({**values, "exact": False}, coords=coords)
+        return SCHEMA.dataset({**values, "exact": False}, coords=coords, **objective.caveats)
     spectrum = exact_spectrum(objective, w)
     lam = spectrum.values.numpy()
     # Rounding of LAPACK, and of the products: as far as they are asymmetric they are wrong (Weyl's bound on the norm).
@@ -121,7 +123,7 @@ def split(
     for name, grid in grids.items():
         thresholds = grid if name == "absolute" else grid * max(lam[0], 0.0)
         values |= {f"{q}_{name}": v for q, v in _valleys(lam, thresholds, error).items()}
-    return SCHEMA.dataset({**values, "exact": True}, coords=coords)
+    return SCHEMA.dataset({**values, "exact": True}, coords=coords, **objective.caveats)
 
 
 def _valleys(lam: Array, thresholds: Array, error: float) -> dict[str, NDArray[np.generic]]:

@@ -104,6 +104,7 @@ def surface(
         [[0.0, 10.0], [1.0, 11.0], [2.0, 12.0]]
     """
     w = objective.vector(w)
+    objective.check_finite(w)
     if path is not None and (path.ndim != 2 or path.shape[1] != objective.size):
         raise LandscapeError(f"expected a path of shape (T, {objective.size}), found {tuple(path.shape)}.")
     moves = None if path is None else path.to(w) - w
@@ -136,7 +137,9 @@ def surface(
     coords: dict[str, Any] = {"alpha": axes[0], "beta": axes[1]}
     if path is not None:
         coords["path_step"] = np.arange(len(path)) if path_steps is None else np.asarray(path_steps)
-    return SCHEMA.dataset(values, coords=coords, directions=directions if isinstance(directions, str) else "given")
+    return SCHEMA.dataset(
+        values, coords=coords, directions=directions if isinstance(directions, str) else "given", **objective.caveats
+    )
 
 
 def _plane(

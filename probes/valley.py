@@ -33,6 +33,11 @@ SCHEMA = Schema(
         "half_width": Variable(("mode", "side", "rise"), DISTANCE, "distance from the floor to the rise"),
         "censored": Variable(("mode", "side", "rise"), "1", "the limit came first; half_width is a lower bound", "b"),
         "converged": Variable(("mode", "side", "rise"), "1", "half-width reached and located", "b"),
+        "resolution": Variable(
+            ("mode", "side", "rise"),
+            DISTANCE,
+            "the loss may have passed the rise before, on a stretch shorter than this",
+        ),
         "exponent": Variable(("mode", "side"), "1", "slope of log rise against log half-width"),
         "exponent_stderr": Variable(("mode", "side"), "1", "standard error of the exponent's fit"),
         "shape": Variable(("mode",), "", f"shape of the valley; {RULE}", "U"),
@@ -57,6 +62,7 @@ SCHEMA = Schema(
         "floor_drop": Variable(("mode",), "nats per token", "loss at the checkpoint minus loss at the floor"),
         "floor_converged": Variable(("mode",), "1", "the floor is a minimum, located to tolerance", "b"),
         "floor_censored": Variable(("mode",), "1", "the loss still fell at the limit", "b"),
+        "floor_hill": Variable(("mode",), "1", "the loss falls from the checkpoint, where its slope is 0", "b"),
         "limit": Variable((), DISTANCE, "largest distance from the checkpoint that was searched"),
         "n_evaluations": Variable((), "1", "losses and gradients computed", "i"),
         "n_products": Variable((), "1", "Hessian-vector products used", "i"),
@@ -84,7 +90,9 @@ def valley(
     r"""Half-widths of the valley along lines w + t u with \|u\| = 1, and the exponents of its walls.
 
     On each line, first walk downhill from t = 0 to the floor t0, the nearest minimum; then, on each side, find the
-    distance s at which L(w + (t0 + side s) u) has risen by Delta above the floor. A quadratic valley has
+    distance s at which L(w + (t0 + side s) u) has first risen by Delta above the floor. First, as far as the points
+    looked at tell: `resolution` is the length of the longest stretch before s on which it could have been higher unseen
+    (a quarter of s, or less where the loss is not smooth). A quadratic valley has
     s = sqrt(2 Delta / lambda). The exponent p is the slope of log Delta against log s over all rises: 2 = quadratic,
     1 = V, above 2 = flat-bottomed U; `shape` is a label by the rule in its long_name. Statistics over each group of
     directions follow (see `landscape.probes.shape`). All lines are evaluated together.
@@ -113,7 +121,8 @@ def valley(
         is `floor_censored`, it is no minimum and the widths around it say little; statistics leave them out.
 
     Raises:
-        LandscapeError: for no direction at all, rises that do not ascend, or a limit that is not positive.
+        LandscapeError: for no direction at all, rises that do not ascend, a limit that is not positive, or parameters,
+            a loss or a gradient that are not finite.
 
     Source:
         Width, exponent and label: definition of this project; the paper (arXiv 2510.10089) gives none.
@@ -128,6 +137,8 @@ def valley(
         [0.070710678, 0.141421356]
     """
     w = objective.vector(w)
+    if not bool(torch.isfinite(w).all()):
+        raise LandscapeError("expected finite parameters w, found NaN or infinity. Probe an earlier checkpoint.")
     rise = np.asarray(rises, dtype=np.float64)
     reach = limit if limit is not None else float(w.norm()) or 1.0
     if min(top, bottom, negative, random, filter_random) < 0:
@@ -137,6 +148,12 @@ def valley(
     if len(rise) == 0 or not np.isfinite(rise).all() or (rise <= 0).any() or (np.diff(rise) <= 0).any():
         raise LandscapeError(f"expected positive rises in ascending order, found {list(rises)}.")
     H, slope = objective.hessian(w), objective.grad(w)
+    if not bool(torch.isfinite(slope).all()):
+        raise LandscapeError(
+            f"expected a finite gradient at w, found NaN or infinity in {int((~torch.isfinite(slope)).sum())} of its "
+            f"{objective.size} entries, though the loss is finite (a root or a logarithm of 0?). Without "
+            "it no line has a floor: move the checkpoint, or mend the loss there."
+        )
     found = eigen_directions(H, "top", top, tol=tol, max_products=max_products, seed=seed)
     lower = eigen_directions(H, "bottom", max(bottom, negative), tol=tol, max_products=max_products, seed=seed)
     found += lower[:bottom]
@@ -171,6 +188,7 @@ def valley(
             "limit": reach,
             "n_products": H.n_products,
         },
+        **objective.caveats,
         coords={
             "direction": labels,
             "direction_group": group,
@@ -191,6 +209,7 @@ def _shapes(measured: dict[str, Any], group: Labels, present: Bools, tol: float)
             measured["exponent_stderr"],
             censored=measured["censored"],
             floor=floor,
+            falling=measured["floor_censored"] | measured["floor_hill"],
             present=present,
             tol=tol,
         ),
@@ -199,4 +218,4 @@ def _shapes(measured: dict[str, Any], group: Labels, present: Bools, tol: float)
     }
 
 
-PROBE = Probe("valley", 3, valley, SCHEMA)
+PROBE = Probe("valley", 4, valley, SCHEMA)

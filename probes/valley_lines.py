@@ -138,21 +138,24 @@ _NOWHERE = Floor(math.nan, math.nan, math.nan, converged=False, censored=False, 
 def _rows(floors: Sequence[Floor], walls: dict[tuple[int, int], Crossings], rises: Array) -> dict[str, Any]:
     shape = (len(floors), len(SIDES), len(rises))
     width, censored, converged = np.full(shape, np.nan), np.zeros(shape, bool), np.zeros(shape, bool)
-    power = np.full((*shape[:2], 2), np.nan)
+    power, resolution = np.full((*shape[:2], 2), np.nan), np.full(shape, np.nan)
     for at, found in walls.items():
         width[at], censored[at], converged[at] = found.half_width, found.censored, found.converged
+        resolution[at] = found.resolution
         power[at] = exponent(found.half_width, rises, ~found.converged)
     n = sum(f.n_evaluations for f in floors) + sum(w.n_evaluations for w in walls.values())
     return {
         "half_width": width,
         "censored": censored,
         "converged": converged,
+        "resolution": resolution,
         "exponent": power[..., 0],
         "exponent_stderr": power[..., 1],
         "floor": np.array([f.t0 for f in floors]),
         "floor_drop": np.array([f.drop for f in floors]),
         "floor_converged": np.array([f.converged for f in floors], dtype=bool),
         "floor_censored": np.array([f.censored for f in floors], dtype=bool),
+        "floor_hill": np.array([f.hill for f in floors], dtype=bool),
         "n_evaluations": n + 2,  # the loss and the gradient at w
     }
 

@@ -209,7 +209,9 @@ def test_gauss_newton_of_the_toy_by_its_definition(chunk, strategy, uncompiled):
 
 def test_unknown_strategies_are_refused():
     objective, _ = least_squares()
-    with pytest.raises(LandscapeError, match="cached, forward, compiled or native for the hessian, found 'fast'"):
+    with pytest.raises(
+        LandscapeError, match="cached, forward, compiled, native or difference for the hessian, found 'fast'"
+    ):
         objective.hessian(objective.w0, strategy="fast")
     with pytest.raises(LandscapeError, match="for the ggn, found 'cached'"):
         objective.ggn(objective.w0, strategy="cached")

@@ -131,12 +131,13 @@ def test_sequences_in_a_padded_batch_are_as_one_by_one():
 
 
 def test_the_models_number_cuts_the_loops():
+    """To rounding: kernels may add in another order when fewer rows of a batch are still in the loop."""
     m = model("looped", loops=2, per_length=True)
-    assert torch.equal(m(TOKENS, LOOPS)[1:], m(TOKENS)[1:])
+    torch.testing.assert_close(m(TOKENS, LOOPS)[1:], m(TOKENS)[1:])
     single = model("single", per_length=True)
-    assert torch.equal(single(TOKENS, LOOPS), single(TOKENS))
+    torch.testing.assert_close(single(TOKENS, LOOPS), single(TOKENS))
     enough, more = (model("looped", loops=n, per_length=True) for n in (4, 9))
-    assert torch.equal(enough(TOKENS, LOOPS), more(TOKENS, LOOPS))
+    torch.testing.assert_close(enough(TOKENS, LOOPS), more(TOKENS, LOOPS))
 
 
 class ByFirst(MarkovTask):

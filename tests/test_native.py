@@ -3,6 +3,8 @@
 import ctypes
 import platform
 import shutil
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -10,10 +12,13 @@ from torch.func import functional_call, grad, jacfwd
 
 import landscape.native as native
 import landscape.native_build as build
+import landscape.operators as operators
 from landscape import LandscapeError, Layout, Objective
+from landscape.errors import FallbackWarning
 from landscape.models import AttentionConfig, AttentionModel
 from landscape.native import NativeHessian, supported
 from landscape.operators import native_obstacle
+from landscape.probes.exact import dense_hessian, operator_for
 from landscape.tasks.base import IGNORE, Task, token_loss
 
 CXX = any(shutil.which(name) for name in ("c++", "g++", "clang++"))
@@ -26,7 +31,7 @@ def cache(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LANDSCAPE_CACHE", str(tmp_path_factory.mktemp("kernels")))
         yield
-    build.library.cache_clear()
+    build._library.cache_clear()
 
 
 def problem(d=5, n=7, N=17, *, vocabulary=6, attention="softmax", loops=3, layers=1, longer=0):
@@ -123,14 +128,14 @@ def test_blocks_strides_and_widths_do_not_change_a_bit():
 def test_narrower_registers_give_the_same(flag, dtype, monkeypatch):
     monkeypatch.setattr(build, "_FLAGS", (*build._FLAGS, flag))
     monkeypatch.setattr(native, "_TRUSTED", set())
-    build.library.cache_clear()
+    build._library.cache_clear()
     try:
         model, data, layout, w = problem()
         H, owner = dense(model, data, layout, w), NativeHessian(model, data, layout, dtype)
         assert owner.library.lanes() * dtype.itemsize < 64
         assert relative(owner.at(w).dense(), H) < (1e-5 if dtype == torch.float32 else 1e-12)
     finally:
-        build.library.cache_clear()
+        build._library.cache_clear()
 
 
 @needs_compiler
@@ -207,16 +212,131 @@ def test_a_kernel_is_compiled_once_and_faults_of_the_compiler_are_told(monkeypat
     NativeHessian(model, data, layout)
     found = list((tmp_path / "new").iterdir())
     assert [f.suffix for f in found] == [".so"]
-    build.library.cache_clear()
+    build._library.cache_clear()
     monkeypatch.setattr(build, "_compile", lambda *_: pytest.fail("compiled again"))
     NativeHessian(model, data, layout)
     monkeypatch.undo()
-    build.library.cache_clear()
+    build._library.cache_clear()
     monkeypatch.setenv("LANDSCAPE_CACHE", str(tmp_path / "other"))
     monkeypatch.setattr(build, "_FLAGS", ("-no-such-flag",))
     with pytest.raises(LandscapeError, match="cannot be compiled"):
         NativeHessian(model, data, layout)
     assert not list((tmp_path / "other").iterdir())
+
+
+BROKEN = {
+    "fails": "#!/bin/sh\necho xcrun: error: no developer tools >&2; exit 1",
+    "fails to compile": '#!/bin/sh\n[ "$1" = --version ] || { echo no headers >&2; exit 1; }',
+    "writes nothing": "#!/bin/sh\nexit 0",
+    "writes no library": '#!/bin/sh\nfor last; do :; done\n[ "$1" = --version ] || echo junk > "$last"',
+    "is no program": "junk",
+}
+
+
+@pytest.fixture
+def unsaid(monkeypatch):
+    """Nothing was said or tried by this process so far."""
+    monkeypatch.setattr(operators, "_SAID", set())
+    monkeypatch.setattr(native, "_TRUSTED", set())
+    build._library.cache_clear()
+    yield
+    build._library.cache_clear()
+
+
+def put_compiler(folder, text, monkeypatch):
+    for name in ("c++", "g++", "clang++"):
+        (folder / name).write_text(text)
+        (folder / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(folder))
+    monkeypatch.delenv("CXX", raising=False)
+
+
+def falls_back(match):
+    """Two objectives at default strategies: cached products and dense matrix, and one warning in all."""
+    model, data, layout, w = problem(d=3)
+    H = dense(model, data, layout, w) / len(data[0])
+
+    def ask():
+        objective = Objective(model, token_loss, data)
+        assert operator_for(objective, w, "auto", products=10)[1] == "cached"
+        assert relative(objective.hessian(w).dense(), H) < 1e-12
+        matrix, used, _ = dense_hessian(objective, w)
+        assert (used, relative(matrix, H) < 1e-12) == ("cached", True)
+
+    with pytest.warns(FallbackWarning, match=match) as said:
+        ask()
+    assert len(said) == 1
+    ask()  # a second warning would be an error
+    with pytest.raises(LandscapeError, match=match):
+        Objective(model, token_loss, data).hessian(w, strategy="native")
+
+
+@pytest.mark.parametrize("kind", BROKEN)
+def test_with_a_broken_compiler_auto_goes_on_without(kind, unsaid, monkeypatch, tmp_path):
+    put_compiler(tmp_path, BROKEN[kind], monkeypatch)
+    monkeypatch.setenv("LANDSCAPE_CACHE", str(tmp_path / "cache"))
+    falls_back(
+        {"writes no library": "cannot be loaded", "is no program": "cannot be run"}.get(kind, "cannot be compiled")
+    )
+    model, (inputs, targets), layout, w = problem(d=3)
+    with pytest.raises(LandscapeError, match=r'gradient="autograd"|Delete it'):
+        native.native_gradient(model, w, inputs, targets, layout=layout)
+
+
+@needs_compiler
+def test_without_a_folder_for_kernels_auto_goes_on_without(unsaid, monkeypatch, tmp_path):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("LANDSCAPE_CACHE", str(tmp_path / "file" / "cache"))
+    falls_back("cannot be kept in .*file.cache")
+
+
+@needs_compiler
+def test_with_a_wrong_kernel_auto_goes_on_without(unsaid, monkeypatch):
+    monkeypatch.setattr(native, "forward_product", lambda f, w, v: v)
+    falls_back("differs from torch's")
+
+
+@needs_compiler
+def test_a_kernel_that_is_cut_short_is_compiled_again(unsaid, monkeypatch, tmp_path):
+    monkeypatch.setenv("LANDSCAPE_CACHE", str(tmp_path))
+    model, data, layout, w = problem(d=3)
+    NativeHessian(model, data, layout)
+    (path,) = tmp_path.iterdir()
+    whole = path.read_bytes()
+    path.unlink()  # this process has the old file open
+    path.write_bytes(whole[: len(whole) // 2])
+    build._library.cache_clear()
+    assert relative(NativeHessian(model, data, layout).at(w).dense(), dense(model, data, layout, w)) < 1e-12
+
+
+@pytest.mark.parametrize("kind", ["fails", "is no program"])
+def test_without_a_compiler_that_works_auto_compiles_nothing(kind, unsaid, monkeypatch, tmp_path):
+    put_compiler(tmp_path, BROKEN[kind], monkeypatch)
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "inductor"))
+    model = torch.nn.Linear(3, 1, dtype=torch.float64)
+    objective = Objective(model, lambda y, t: ((y - t) ** 4).sum(1), (torch.ones(5, 3), torch.zeros(5, 1)))
+    with pytest.warns(FallbackWarning, match=r"'compiled' failed: torch.compile failed") as said:
+        assert operator_for(objective, objective.w0, "auto", products=10_000)[1] == "cached"
+    assert len(said) == 1
+    H, used = operator_for(objective, objective.w0, "auto", products=10_000)
+    assert used == "cached"
+    assert torch.isfinite(H.dense()).all()
+    with pytest.raises(LandscapeError, match=r"torch.compile failed"):
+        objective.hessian(objective.w0, strategy="compiled").mv(objective.w0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_command_warns_once_for_all_checkpoints_and_workers(jobs, fresh_run, monkeypatch, tmp_path):
+    put_compiler(tmp_path, BROKEN["fails"], monkeypatch)
+    monkeypatch.setenv("LANDSCAPE_CACHE", str(tmp_path / "cache"))
+    arguments = ["probe", str(fresh_run.path), "-p", "spectrum", "--jobs", str(jobs), "-q"]
+    command = [sys.executable, "-c", "from landscape.cli import main; main()", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0
+    assert done.stderr.count("\n") == 1
+    assert done.stderr.startswith("Warning: curvature takes")
+    assert "no developer tools" in done.stderr
 
 
 def test_what_is_not_supported_says_why():

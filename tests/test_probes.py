@@ -1,5 +1,7 @@
 """Every probe against problems whose answer is known."""
 
+import inspect
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,8 @@ from oracles import function_objective, least_squares, logistic, quadratic
 from test_objective import toy
 
 from landscape import LandscapeError
-from landscape.probes import samples, spectrum, surface, valley
+from landscape.probes import PROBES, get_probe, samples, spectrum, split, surface, valley
+from landscape.sweeping import plan
 
 # 61 values: separated, repeated, tiny, a bulk, zeros and negative ones
 OUTLIERS = [50.0, 20.0, 20.0, 3.0, 3.0, 1e-3, 0.0, 0.0, 0.0, -0.4, -7.0]
@@ -354,3 +357,14 @@ def test_settings_that_would_be_ignored_are_refused(settings, message):
     objective = toy()
     with pytest.raises(LandscapeError, match=message):
         spectrum(objective, objective.w0, seed=0, **settings)
+
+
+def test_every_probe_takes_a_seed_and_those_without_chance_ignore_it(run):
+    assert [n for n, p in PROBES.items() if not p.random] == ["samples", "split", "alignment"]
+    assert all("seed" in inspect.signature(p.function).parameters for p in PROBES.values())
+    objective = toy("single")
+    for probe in (samples, split):
+        assert probe(objective, objective.w0, seed=1).identical(probe(objective, objective.w0))
+    one, two = (plan(get_probe("samples"), run, seed=s, steps=[0]).question.settings for s in (0, 1))
+    assert one == two
+    assert "seed" not in one

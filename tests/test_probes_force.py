@@ -13,7 +13,8 @@ from landscape.cli.summaries import SUMMARIES
 from landscape.probes import entropy, force, get_probe
 from landscape.probes.force import SCHEMA
 from landscape.probes.linalg import lanczos_quadrature
-from landscape.probes.linalg.entropy import Atoms, flattest_share, window_sums
+from landscape.probes.linalg.atoms import Atoms
+from landscape.probes.linalg.entropy import flattest_share, window_sums
 from landscape.symmetric import Symmetric
 
 LAM = torch.tensor([8.0, 4.0, 1.0, 0.5, 0.25, 0.01, 0.0, -0.3, -2.0], dtype=torch.float64)

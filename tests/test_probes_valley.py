@@ -118,7 +118,8 @@ def test_flat_and_falling_lines():
     assert (ds.n_widths.values == 0).all()
     falling = function_objective(lambda w: -w.sum(1), torch.zeros(1))
     ds = valley(falling, torch.zeros(1), seed=0, **{**ONLY, "gradient": True}, rises=RISES, limit=3.0)
-    assert ds["shape"].values.tolist() == ["undecided"]  # it has no floor
+    assert ds["shape"].values.tolist() == ["no floor"]
+    assert ds.floor_censored.values.tolist() == [True]
     assert (ds.n_widths.values == 0).all()
     assert np.isnan(ds.group_exponent.values).all()
 
@@ -129,12 +130,13 @@ def test_labels_by_hand():
     yes = np.ones(7, bool)
     censored = np.zeros((7, 2, 3), bool)
     expected = ["V", "undecided", "quadratic", "undecided", "U", "undecided", "quadratic"]
-    ask = {"censored": censored, "floor": yes, "present": yes, "tol": 0.25}
+    ask = {"censored": censored, "floor": yes, "falling": ~yes, "present": yes, "tol": 0.25}
     assert shape_labels(p, se, **ask).tolist() == expected
     assert shape_labels(p, se, **{**ask, "tol": 0.35}).tolist()[2:5] == ["quadratic", "quadratic", "undecided"]
     assert shape_labels(p, se, **{**ask, "floor": ~yes}).tolist() == ["undecided"] * 7
     assert shape_labels(p, se, **{**ask, "present": ~yes}).tolist() == ["absent"] * 7
     assert shape_labels(p, se, **{**ask, "censored": ~censored}).tolist() == ["flat"] * 7
+    assert shape_labels(p, se, **{**ask, "censored": ~censored, "falling": yes}).tolist() == ["no floor"] * 7
 
 
 # -- negative directions ------------------------------------------------------------------------------------------
@@ -178,7 +180,7 @@ def test_lines_after_an_absent_one_are_their_own():
 class Watched:
     """An objective whose public evaluations are recorded; anything else is not to be relied upon."""
 
-    PUBLIC = ("loss", "losses", "grad", "hessian", "vector", "layout", "w0", "size", "dtype", "device")
+    PUBLIC = ("loss", "losses", "grad", "hessian", "vector", "layout", "w0", "size", "dtype", "device", "caveats")
 
     def __init__(self, objective):
         self._it, self.rows, self.grads, self.single = objective, [], 0, 0
@@ -212,19 +214,21 @@ def test_all_lines_are_evaluated_together_and_counted():
 def test_few_evaluations_per_direction():
     objective = toy()
     ds = valley(objective, objective.w0, seed=0, top=3, bottom=0, random=1)
-    assert int(ds.n_evaluations) / ds.sizes["mode"] < 80
+    assert int(ds.n_evaluations) / ds.sizes["mode"] < 110
     quadratics, _, _ = quadratic(torch.tensor([100.0, 10.0, 1.0]))
     ds = valley(quadratics, torch.full((3,), 0.1), seed=0, top=3, bottom=0, random=1)
-    assert int(ds.n_evaluations) / ds.sizes["mode"] < 40
+    assert int(ds.n_evaluations) / ds.sizes["mode"] < 60
 
 
 def test_a_line_does_not_depend_on_which_others_are_measured():
     objective = toy()
     few = valley(objective, objective.w0, seed=0, **{**ONLY, "top": 2}, rises=RISES)
     many = valley(objective, objective.w0, seed=0, top=2, bottom=1, random=3, filter_random=1, rises=RISES)
-    per_line = ("half_width", "censored", "converged", "exponent", "exponent_stderr", "floor", "floor_drop", "shape")
-    for name in per_line:
+    for name in ("censored", "converged", "shape"):
         assert np.array_equal(few[name], many[name].isel(mode=slice(2))), name
+    # To rounding: the points of all lines are made by one matrix product. A floor is located to the root of that.
+    for name in ("half_width", "exponent", "exponent_stderr", "floor", "floor_drop"):
+        assert np.allclose(few[name], many[name].isel(mode=slice(2)), rtol=1e-6, atol=1e-9, equal_nan=True), name
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
@@ -275,7 +279,7 @@ def test_the_table_marks_what_is_not_to_be_believed():
     none, marked = (dict(zip(table.columns, row, strict=True)) for row in table.rows)
     assert [none[c] for c in ("width −", "width +", "exponent −", "exponent +")] == ["–"] * 4
     assert none["floor at"].startswith(">")
-    assert none["shape"] == "undecided"
+    assert none["shape"] == "no floor"
     assert marked["shape"] == "quadratic"
     assert marked["width −"].endswith("?")
     assert marked["width +"].startswith(">")

@@ -3,6 +3,7 @@
 import os
 import resource
 import signal
+import threading
 import time
 
 import torch
@@ -10,9 +11,16 @@ import torch
 from landscape import RunFailedError, train
 
 
-def run_training(config, path):
+def run_training(config, path, reached, last):
+    """Train, tell the steps that are committed, and stay at step `last`: only a signal ends it."""
+
+    def progress(p):
+        reached.value = p.step
+        if p.step >= last:
+            threading.Event().wait()
+
     torch.set_num_threads(1)
-    train(config, path)
+    train(config, path, progress=progress)
 
 
 def run_training_with_little_disk(config, path, queue):
@@ -26,13 +34,42 @@ def run_training_with_little_disk(config, path, queue):
         queue.put("finished")
 
 
-def where(i, seconds=0.0):
-    time.sleep(seconds)
+def wait_for(condition, *, seconds=300.0):
+    """Wait until it holds; that long only where something is broken."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            raise TimeoutError("what was waited for did not happen")
+        time.sleep(0.002)
+
+
+def where(i):
     return i, os.getpid(), os.environ.get("OPENBLAS_NUM_THREADS")
 
 
+def _begin(folder):
+    """Say in `folder` that this process begins its n-th call; n, and the names that others wrote."""
+    mine = f"{os.getpid()}-"
+    n = sum(name.startswith(mine) for name in os.listdir(folder))
+    open(f"{folder}/{mine}{n}", "w").close()
+    return n, lambda: [name for name in os.listdir(folder) if not name.startswith(mine)]
+
+
+def together(i, folder):
+    """The n-th call of a process ends when another process has begun its n-th: no speed makes one of them do more."""
+    n, others = _begin(folder)
+    wait_for(lambda: any(name.endswith(f"-{n}") for name in others()))
+    return where(i)
+
+
+def held(i, folder, here):
+    """In the process `here` over when another has begun a call, elsewhere never."""
+    _, others = _begin(folder)
+    wait_for(lambda: os.getpid() == here and others())
+    return i
+
+
 def fails(i):
-    time.sleep(0.2 * i)
     if i == 2:
         raise ValueError("two")
     return i
@@ -41,10 +78,4 @@ def fails(i):
 def dies(i):
     if i == 0:  # the first call goes to a worker
         os.kill(os.getpid(), signal.SIGKILL)
-    return i
-
-
-def mark(i, folder):
-    time.sleep(0.3)
-    open(f"{folder}/{i}", "w").close()
     return i

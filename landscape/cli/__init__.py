@@ -82,4 +82,4 @@ def main() -> None:
 
 def _format_warning(message: Warning | str, category: type[Warning], *_: object, **__: object) -> str:
     """A warning without the place in the code, which says nothing to who uses the command line."""
-    return f"{'Note' if category is UserWarning else category.__name__}: {message}\n"
+    return f"{'Note' if category is UserWarning else 'Warning'}: {message}\n"

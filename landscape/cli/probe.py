@@ -52,7 +52,13 @@ def _settings_help() -> str:
     help="Of curvatures and distances; repeat.  [default: euclidean]",
 )
 @click.option("--set", "assignments", multiple=True, metavar="PROBE.NAME=VALUE", help="A probe's setting; repeat.")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of everything random in a probe.")
+@click.option(
+    "--seed",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    help="Of everything random in a probe; without effect in samples, split and alignment, where nothing is.",
+)
 @click.option("--dtype", type=click.Choice(["float64", "float32"]), default="float64", show_default=True)
 @device_option
 @click.option("--chunk", type=click.IntRange(1), help="Samples evaluated at once; bounds memory.")

@@ -8,14 +8,21 @@ import xarray as xr
 
 from landscape.cli.common import number, units_of
 
-__all__ = ["Table", "entropy_table", "evolution_table", "force_table", "split_table"]
+__all__ = ["INTERVALS", "Table", "entropy_table", "evolution_table", "force_table", "split_table", "with_interval"]
 
 Table = tuple[str, list[str], list[list[str]], str]
 """Title, column names, rows, caption."""
 
 
-def _with_error(ds: xr.Dataset, name: str) -> str:
+INTERVALS = "In brackets: 95 % interval over the random vectors, none if exact."
+
+
+def with_interval(ds: xr.Dataset, name: str) -> str:
+    """A number and its interval; of results without intervals, and of fits, its standard error."""
     error = float(ds[f"{name}_stderr"])
+    if f"{name}_low" in ds:
+        low, high = number(ds[f"{name}_low"]), number(ds[f"{name}_high"])
+        return number(ds[name]) if low == high else f"{number(ds[name])} ({low} to {high})"
     return number(ds[name]) if error == 0 else f"{number(ds[name])} ± {number(error, 1)}"
 
 
@@ -25,11 +32,11 @@ def entropy_table(results: Sequence[xr.Dataset]) -> Table:
     rows = []
     for ds in results:
         last = ds.isel(step=-1)
-        cells = [_with_error(last, n) for n in (*names, "slope")]
+        cells = [with_interval(last, n) for n in (*names, "slope")]
         ranks = f"{int(last.slope_first)}–{int(last.slope_last)}"
         rows.append([ds.attrs["run"], str(int(last.step)), *cells, ranks, number(ds.n_products.mean(), 3)])
     columns = ["run", "step", *(n.replace("_", " ") for n in names), "slope", "ranks of slope", "products per step"]
-    caption = "±: standard error over random vectors, none if exact; of the slope, that of the fit."
+    caption = f"{INTERVALS} ±: standard error of the fit."
     return "entropy: the whole Hessian spectrum (entropy in nats)", columns, rows, caption
 
 
@@ -41,7 +48,7 @@ def force_table(results: Sequence[xr.Dataset]) -> Table:
         for at in (last.isel(eps=i) for i in range(ds.sizes["eps"])):
             if float(at.eps) < float(at.tau):
                 window = f"{float(at.eps):g} – {float(at.tau):g}{'' if bool(at.resolved) else ' (rounding)'}"
-                cells = [_with_error(at, "count"), _with_error(at, "inverse_sum"), number(at.flattest_share, 3)]
+                cells = [with_interval(at, "count"), with_interval(at, "inverse_sum"), number(at.flattest_share, 3)]
                 rows.append([ds.attrs["run"], str(int(last.step)), window, *cells])
     columns = ["run", "step", "window", "eigenvalues", "sum of 1/|λ|", "share of flattest 10 %"]
     caption = "Share: 0.1 if all are equal, near 1 if the flattest dominate. All windows are in the stored result."
@@ -72,7 +79,7 @@ def evolution_table(results: Sequence[xr.Dataset]) -> Table:
         first = ds.isel(path_step=0).entropy
         chosen = ds.phase.values
         begins = [str(s) for s, p, q in zip(ds.path_step.values[1:], chosen[1:], chosen[:-1], strict=True) if p != q]
-        rise = _with_error(ds, "rise_after_minimum")
+        rise = with_interval(ds, "rise_after_minimum")
         span = f"{number(first)} → {number(ds.entropy.min())} → {number(ds.entropy[-1])}"
         phases = " ".join(f"{int(n)}" for n in ds.n_phases.values) if int(ds.n_phases.max()) else "–"
         angle = ds.angle.values[0, -1]

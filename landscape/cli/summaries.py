@@ -9,7 +9,15 @@ import numpy as np
 import xarray as xr
 
 from landscape.cli.common import number, units_of
-from landscape.cli.spectra import entropy_table, evolution_table, force_table, length_table, split_table
+from landscape.cli.spectra import (
+    INTERVALS,
+    entropy_table,
+    evolution_table,
+    force_table,
+    length_table,
+    split_table,
+    with_interval,
+)
 
 __all__ = ["SUMMARIES", "Summary"]
 
@@ -50,7 +58,7 @@ def _density(results: Sequence[xr.Dataset]) -> Summary:
     rows = []
     for ds in results:
         last = ds.isel(step=-1)
-        cells = [f"{number(last[n])} ± {number(last[f'{n}_stderr'], 1)}" for n in names]
+        cells = [with_interval(last, n) for n in names]
         rows.append([ds.attrs["run"], str(int(last.step)), *cells, number(ds.n_products.mean(), 3)])
     columns = [
         "run",
@@ -67,7 +75,7 @@ def _density(results: Sequence[xr.Dataset]) -> Summary:
         f"density: the whole Hessian spectrum (trace: {units_of(results, 'trace')})",
         columns,
         rows,
-        "±: standard error over the random vectors. Negative share: of the sum of |eigenvalue|.",
+        f"{INTERVALS} Negative share: of the sum of |eigenvalue|.",
     )
 
 

@@ -1,8 +1,7 @@
-"""Where a function of one variable rises by given amounts above its floor."""
+"""Where a function of one variable first rises by given amounts above its floor."""
 
 from __future__ import annotations
 
-import bisect
 import math
 from dataclasses import dataclass
 
@@ -10,22 +9,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from landscape.errors import LandscapeError
-from landscape.probes.linalg.lines import Ask, Line, Search, inverse_quadratic, solve
+from landscape.probes.linalg.lines import Line, Search, solve
+from landscape.probes.linalg.scan import EPS, Scan
 
 __all__ = ["Crossings", "crossing_search", "crossings"]
 
 Array = NDArray[np.float64]
 Bools = NDArray[np.bool_]
-EPS = float(np.finfo(np.float64).eps)
-
-FIRST_STEP = 2.0**-20
-"""The first point of the scan, as a part of the distance available, where there is no guess."""
 
 ACCURACY = 1e-3
 """A half-width whose relative error is estimated above this is not called converged."""
-
-STEP = math.log(2.0)
-"""Largest step outward, in log s."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +31,8 @@ class Crossings:
         censored: (n_rises,) bool, the limit came first.
         converged: (n_rises,) bool, reached, and `relative_error` is small.
         relative_error: (n_rises,) estimate from the tolerance and the rounding of f and t; NaN where not reached.
+        resolution: (n_rises,) largest distance between neighbouring points of the scan up to the half-width: f may have
+            been above the rise before, on a stretch shorter than this, and on no longer one.
         n_evaluations: values computed.
     """
 
@@ -45,6 +40,7 @@ class Crossings:
     censored: Bools
     converged: Bools
     relative_error: Array
+    resolution: Array
     n_evaluations: int
 
 
@@ -60,14 +56,17 @@ def crossings(
     rounding: float = EPS,
     guess: float | None = None,
 ) -> Crossings:
-    r"""Half-widths s > 0 with f(t0 + side s) - f0 = rise, within \|t0 + side s\| <= limit.
+    r"""The smallest s > 0 found with f(t0 + side s) - f0 = rise, within \|t0 + side s\| <= limit.
 
     A scan outward, shared by all rises and stopped at the largest, in steps of at most a factor of 2. log(f - f0) is
     close to a straight line in log s (it is one for a power law), so the next point is extrapolated from the last
     three, and a bracket is closed by inverse quadratic interpolation, with bisection where that is slow. A point counts
     as the crossing when its distance from it, \|log((f - f0) / rise)\| over the smallest slope to a neighbour, is
-    below `tol`. Going above a rise and back between two points of the scan is not seen. +inf counts as above every
-    rise.
+    below `tol`. +inf counts as above every rise.
+
+    That f was not above the rise before is then looked for: points are filled in until no two are further apart than
+    a quarter of s; where one differs from what its neighbours say (monotone cubics in log-log), more are put around it,
+    down to s / 60; and a maximum of the scan near the rise is climbed. `resolution` says what could still hide.
 
     Args:
         line: the function; only `values` is used.
@@ -127,15 +126,17 @@ def crossing_search(
     _check(t0, f0, side, rises, limit, tol)
     if guess is not None and not guess > 0:
         raise LandscapeError(f"expected a positive guess of the half-width or None, found {guess!r}.")
-    scan = _Scan(t0, f0, side, limit - side * t0, guess)
+    scan = Scan(t0, f0, side, limit - side * t0, guess)
     n = rises.size
     width, censored, error = np.full(n, math.nan), np.zeros(n, dtype=bool), np.full(n, math.nan)
+    resolution = np.full(n, math.nan)
     for i, rise in enumerate(rises.tolist()):
         noise = 4 * rounding * abs(f0) / rise
-        width[i], censored[i] = yield from scan.crossing(rise, max(tol, noise))
+        width[i], censored[i] = yield from scan.first_crossing(rise, max(tol, noise))
+        resolution[i] = scan.resolution(width[i])
         if not censored[i] and width[i] > 0:
             error[i] = math.nan if math.isnan(width[i]) else max(tol, noise + EPS * abs(t0) / width[i])
-    return Crossings(width, censored, error <= ACCURACY, error, scan.n)
+    return Crossings(width, censored, error <= ACCURACY, error, resolution, scan.n)
 
 
 def _check(t0: float, f0: float, side: int, rises: Array, limit: float, tol: float) -> None:
@@ -148,133 +149,3 @@ def _check(t0: float, f0: float, side: int, rises: Array, limit: float, tol: flo
             f"expected a finite floor with |t0| <= limit and tol > 0, found t0={t0!r}, f0={f0!r}, limit={limit!r}, "
             f"tol={tol!r}. Widths need a floor that was found; check `Floor.converged`."
         )
-
-
-class _Scan:
-    """All points of one side evaluated so far, ascending in s, and the rises f - f0 there."""
-
-    def __init__(self, t0: float, f0: float, side: int, span: float, guess: float | None) -> None:
-        self._t0, self._f0, self._side, self._span, self._guess = t0, f0, side, span, guess
-        self.n = 0
-        self._s: list[float] = []
-        self._r: list[float] = []
-
-    def crossing(self, rise: float, tol: float) -> Search[tuple[float, bool]]:
-        """(half-width, censored) for one rise."""
-        if self._span <= 0:
-            return self._span, True
-        if not self._s:
-            yield from self._begin()
-        short = 0  # steps that were predicted to arrive and did not
-        while True:
-            j = next((i for i, r in enumerate(self._r) if not r < rise), len(self._r))
-            for i in {j - 1, min(j, len(self._r) - 1)}:
-                if j > 0 and (found := self._near(i, rise, tol)) is not None:
-                    return found, False
-            if j == len(self._r):
-                last = math.log(self._s[-1])
-                if self._s[-1] >= self._span:
-                    return self._span, True
-                u = self._outward(rise) if short < 3 else math.inf
-                short += u < last + STEP
-                yield from self._ask(min(math.exp(min(max(u, last + tol), last + STEP)), self._span))
-            elif j == 0:
-                s = self._inward(rise)
-                if s <= 4 * EPS * abs(self._t0) or s < self._span * 2.0**-200:
-                    return math.nan, False  # f jumps at the floor itself
-                yield from self._ask(s)
-            elif math.isnan(self._r[j]):
-                return math.nan, False
-            else:
-                return (yield from self._closed(j, rise, tol)), False
-
-    def _begin(self) -> Search[None]:
-        """The first three points, from a quarter of the guess on."""
-        s = self._span * FIRST_STEP * 4 if self._guess is None else min(self._guess, self._span)
-        self._s = [0.25 * s, 0.5 * s, s]
-        self.n += len(self._s)
-        answer = yield Ask("value", tuple(self._t0 + self._side * s for s in self._s))
-        self._r = (answer - self._f0).tolist()
-
-    def _ask(self, s: float) -> Search[int]:
-        """One more point; its place."""
-        self.n += 1
-        answer = yield Ask("value", (self._t0 + self._side * s,))
-        place = bisect.bisect_left(self._s, s)
-        self._s.insert(place, s)
-        self._r.insert(place, float(answer[0]) - self._f0)
-        return place
-
-    def _level(self, i: int, rise: float) -> float:
-        """Log of the rise at a point over the one looked for; NaN where there is no logarithm."""
-        r = self._r[i]
-        return math.log(r) - math.log(rise) if 0 < r < math.inf else math.nan
-
-    def _near(self, i: int, rise: float, tol: float) -> float | None:
-        """The crossing, if a point is within tol of it by the smallest slope to its neighbours; else None."""
-        u, y = math.log(self._s[i]), self._level(i, rise)
-        slopes = []
-        for order in (range(i - 1, -1, -1), range(i + 1, len(self._s))):
-            other = next((k for k in order if abs(math.log(self._s[k]) - u) > 1e-5), None)
-            if other is not None:
-                slopes.append((self._level(other, rise) - y) / (math.log(self._s[other]) - u))
-        slopes = [p for p in slopes if not math.isnan(p)]
-        if not slopes or not min(slopes) > 0 or not abs(y) <= tol * min(slopes):
-            return None
-        return min(math.exp(u - y / min(slopes)), self._span)
-
-    def _outward(self, rise: float) -> float:
-        """The log s of the crossing, extrapolated from up to three points that are not too close; inf if impossible."""
-        chosen: list[tuple[float, float]] = []
-        for i in reversed(range(len(self._s))):
-            u, y = math.log(self._s[i]), self._level(i, rise)
-            if not math.isnan(y) and (not chosen or u < chosen[-1][0] - 0.2):
-                chosen.append((u, y))
-            if len(chosen) == 3:
-                break
-        if len(chosen) < 2 or chosen[0][1] <= chosen[1][1]:
-            return math.inf
-        (a, ya), (b, yb) = chosen[:2]
-        straight = a - ya * (a - b) / (ya - yb)
-        bent = inverse_quadratic(chosen) if len(chosen) == 3 else math.nan
-        return bent if a < bent < 2 * straight - a else straight
-
-    def _inward(self, rise: float) -> float:
-        """A point closer to the floor than all others, below the rise if f is like a power law."""
-        s, r = self._s[0], self._r[0]
-        if not math.isfinite(r):
-            return s / 16.0
-        p = 2.0
-        if len(self._s) > 1 and r < self._r[1] < math.inf:
-            p = math.log(self._r[1] / r) / math.log(self._s[1] / s)
-        return s * min(max(0.5 * math.exp((math.log(rise) - math.log(r)) / p), 1 / 16), 0.5)
-
-    def _closed(self, j: int, rise: float, tol: float) -> Search[float]:
-        """The crossing between two neighbours of the scan, the rise below at j - 1 and not at j."""
-        widths: list[float] = []
-        while True:
-            low, high = math.log(self._s[j - 1]), math.log(self._s[j])
-            widths.append(high - low)
-            middle = 0.5 * (low + high)
-            if high - low <= tol:
-                return math.exp(middle)
-            slow = len(widths) > 2 and high - low > 0.5 * widths[-3]
-            u = middle if slow else self._interpolated(j, rise, middle)
-            margin = 0.25 * min(tol, high - low)
-            newest = yield from self._ask(math.exp(min(max(u, low + margin), high - margin)))
-            if math.isnan(self._r[newest]):
-                return math.nan
-            if (found := self._near(newest, rise, tol)) is not None:
-                return found
-            j = newest if not self._r[newest] < rise else newest + 1
-
-    def _interpolated(self, j: int, rise: float, middle: float) -> float:
-        """The log s of the crossing from the bracket and the nearest point beyond it; the middle if impossible."""
-        ends = [(math.log(self._s[i]), self._level(i, rise)) for i in (j - 1, j)]
-        if any(math.isnan(y) for _, y in ends) or ends[0][1] == ends[1][1]:
-            return middle
-        (a, ya), (b, yb) = ends
-        others = [(math.log(self._s[i]), self._level(i, rise)) for i in (j - 2, j + 1) if 0 <= i < len(self._s)]
-        others = sorted((o for o in others if not math.isnan(o[1])), key=lambda o: abs(o[0] - middle))
-        bent = inverse_quadratic([*ends, others[0]]) if others else math.nan
-        return bent if a < bent < b else a - ya * (b - a) / (yb - ya)

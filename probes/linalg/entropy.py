@@ -3,91 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from landscape.errors import LandscapeError
-from landscape.probes.linalg.quadrature import Quadrature
-from landscape.probes.linalg.spectral import jackknife
+from landscape.probes.linalg.atoms import ROUNDING, Atoms, Estimates, Values, within
+from landscape.probes.linalg.intervals import SIGMAS, Estimate
 
-__all__ = ["Atoms", "flattest_share", "power_law", "shape_statistics", "window_sums"]
+__all__ = ["flattest_share", "power_law", "shape_statistics", "window_sums"]
 
-Values = dict[str, Tensor]
-Estimates = dict[str, tuple[Tensor, Tensor]]
 _RESAMPLES = 400
 
 
-@dataclass(frozen=True, eq=False)
-class Atoms:
-    r"""A spectrum as atoms: sum_i f(lam_i) = mean over rows of sum_j count_j f(value_j). float64 on the CPU.
-
-    Attributes:
-        values: (m,) ascending.
-        counts: (n, m) how many eigenvalues each random vector puts at each value; one row of ones if exact.
-        exact: whether these are the eigenvalues themselves.
-
-    Example:
-        >>> Atoms.of_values(torch.tensor([3.0, 1.0])).values.tolist()
-        [1.0, 3.0]
-    """
-
-    values: Tensor
-    counts: Tensor
-    exact: bool
-
-    @classmethod
-    def of_values(cls, values: Tensor) -> Atoms:
-        """All eigenvalues (P,), in any order."""
-        ordered = values.detach().to("cpu", torch.float64).sort().values
-        return cls(ordered, torch.ones(1, len(ordered), dtype=torch.float64), True)
-
-    @classmethod
-    def of_quadrature(cls, quadrature: Quadrature, *, exact: bool = False) -> Atoms:
-        """The quadratures of random vectors; `exact` if they are all unit vectors instead, with all Lanczos steps."""
-        real = quadrature.weight > 0
-        values, order = quadrature.node[real].sort()
-        rows = torch.arange(len(real))[:, None].expand_as(real)[real][order]
-        counts = torch.zeros(len(real), len(values), dtype=torch.float64)
-        counts[rows, torch.arange(len(values))] = quadrature.size * quadrature.weight[real][order]
-        return cls(values, counts.mean(0, keepdim=True) if exact else counts, exact)
-
-    @property
-    def size(self) -> float:
-        """Number of eigenvalues P."""
-        return float(self.counts.sum(dim=1).mean())
-
-    @property
-    def scale(self) -> float:
-        """Largest magnitude."""
-        return float(self.values.abs().max())
-
-    def estimate(self, derive: Callable[[Tensor], Values]) -> Estimates:
-        """Smooth functions of the counts (.., m), with the jackknife's standard error; 0 if exact."""
-        if self.exact:
-            found = derive(self.counts[0])
-            return {k: (v, torch.where(v.isnan(), math.nan, 0.0).to(v)) for k, v in found.items()}
-        return jackknife(self.counts, derive)
-
-    def resample(self, derive: Callable[[Tensor], Values], *, seed: int) -> Estimates:
-        """As `estimate` for functions that are not smooth, such as quantiles: the error is that of 400 bootstraps."""
-        if self.exact:
-            return self.estimate(derive)
-        n = len(self.counts)
-        value = derive(self.counts.mean(dim=0))
-        if n == 1:
-            return {k: (v, torch.full_like(v, math.nan)) for k, v in value.items()}
-        draws = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=_RESAMPLES)
-        again = derive(torch.from_numpy(draws / n) @ self.counts)
-        # The spread of means of n draws with replacement is short of the true one by (n - 1) / n.
-        return {k: (v, again[k].std(dim=0) * math.sqrt(n / (n - 1))) for k, v in value.items()}
-
-
 def shape_statistics(atoms: Atoms, *, seed: int = 0) -> Estimates:
-    r"""Statistics of a spectrum that need no threshold, each with its standard error over the random vectors.
+    r"""Statistics of a spectrum that need no threshold, each with its standard error over the vectors and an interval.
 
     With p_i = |lam_i| / sum |lam|, and q_i = lam_i / sum lam over the positive eigenvalues:
 
@@ -137,14 +69,52 @@ def shape_statistics(atoms: Atoms, *, seed: int = 0) -> Estimates:
             "log_spread": variance.sqrt(),
         }
 
-    def quartiles(counts: Tensor) -> Values:
-        total = (counts * plus).cumsum(-1)
-        whole = total[..., -1:]
-        # A level that is met exactly is met, whatever the sum was rounded to.
-        low, high = ((total < (c - 1e-12) * whole).sum(-1).clamp(max=len(x) - 1) for c in (0.25, 0.75))
-        return {"log_iqr": torch.where(whole[..., 0] > 0, log[high] - log[low], math.nan)}
+    found = atoms.estimate(smooth)
+    entropy = found["entropy"] = within(found["entropy"], 0.0, top)
+    found["effective_rank"] = found["effective_rank"]._replace(low=entropy.low.exp(), high=entropy.high.exp())
+    found["negative_share"] = within(found["negative_share"], 0.0, 1.0)
+    for name in ("participation_ratio", "log_spread"):
+        found[name] = within(found[name], 0.0)
+    return {**found, "log_iqr": _quartile_range(atoms, plus, log, seed=seed)}
 
-    return {**atoms.estimate(smooth), **atoms.resample(quartiles, seed=seed)}
+
+def _quartile_range(atoms: Atoms, plus: Tensor, log: Tensor, *, seed: int) -> Estimate[Tensor]:
+    """Interquartile range of `log`, weighted by `plus`: 400 bootstraps for the error, levels moved for the interval."""
+    first = int((plus <= 0).sum())
+
+    def at(share: Tensor, level: float) -> Tensor:
+        # A level that is met exactly is met, whatever the sum was rounded to.
+        place = (share < level - 1e-12).sum(-1).clamp(min=first)
+        ends = torch.where(place < len(log), log[place.clamp(max=len(log) - 1)], math.inf)
+        return torch.where(share.isnan().any(-1), math.nan, ends)
+
+    def spread(counts: Tensor) -> Tensor:
+        total = (counts * plus).cumsum(-1)
+        share = total / total[..., -1:]
+        return at(share, 0.75) - at(share, 0.25)
+
+    n, mean = len(atoms.counts), atoms.counts.mean(dim=0)
+    value = spread(mean)
+    if atoms.exact:
+        error = torch.where(value.isnan(), math.nan, 0.0).to(value)
+    elif n == 1:
+        error = torch.full_like(value, math.nan)
+    else:
+        draws = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=_RESAMPLES)
+        # The spread of means of n draws with replacement is short of the true one by (n - 1) / n.
+        error = spread(torch.from_numpy(draws / n) @ atoms.counts).std(dim=0) * math.sqrt(n / (n - 1))
+    # The variance of the share up to each value, as in `deviations`; the weight of the nodes beside it is added.
+    total, random = (mean * plus).sum(), mean * (0.0 if atoms.exact else atoms.sampled) * plus**2
+    share = (mean * plus).cumsum(0) / total
+    variance = 2 / n * ((1 - 2 * share) * random.cumsum(0) + share**2 * random.sum()) / total**2
+    beside = torch.maximum(*atoms.loose())
+    beside = plus * torch.cat([beside, beside[-1:]]) / total if len(beside) else 0 * plus
+    off = SIGMAS * variance.clamp(min=0.0).sqrt() + beside + (math.inf if atoms.blind else 0.0)
+    most, least = share + off, share - off
+    low, high = at(most, 0.75) - at(least, 0.25), at(least, 0.75) - at(most, 0.25)
+    rounding = 2 * ROUNDING * atoms.eps / at(most, 0.25).exp()
+    low, high = low - rounding, high + rounding
+    return within(Estimate(value, error, low, high), 0.0)
 
 
 def power_law(values: Tensor, *, first: int = 1, last: int = 100, floor: float = 0.0) -> tuple[float, float, int]:
@@ -209,6 +179,7 @@ def window_sums(atoms: Atoms, lower: Sequence[float], upper: Sequence[float]) ->
             f"expected positive limits of windows, found {tuple(lower)} and {tuple(upper)}. "
             "1/|eigenvalue| of eigenvalues around zero is rounding."
         )
+    atoms = atoms.marked([x for x in (*lower, *upper) if math.isfinite(x)])
     unit = atoms.scale or 1.0
     x = atoms.values / unit
     inverse = torch.where(x > 0, 1 / torch.where(x > 0, x, 1.0), 0.0)
@@ -223,7 +194,7 @@ def window_sums(atoms: Atoms, lower: Sequence[float], upper: Sequence[float]) ->
 
         return {"inverse_sum": total(inside * inverse) / unit, "count": total(inside)}
 
-    return atoms.estimate(derive)
+    return {name: within(found, 0.0) for name, found in atoms.estimate(derive, jumps=True).items()}
 
 
 def flattest_share(values: Tensor, lower: float, upper: float, *, share: float = 0.1) -> float:

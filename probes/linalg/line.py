@@ -31,6 +31,7 @@ class Floor:
         drop: f(0) - f(t0).
         converged: t0 is a minimum, located to the tolerance.
         censored: f still falls at the limit; t0 = +-limit is then no minimum.
+        hill: f falls from t = 0 although its slope is 0 there (a maximum, or a saddle of one variable): no floor.
         n_evaluations: values and slopes computed.
     """
 
@@ -40,6 +41,7 @@ class Floor:
     converged: bool
     censored: bool
     n_evaluations: int
+    hill: bool = False
 
 
 def find_floor(line: Line, *, limit: float, step: float | None = None, tol: float = 1e-10) -> Floor:
@@ -51,7 +53,7 @@ def find_floor(line: Line, *, limit: float, step: float | None = None, tol: floa
     \|t - a\| is a sign change like any other. A basin narrower than its distance from 0 can be stepped over unseen.
 
     A slope at 0 too small to change f by one rounding within the whole limit (\|f'(0)\| limit <= eps \|f(0)\|) counts
-    as 0: then t0 = 0, converged if f does not fall on either side within the first step.
+    as 0: then t0 = 0, converged if f does not fall on either side within the first step; `hill` if it does.
 
     Args:
         line: the function.
@@ -127,7 +129,8 @@ def floor_search(
     if abs(s0) * limit <= rounding * abs(f0):
         right = yield from points.slope_at(first)
         left = yield from points.slope_at(-first)
-        return Floor(0.0, f0, 0.0, right >= 0.0 >= left, False, points.n)
+        flat = rounding * abs(f0) / limit
+        return Floor(0.0, f0, 0.0, right >= 0.0 >= left, False, points.n, hill=right < -flat or left > flat)
     low, high = yield from _bracket(points, -1.0 if s0 > 0 else 1.0, first, limit, rounding)
     if math.isnan(high):
         return Floor(math.nan, math.nan, math.nan, False, False, points.n)

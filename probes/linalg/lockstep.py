@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from typing import Literal
 
 import torch
 from torch import Tensor
 
 from landscape.errors import LandscapeError
-from landscape.probes.linalg.krylov import Counted, Krylov, gaussian, tridiagonal
-from landscape.probes.linalg.quadrature import Quadrature
+from landscape.probes.linalg.krylov import Counted, Krylov, gaussian
+from landscape.probes.linalg.quadrature import Quadrature, Rules
 from landscape.symmetric import Symmetric
 
 __all__ = ["lockstep_quadrature"]
@@ -50,11 +49,10 @@ def lockstep_quadrature(
     if n_vectors < 1 or n_steps < 1 or block < 1:
         raise LandscapeError(f"expected n_vectors, n_steps, block >= 1, found {n_vectors}, {n_steps}, {block}.")
     generator = torch.Generator().manual_seed(seed)
-    node = torch.full((n_vectors, n_steps), math.nan, dtype=torch.float64)
-    weight = torch.zeros((n_vectors, n_steps), dtype=torch.float64)
     # Each recurrence asks for one product at a time; the answers of a block are laid out for them here.
     answers: list[Tensor] = []
     counted = Counted(Symmetric(op.size, op.dtype, lambda _: answers.pop(0), device=op.device))
+    rules = Rules(counted, n_vectors, n_steps)
     for first in range(0, n_vectors, block):
         group = range(first, min(first + block, n_vectors))
         starts = [gaussian(op.size, generator, counted) for _ in group]
@@ -67,7 +65,5 @@ def lockstep_quadrature(
             for r in active:
                 r.step()
         for i, r in zip(group, runs, strict=True):
-            theta, vectors = tridiagonal(r.alpha, r.beta)
-            node[i, : theta.size] = torch.as_tensor(theta * counted.unit)
-            weight[i, : theta.size] = torch.as_tensor(vectors[0] ** 2 / (vectors[0] ** 2).sum())
-    return Quadrature(node, weight, counted.n_products, op.size)
+            rules.add(i, r)
+    return rules.quadrature()

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from landscape.probes.linalg.entropy import Atoms, shape_statistics
+from landscape.probes.linalg.atoms import Atoms
+from landscape.probes.linalg.entropy import shape_statistics
 
 __all__ = ["matrix_entropy", "mutual_information", "principal_angles"]
 

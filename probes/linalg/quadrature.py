@@ -7,31 +7,108 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from landscape.errors import LandscapeError
+from landscape.probes.linalg.eigenspaces import Eigenspaces
+from landscape.probes.linalg.intervals import SIGMAS, Estimate
 from landscape.probes.linalg.krylov import Counted, Krylov, gaussian, tridiagonal
 from landscape.symmetric import Symmetric
 
-__all__ = ["Quadrature", "hutchpp", "lanczos_quadrature", "spectral_sum"]
+__all__ = ["Quadrature", "Rules", "hutchpp", "lanczos_quadrature", "spectral_sum"]
 
 
 @dataclass(frozen=True)
 class Quadrature:
-    """Gauss quadratures of the spectral measures of random unit vectors; float64 on the CPU.
+    r"""Gauss quadratures of the spectral measures of random unit vectors; float64 on the CPU.
 
     Attributes:
         node: (n_vectors, n_steps) ascending; NaN where the Krylov space ended earlier.
         weight: (n_vectors, n_steps), the sum over each row is 1; 0 where the node is NaN.
+        count: (n_vectors, n_steps) eigenvalues that the vector puts at the node, P in each row: the exact number where
+            that is known, the rest of P by weight.
+        known: (n_vectors, n_steps) bool, whether it is: see `Eigenspaces`.
+        residual: (n_vectors, n_steps) of the node as an eigenvalue, \|A y - node y\| of a unit vector y.
+        half_node, half_weight: the rule of the first half of the steps.
         n_products: products used.
         size: P.
+        eps: rounding of the operator.
+        blind: the known eigenvalues leave some of P over, but a vector has no part there: no count is taken as known.
     """
 
     node: Tensor
     weight: Tensor
+    count: Tensor
+    known: Tensor
+    residual: Tensor
+    half_node: Tensor
+    half_weight: Tensor
     n_products: int
     size: int
+    eps: float
+    blind: bool
+
+
+class Rules:
+    """The rules of Lanczos runs as they end, and what they have found together.
+
+    Args:
+        op: the products.
+        n_vectors: number of runs.
+        n_steps: most steps of a run.
+        search: whether the start vectors are random, so that what they agree on is known.
+    """
+
+    def __init__(self, op: Counted, n_vectors: int, n_steps: int, *, search: bool = True) -> None:
+        self._op = op
+        self._spaces = Eigenspaces(op, n_vectors, n_steps) if search else None
+        shape = (n_vectors, n_steps)
+        self._node, self._half_node, self._residual = (torch.full(shape, math.nan, dtype=torch.float64) for _ in "abc")
+        self._weight, self._half_weight = (torch.zeros(shape, dtype=torch.float64) for _ in "ab")
+
+    def add(self, i: int, run: Krylov) -> None:
+        """The rule of start vector i."""
+        theta, vectors = tridiagonal(run.alpha, run.beta)
+        residual = np.abs(run.beta[-1] * vectors[-1])
+        n = theta.size
+        self._node[i, :n] = torch.as_tensor(theta * self._op.unit)
+        self._weight[i, :n] = torch.as_tensor(vectors[0] ** 2 / (vectors[0] ** 2).sum())
+        self._residual[i, :n] = torch.as_tensor(residual * self._op.unit)
+        if self._spaces is not None:
+            self._spaces.add(i, run, theta, vectors, residual)
+        if not run.ended:  # otherwise the rule is exact
+            theta, vectors = tridiagonal(run.alpha[: -(-n // 2)], run.beta)
+        self._half_node[i, : theta.size] = torch.as_tensor(theta * self._op.unit)
+        self._half_weight[i, : theta.size] = torch.as_tensor(vectors[0] ** 2 / (vectors[0] ** 2).sum())
+
+    def quadrature(self) -> Quadrature:
+        """All rules."""
+        count = torch.zeros_like(self._weight)
+        for (run, place), number in ({} if self._spaces is None else self._spaces.multiplicities()).items():
+            count[run, place] = number
+        known = count > 0
+        left = self._op.size - count.sum(dim=1)  # the same for all vectors
+        rest = torch.where(known, 0.0, self._weight)
+        share = rest.sum(dim=1)
+        blind = bool(((left > 0) & (share <= self._op.eps)).any())
+        if blind:
+            known, count, rest, share, left = known & False, 0 * count, self._weight, share**0, left * 0 + self._op.size
+        count = torch.where(known, count, rest * (left / torch.where(left > 0, share, 1.0))[:, None])
+        return Quadrature(
+            node=self._node,
+            weight=self._weight,
+            count=count,
+            known=known,
+            residual=self._residual,
+            half_node=self._half_node,
+            half_weight=self._half_weight,
+            n_products=self._op.n_products,
+            size=self._op.size,
+            eps=self._op.eps,
+            blind=blind,
+        )
 
 
 def lanczos_quadrature(
@@ -77,8 +154,7 @@ def lanczos_quadrature(
         raise LandscapeError(f"expected start of shape ({n_vectors}, {op.size}), found {tuple(start.shape)}.")
     counted = Counted(op)
     generator = torch.Generator().manual_seed(seed)
-    node = torch.full((n_vectors, n_steps), math.nan, dtype=torch.float64)
-    weight = torch.zeros((n_vectors, n_steps), dtype=torch.float64)
+    rules = Rules(counted, n_vectors, n_steps, search=start is None)
     for i in range(n_vectors):
         z = gaussian(op.size, generator, counted) if start is None else start[i].to(op.device, op.dtype)
         if start is None and distribution == "rademacher":
@@ -88,18 +164,15 @@ def lanczos_quadrature(
             raise LandscapeError(f"expected start vectors that are not zero, found row {i} to be zero.")
         while not run.ended and len(run.alpha) < n_steps:
             run.step()
-        theta, vectors = tridiagonal(run.alpha, run.beta)
-        n = theta.size
-        node[i, :n] = torch.as_tensor(theta * counted.unit)
-        weight[i, :n] = torch.as_tensor(vectors[0] ** 2 / (vectors[0] ** 2).sum())
-    return Quadrature(node, weight, counted.n_products, op.size)
+        rules.add(i, run)
+    return rules.quadrature()
 
 
 def spectral_sum(quadrature: Quadrature, f: Callable[[Tensor], Tensor]) -> tuple[float, float]:
     r"""Estimate of tr f(A) = sum_i f(lam_i), and its standard error over the vectors.
 
-    P * mean over vectors of sum_j weight_j f(node_j); the error is P * std / sqrt(n_vectors), NaN for one vector. It
-    is the sampling error only: a function with a kink or a jump also has a quadrature error that falls with n_steps.
+    Mean over vectors of sum_j count_j f(node_j); the error is std / sqrt(n_vectors), NaN for one vector. It is the
+    sampling error only: a function with a kink or a jump also has a quadrature error that falls with n_steps.
 
     Args:
         quadrature: from `lanczos_quadrature`.
@@ -112,12 +185,12 @@ def spectral_sum(quadrature: Quadrature, f: Callable[[Tensor], Tensor]) -> tuple
     """
     real = quadrature.weight > 0
     terms = torch.zeros_like(quadrature.weight)
-    terms[real] = quadrature.weight[real] * f(quadrature.node[real]).to(torch.float64)
-    samples = quadrature.size * terms.sum(dim=1)
+    terms[real] = quadrature.count[real] * f(quadrature.node[real]).to(torch.float64)
+    samples = terms.sum(dim=1)
     return float(samples.mean()), _standard_error(samples)
 
 
-def hutchpp(op: Symmetric, *, n_products: int, seed: int) -> tuple[float, float]:
+def hutchpp(op: Symmetric, *, n_products: int, seed: int) -> Estimate[float]:
     r"""Trace by Hutch++: tr A ~ tr(Q'AQ) + mean over g of g'(I - QQ')A(I - QQ')g, Q an orthonormal basis of A S.
 
     S (P, m) and the g (P,) are Rademacher, a third of the products each for A S, A Q and the g. The variance is that
@@ -129,7 +202,8 @@ def hutchpp(op: Symmetric, *, n_products: int, seed: int) -> tuple[float, float]
         seed: seed of the local generator.
 
     Returns:
-        (trace, standard error), the error from the spread over the g: NaN with fewer than two, 0 when exact.
+        The trace; its standard error from the spread over the g, NaN with fewer than two, 0 when exact; its interval,
+        from the lengths of the (I - QQ')A(I - QQ')g, whose mean square bounds half the variance of a sample.
 
     Raises:
         LandscapeError: for fewer than 3 products or a product that is not finite.
@@ -139,7 +213,7 @@ def hutchpp(op: Symmetric, *, n_products: int, seed: int) -> tuple[float, float]
 
     Example:
         >>> A = Symmetric.from_dense(torch.diag(torch.tensor([9.0, 0.0, 0.0, 0.0, 0.0], dtype=torch.float64)))
-        >>> round(hutchpp(A, n_products=6, seed=0)[0], 9)
+        >>> round(hutchpp(A, n_products=6, seed=0).value, 9)
         9.0
     """
     if n_products < 3:
@@ -155,16 +229,22 @@ def hutchpp(op: Symmetric, *, n_products: int, seed: int) -> tuple[float, float]
     sketch = torch.stack([counted(sign()) for _ in range(m)], dim=1)  # (P, m)
     q = torch.linalg.qr(sketch)[0]
     captured = sum(float(column.dot(counted(column))) for column in q.T)
-    samples = []
+    samples, squares = [], []
     for _ in range(n_products - 2 * m if m < op.size else 0):
         g = sign()
         for _ in range(2):
             g = g - q @ (q.T @ g)
-        samples.append(float(g.dot(counted(g))))
-    if not samples:
-        return captured * counted.unit, 0.0
-    rest = torch.tensor(samples, dtype=torch.float64)
-    return (captured + float(rest.mean())) * counted.unit, _standard_error(rest) * counted.unit
+        product = counted(g)
+        samples.append(float(g.dot(product)))
+        squares.append(float((product - q @ (q.T @ product)).square().sum()))
+    rest = torch.tensor(samples or [0.0], dtype=torch.float64)
+    error = _standard_error(rest) if samples else 0.0
+    n, square = len(rest), sum(squares) / len(rest)
+    # As in `deviations`, for one eigenvalue that holds all of the rest: the worst case.
+    half = (SIGMAS**2 * 2 / n * square + SIGMAS**4 / n**2 * square) ** 0.5 + SIGMAS**2 / n * square**0.5
+    trace = captured + float(rest.mean())
+    half += 64 * counted.eps * op.size**0.5 * max(counted.norm, abs(trace))
+    return Estimate(*(x * counted.unit for x in (trace, error, trace - half, trace + half)))
 
 
 def _standard_error(samples: Tensor) -> float:

@@ -18,6 +18,9 @@ __all__ = ["Solver"]
 TARGET = 0.5
 """Lanczos stops at estimates of this part of the tolerance, so that the recomputed residuals do not just miss it."""
 
+STALL = 0.1
+"""Where a run's own part of an estimate is below this part of what the locked vectors brought, more steps are idle."""
+
 TRUST = 0.25
 """Images made of earlier products count as true if a fresh product differs by less than this part of the tolerance."""
 
@@ -127,15 +130,17 @@ class Solver:
     def _look(self) -> State:
         """Solve the projected problem: "converged" if every wanted pair is there with a small enough estimate.
 
-        "stale" if only what the locked vectors brought along is too large, which this run was not started to reduce.
+        "stale" if only what the locked vectors brought along is too large, which this run was not started to reduce:
+        where they have errors c_i outside this Krylov space, its own part can stall above the target for good.
         """
         self.ritz = projected(self.run)
         self.scale = max(self.scale, float(np.abs(self.ritz.theta).max()))
         wanted = choose(self.ritz.theta, self.k, self.which)
+        error, own = self.ritz.error[wanted], self.ritz.own[wanted]
         target = TARGET * self.tol * self.scale
-        if wanted.size < self.n_wanted or (self.ritz.own[wanted] > target).any():
+        if wanted.size < self.n_wanted or (own > np.maximum(target, STALL * (error - own))).any():
             return "open"
-        return "converged" if (self.ritz.error[wanted] <= target).all() else "stale"
+        return "converged" if (error <= target).all() else "stale"
 
     def _unsure(self) -> NDArray[np.intp]:
         """The wanted pairs whose bound is too large."""

@@ -1,23 +1,24 @@
-"""Functions of a whole spectrum, with standard errors, from the quadratures of a few random vectors."""
+"""Functions of a whole spectrum, with intervals, from the quadratures of a few random vectors."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from landscape.errors import LandscapeError
+from landscape.probes.linalg.atoms import Atoms, Estimates, Values, within
 from landscape.probes.linalg.quadrature import Quadrature
 
-__all__ = ["jackknife", "spectral_statistics"]
+__all__ = ["spectral_statistics"]
 
 
 def spectral_statistics(
     quadrature: Quadrature, *, thresholds: Sequence[float] = (), uppers: Sequence[float] = (), exact: bool = False
-) -> dict[str, tuple[Tensor, Tensor]]:
-    r"""Statistics of the spectrum lam_1..lam_P, each with its standard error over the vectors.
+) -> Estimates:
+    r"""Statistics of the spectrum lam_1..lam_P, each with its standard error over the vectors and an interval.
 
     With p_i = |lam_i| / sum |lam| and sums over all eigenvalues, multiplicities counted:
 
@@ -33,9 +34,8 @@ def spectral_statistics(
     inverse_sum[k, u]  sum of 1 / |lam_i| over thresholds[k] < |lam_i| <= uppers[u]
     =================  ==================================================================================
 
-    A statistic is a smooth function of means over vectors; its error is the jackknife's. It is the sampling error
-    only: what jumps (counts, windows) or weighs the smallest |lam| also has a quadrature error, which falls with the
-    number of steps. Ratios have a bias of the order of the error squared. What has no value (entropy of A = 0) is NaN.
+    A statistic is a smooth function of means over vectors; its error is the jackknife's, and its interval that of
+    `Atoms.estimate`. Ratios have a bias of the order of the error squared. What has no value (entropy of A = 0) is NaN.
 
     Args:
         quadrature: from `lanczos_quadrature`.
@@ -51,8 +51,8 @@ def spectral_statistics(
         >>> from landscape.symmetric import Symmetric
         >>> A = Symmetric.from_dense(torch.diag(torch.tensor([2.0, 1.0, 1.0, 0.0], dtype=torch.float64)))
         >>> q = lanczos_quadrature(A, n_vectors=4, n_steps=4, seed=0, start=torch.eye(4, dtype=torch.float64))
-        >>> value, error = spectral_statistics(q, exact=True)["effective_rank"]
-        >>> round(float(value), 9), float(error)
+        >>> rank = spectral_statistics(q, exact=True)["effective_rank"]
+        >>> round(float(rank.value), 9), float(rank.stderr)
         (2.828427125, 0.0)
     """
     if not all(x > 0 for x in (*thresholds, *uppers)):
@@ -60,67 +60,48 @@ def spectral_statistics(
             f"expected positive thresholds and uppers, found {tuple(thresholds)} and {tuple(uppers)}. "
             "Eigenvalues around zero are rounding and cannot be counted."
         )
-    real = quadrature.weight > 0
-    node = torch.where(real, quadrature.node, 0.0)
+    atoms = Atoms.of_quadrature(quadrature, exact=exact).marked((*thresholds, *uppers))
     # In units of the largest node, so that the logarithms do not depend on the scale of the loss.
-    unit = float(node.abs().max()) or 1.0
-    terms = _terms(node / unit, [t / unit for t in thresholds], [u / unit for u in uppers])
-    samples = quadrature.size * (quadrature.weight * terms).sum(dim=-1).T  # (vectors, statistics)
-    scale = math.log(quadrature.size)
-    n, m = len(thresholds), len(uppers)
+    unit = atoms.scale or 1.0
+    sums, jumps = _terms(atoms.values / unit, [t / unit for t in thresholds], [u / unit for u in uppers])
+    top, n = math.log(quadrature.size), len(thresholds)
 
-    def derive(mean: Tensor) -> dict[str, Tensor]:
-        trace, square, negative, z, zlog, plus, pluslog, pluslog2, *rest = mean.unbind(-1)
-        entropy = (z.log() - zlog / z).clamp(0.0, scale)
+    def smooth(counts: Tensor) -> Values:
+        trace, square, negative, z, zlog, plus, pluslog, pluslog2 = (counts @ sums.T).unbind(-1)
+        entropy = (z.log() - zlog / z).clamp(0.0, top)
         variance = pluslog2 / plus - (pluslog / plus) ** 2
-        empty = mean.new_zeros((*mean.shape[:-1], 0))
-        grids = torch.stack(rest, dim=-1) if rest else empty
         return {
             "trace": trace * unit,
+            "square": square * unit**2,
             "frobenius": square.sqrt() * unit,
             "entropy": entropy,
             "effective_rank": entropy.exp(),
             "negative_share": negative / z,
             "log_spread": variance.clamp(min=0.0).sqrt(),
-            "count_above": grids[..., :n],
-            "count_below": grids[..., n : 2 * n],
-            "inverse_sum": grids[..., 2 * n :].reshape(*mean.shape[:-1], n, m) / unit,
         }
 
-    found = jackknife(samples, derive)
-    return {k: (v, torch.zeros_like(e)) for k, (v, e) in found.items()} if exact else found
+    def grids(counts: Tensor) -> Values:
+        found = counts @ jumps.T
+        windows = found[..., 2 * n :].reshape(*counts.shape[:-1], n, len(uppers))
+        return {
+            "count_above": found[..., :n],
+            "count_below": found[..., n : 2 * n],
+            "inverse_sum": windows / unit,
+        }
+
+    out = atoms.estimate(smooth)
+    # Where a statistic is a function of another one, so are the ends.
+    square, entropy = within(out.pop("square"), 0.0), within(out["entropy"], 0.0, top)
+    out["entropy"] = entropy
+    out["effective_rank"] = out["effective_rank"]._replace(low=entropy.low.exp(), high=entropy.high.exp())
+    out["frobenius"] = out["frobenius"]._replace(low=square.low.sqrt(), high=square.high.sqrt())
+    out["negative_share"] = within(out["negative_share"], 0.0, 1.0)
+    out["log_spread"] = within(out["log_spread"], 0.0)
+    return out | {name: within(found, 0.0) for name, found in atoms.estimate(grids, jumps=True).items()}
 
 
-def jackknife(samples: Tensor, derive: Callable[[Tensor], dict[str, Tensor]]) -> dict[str, tuple[Tensor, Tensor]]:
-    r"""Smooth functions g of the mean of n samples, with standard errors; the error is NaN for one sample.
-
-    error^2 = (n - 1) / n sum_i (g_i - mean_i g_i)^2, where g_i leaves sample i out. For a linear g this is the usual
-    standard deviation over sqrt(n).
-
-    Args:
-        samples: (n, m), one sample a row.
-        derive: from means (..., m) to named values (..., *shape).
-
-    Source:
-        Efron, The Jackknife, the Bootstrap and Other Resampling Plans (SIAM 1982), chapter 3.
-
-    Example:
-        >>> value, error = jackknife(torch.tensor([[1.0], [3.0]]), lambda m: {"twice": 2 * m[..., 0]})["twice"]
-        >>> float(value), float(error)
-        (4.0, 2.0)
-    """
-    n = samples.shape[0]
-    mean = samples.mean(dim=0)
-    value = derive(mean)
-    if n == 1:
-        return {k: (v, torch.full_like(v, math.nan)) for k, v in value.items()}
-    without = derive(mean + (mean - samples) / (n - 1))
-    errors = {k: ((g - g.mean(dim=0)) ** 2).sum(dim=0).mul((n - 1) / n).sqrt() for k, g in without.items()}
-    return {k: (v, errors[k]) for k, v in value.items()}
-
-
-def _terms(node: Tensor, thresholds: Sequence[float], uppers: Sequence[float]) -> Tensor:
-    """The functions f(lam) whose traces are needed, (f, *node.shape)."""
+def _terms(node: Tensor, thresholds: Sequence[float], uppers: Sequence[float]) -> tuple[Tensor, Tensor]:
+    """The functions f(lam) whose traces are needed, (f, *node.shape): smooth ones, and those that jump."""
     size = node.abs()
     plus = node.clamp(min=0.0)
     # x log x is 0 at 0; its logarithm must not be taken there.
@@ -130,4 +111,5 @@ def _terms(node: Tensor, thresholds: Sequence[float], uppers: Sequence[float]) -
     inverse = torch.where(size > 0, 1 / torch.where(size > 0, size, 1.0), 0.0)
     windows = [inverse * ((size > t) & (size <= u)) for t in thresholds for u in uppers]
     sums = [node, node**2, (-node).clamp(min=0.0), size, size * log, plus, plus * log, plus * log**2]
-    return torch.stack([*sums, *above, *below, *windows])
+    jumps = [*above, *below, *windows]
+    return torch.stack(sums), torch.stack(jumps) if jumps else node.new_zeros(0, len(node))
