@@ -58,7 +58,7 @@ def cli() -> None:
 
 def main() -> None:
     """Entry point: run the command line, turning errors into one message and an exit code."""
-    warnings.showwarning = lambda message, *_: click.echo(f"Warning: {message}", err=True)
+    warnings.formatwarning = lambda message, *_, **__: f"Warning: {message}\n"
     try:
         code = cli.main(standalone_mode=False)
         sys.exit(code if isinstance(code, int) else 0)
