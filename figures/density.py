@@ -132,11 +132,11 @@ def _ticks(place: Callable[[Array], Array], x: Array, linthresh: float) -> list[
 
 def _smooth(ds: xr.Dataset, place: Callable[[Array], Array], x: Array, width: float) -> tuple[Array, Array]:
     """Eigenvalues per decade at positions x: mean over the vectors, and its standard error (NaN for one vector)."""
-    node, weight = ds["node"].values, ds["weight"].values
-    count = ds["count"].values if "count" in ds else int(ds["n_parameters"]) * weight  # older results have no counts
+    # Older results have weights alone.
+    count = ds["count"].values if "count" in ds else int(ds["n_parameters"]) * ds["weight"].values
     curves = []
-    for theta, omega, number in zip(node, weight, count, strict=True):
-        real = omega > 0
+    for theta, number in zip(ds["node"].values, count, strict=True):
+        real = number > 0
         kernel = np.exp(-0.5 * ((x[:, None] - place(theta[real])) / width) ** 2) / (width * np.sqrt(2 * np.pi))
         curves.append(kernel @ number[real])
     stack = np.stack(curves)

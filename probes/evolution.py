@@ -260,7 +260,7 @@ def _context(c: Context) -> dict[str, Any]:
 
 PROBE = Probe(
     "evolution",
-    2,
+    3,
     evolution,
     SCHEMA,
     _context,

@@ -105,7 +105,7 @@ def test_large_models_have_estimates_and_lanczos_but_no_mutual_information():
     assert np.isnan(ds.mutual_information).all()
     assert "no mutual information" in ds.attrs["note"]
     np.testing.assert_allclose(ds.angle, exact.angle, atol=1e-4)
-    assert (np.abs(ds.entropy - exact.entropy) < 5 * ds.entropy_stderr).all()
+    assert (np.abs(ds.entropy - exact.entropy) < 5 * ds.entropy_stderr + 1e-12).all()  # 12 steps may find all of P = 12
     assert not ds.exact.any()
     assert ds.converged.all()
     without = evolution(objective, path[-1], seed=0, k=3, checkpoints=path, mutual=False)

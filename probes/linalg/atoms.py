@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -34,7 +35,7 @@ class Atoms:
         counts: (n, m) how many eigenvalues each random vector puts at each value; one row of ones if exact.
         exact: whether the counts are those of all eigenvalues, or of all unit vectors, and no random draw.
         sampled: (m,) bool, the count is a random number.
-        change: (m,) how the mean count changed from the first half of the Lanczos steps to all of them.
+        change: (k, m) how the mean count changed from k smaller numbers of Lanczos steps to all of them.
         residual: (n, m) of each vector's node as an eigenvalue.
         eps: rounding of the operator.
         blind: the vectors have missed a part of the space: nothing bounds the error.
@@ -58,27 +59,27 @@ class Atoms:
         """All eigenvalues (P,), in any order."""
         ordered = values.detach().to("cpu", torch.float64).sort().values
         ones, none = torch.ones(1, len(ordered), dtype=torch.float64), torch.zeros(len(ordered), dtype=torch.float64)
-        return cls(ordered, ones, True, none.bool(), none, none[None])
+        return cls(ordered, ones, True, none.bool(), none[None], none[None])
 
     @classmethod
     def of_quadrature(cls, q: Quadrature, *, exact: bool = False) -> Atoms:
         """The quadratures of random vectors; `exact` if they are all unit vectors instead."""
-        real, half = q.weight > 0, q.half_weight > 0
-        values, order = torch.cat([q.node[real], q.half_node[half]]).sort()
-        # Copies of an eigenvalue that differ by rounding become one.
-        first = values.diff(prepend=torch.full_like(values[:1], -math.inf)) > ROUNDING * q.eps * values.abs().max()
-        place = (first.cumsum(0) - 1)[order.argsort()]
-        rows = torch.arange(len(real))[:, None]
-        at = (rows.expand_as(real)[real], place[: int(real.sum())])
-        half_at = (rows.expand_as(half)[half], place[int(real.sum()) :])
-        none = torch.zeros(len(real), int(first.sum()), dtype=torch.float64)
-        full = none.index_put(at, q.size * q.weight[real], accumulate=True)
+        real, early = q.count > 0, q.early_weight > 0
+        values, place = map(
+            torch.from_numpy, np.unique(torch.cat([q.node[real], q.early_node[early]]), return_inverse=True)
+        )
+        n, m, k = len(real), len(values), int(real.sum())
+        at = (torch.arange(n)[:, None].expand_as(real)[real], place[:k])
+        parts = torch.arange(len(early))[:, None, None].expand_as(early)[early]
+        none, change = torch.zeros(n, m, dtype=torch.float64), torch.zeros(len(early), m, dtype=torch.float64)
+        full = none.index_put(at, q.size * q.weight[real], accumulate=True).mean(0)
+        change.index_put_((parts, place[k:]), -q.size / n * q.early_weight[early], accumulate=True)
         return cls(
-            values=values[first],
+            values=values,
             counts=none.index_put(at, q.count[real], accumulate=True),
             exact=exact,
             sampled=none.index_put(at, (~q.known[real]).double(), accumulate=True).sum(0) > 0,
-            change=full.index_put(half_at, -q.size * q.half_weight[half], accumulate=True).mean(0),
+            change=change + full,
             residual=none.index_put(at, q.residual[real], accumulate=True),
             eps=q.eps,
             blind=q.blind and not exact,
@@ -108,8 +109,8 @@ class Atoms:
         """Smooth functions of the counts (.., m): values, the jackknife's standard errors (0 if exact), intervals.
 
         The interval is the smaller of two, that of `deviations` and, unless the numbers are skewed, that of Student's
-        t. What the Lanczos steps leave out is judged by the change since half of them; with `jumps`, for sums of
-        functions that jump, by the counts beside the place.
+        t. What the Lanczos steps leave out is judged by the largest change since fewer of them; with `jumps`, for sums
+        of functions that jump, by the counts beside the place.
 
         Args:
             derive: from counts (..., m) to named values (..., *shape).
@@ -145,7 +146,7 @@ class Atoms:
     def _left_out(self, gradient: Tensor, beside: tuple[Tensor, Tensor] | None) -> tuple[Tensor, Tensor]:
         """How far the quadrature may be too low and too high."""
         if beside is None:
-            change = (gradient * self.change).sum(-1).nan_to_num().abs()
+            change = (gradient[..., None, :] * self.change).sum(-1).nan_to_num().abs().amax(-1)
             return change, change
         step, (below, above) = gradient.diff(dim=-1), beside
         rise, fall = step.clamp(min=0.0), (-step).clamp(min=0.0)
@@ -171,6 +172,12 @@ class Atoms:
                 nearest = torch.where(loose & side, distance, math.inf).min(1)
                 total += torch.where(nearest.values < math.inf, counts[node][nearest.indices], 0.0)
         return below / len(self.counts), above / len(self.counts)
+
+    def heavy(self) -> Atoms:
+        """Only values of some weight."""
+        some = (self.counts > 0).any(0)
+        names = ("values", "counts", "sampled", "change", "residual")
+        return replace(self, **{name: getattr(self, name)[..., some] for name in names})
 
     def marked(self, places: Sequence[float]) -> Atoms:
         """The same with values of no weight at places +-x where functions jump, so that `estimate` sees the jumps."""

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from landscape.probes.linalg.krylov import Counted, Krylov, Vector
 
-__all__ = ["Eigenspaces"]
+__all__ = ["Eigenspaces", "Known"]
 
 SETTLED = 1e-9
 """A Ritz pair is an eigenpair if its residual is below so many norms of the operator (more in float32)."""
@@ -26,6 +26,15 @@ class _Found(NamedTuple):
     run: int
     place: int
     vector: Tensor | None
+
+
+class Known(NamedTuple):
+    """Node `place` of run `run` stands for `number` eigenvalues; runs that have found further copies share them out."""
+
+    run: int
+    place: int
+    value: float
+    number: float
 
 
 class Eigenspaces:
@@ -76,40 +85,48 @@ class Eigenspaces:
         self._basis = torch.cat([self._basis, (rest / length)[None]])
         return torch.cat([known, length[None]]).cpu().double()
 
-    def multiplicities(self) -> dict[tuple[int, int], float]:
-        """(run, node) -> number of eigenvalues at this node, where that is known; nodes of one eigenvalue share it."""
-        out: dict[tuple[int, int], float] = {}
+    def known(self) -> list[Known]:
+        """The nodes whose eigenvalues have been found by all runs with their whole space."""
+        out: list[Known] = []
         near = APART * self.tolerance
         group: list[_Found] = []
         for found in [*sorted(self._found), None]:
             if group and (found is None or found.value > group[-1].value + near):
                 alone = not any(group[0].value - near <= x <= group[-1].value + near for x in self._open)
                 if alone:
-                    out |= self._of_group(group)
+                    out += self._of_group(group)
                 group = []
             if found is not None:
                 group.append(found)
         return out
 
-    def _of_group(self, group: list[_Found]) -> dict[tuple[int, int], float]:
-        each = [sum(f.run == i for f in group) for i in range(self._n_runs)]
-        if self._n_runs < 2 or 0 in each or any(f.vector is None for f in group):
-            return {}
+    def _of_group(self, group: list[_Found]) -> list[Known]:
+        members = [[f for f in group if f.run == i] for i in range(self._n_runs)]
+        if self._n_runs < 2 or not all(members) or any(f.vector is None for f in group):
+            return []
+        rank = self._agreed_rank(group)
+        # Rounding lets further copies of an eigenvalue into some runs. Different eigenvalues must be there in all.
+        equal = group[-1].value - group[0].value <= 64 * self._op.eps * self._op.norm
+        if rank is None or not (equal or all(len(m) == rank for m in members)):
+            return []
+        if equal:
+            value = sum(f.value for f in group) / len(group)
+            return [Known(f.run, f.place, value, rank / len(members[f.run])) for f in group]
+        values = [sum(f.value for f in same) / self._n_runs for same in zip(*members, strict=True)]
+        return [Known(f.run, f.place, x, 1.0) for m in members for f, x in zip(m, values, strict=True)]
+
+    def _agreed_rank(self, group: list[_Found]) -> int | None:
+        """Dimensions that the vectors span, if those of any run may be left out; None if not, or if it is not clear."""
         vectors = torch.zeros(len(group), len(self._basis), dtype=torch.float64)
         for row, found in zip(vectors, group, strict=True):
             if found.vector is not None:
                 row[: len(found.vector)] = found.vector
         gram = vectors @ vectors.T
         if bool((gram**2 >= 1 - SAME).all()):  # one direction, in nearly all cases
-            return {(f.run, f.place): 1 / each[f.run] for f in group}
+            return 1
         runs = torch.tensor([f.run for f in group])
         ranks = {_rank(gram)} | {_rank(gram[runs != i][:, runs != i]) for i in range(self._n_runs)}
-        rank = ranks.pop()
-        # Rounding lets further copies of an eigenvalue into some runs. Different ones must be there in all.
-        equal = group[-1].value - group[0].value <= 2 * self.tolerance
-        if ranks or rank is None or not (equal or set(each) == {rank}):
-            return {}
-        return {(f.run, f.place): rank / each[f.run] for f in group}
+        return ranks.pop() if len(ranks) == 1 else None
 
 
 def _rank(gram: Tensor) -> int | None:

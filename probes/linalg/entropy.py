@@ -75,11 +75,13 @@ def shape_statistics(atoms: Atoms, *, seed: int = 0) -> Estimates:
     found["negative_share"] = within(found["negative_share"], 0.0, 1.0)
     for name in ("participation_ratio", "log_spread"):
         found[name] = within(found[name], 0.0)
-    return {**found, "log_iqr": _quartile_range(atoms, plus, log, seed=seed)}
+    return {**found, "log_iqr": _quartile_range(atoms.heavy(), seed=seed)}
 
 
-def _quartile_range(atoms: Atoms, plus: Tensor, log: Tensor, *, seed: int) -> Estimate[Tensor]:
-    """Interquartile range of `log`, weighted by `plus`: 400 bootstraps for the error, levels moved for the interval."""
+def _quartile_range(atoms: Atoms, *, seed: int) -> Estimate[Tensor]:
+    """Interquartile range of log lam, weighted by lam > 0: bootstraps for the error, levels moved for the interval."""
+    x = atoms.values / (atoms.scale or 1.0)
+    plus, log = x.clamp(min=0.0), torch.where(x > 0, x, 1.0).log()
     first = int((plus <= 0).sum())
 
     def at(share: Tensor, level: float) -> Tensor:

@@ -13,6 +13,7 @@ from torch import Tensor
 __all__ = ["LEVEL", "SIGMAS", "Estimate", "Side", "deviations", "jackknife", "skewness", "student"]
 
 T = TypeVar("T")
+NOTHING = 1e-12
 
 LEVEL = 0.95
 """Probability with which an interval covers, at least."""
@@ -32,8 +33,9 @@ class Estimate(NamedTuple, Generic[T]):
 
 
 def _about_mean(f: Tensor, counts: Tensor) -> Tensor:
-    """What can vary: the counts add up to the same number for every vector."""
-    return f - (f * counts).sum(-1, keepdim=True) / counts.sum().clamp(min=torch.finfo(counts.dtype).tiny)
+    """What can vary: the counts add up to the same number for every vector. Rounding of a constant is nothing."""
+    about = f - (f * counts).sum(-1, keepdim=True) / counts.sum().clamp(min=torch.finfo(counts.dtype).tiny)
+    return torch.where(about.abs() > NOTHING * f.abs().amax(-1, keepdim=True), about, 0.0)
 
 
 def student(n: int) -> float:

@@ -20,6 +20,10 @@ from landscape.symmetric import Symmetric
 __all__ = ["Quadrature", "Rules", "hutchpp", "lanczos_quadrature", "spectral_sum"]
 
 
+EARLY = (0.5, 0.75, 1.0)
+"""Parts of the steps, less one at least, whose rules tell what more steps would change."""
+
+
 @dataclass(frozen=True)
 class Quadrature:
     r"""Gauss quadratures of the spectral measures of random unit vectors; float64 on the CPU.
@@ -31,7 +35,8 @@ class Quadrature:
             that is known, the rest of P by weight.
         known: (n_vectors, n_steps) bool, whether it is: see `Eigenspaces`.
         residual: (n_vectors, n_steps) of the node as an eigenvalue, \|A y - node y\| of a unit vector y.
-        half_node, half_weight: the rule of the first half of the steps.
+        early_node, early_weight: (3, n_vectors, n_steps) the rules of the first half and three quarters of the steps,
+            and of all but the last.
         n_products: products used.
         size: P.
         eps: rounding of the operator.
@@ -43,8 +48,8 @@ class Quadrature:
     count: Tensor
     known: Tensor
     residual: Tensor
-    half_node: Tensor
-    half_weight: Tensor
+    early_node: Tensor
+    early_weight: Tensor
     n_products: int
     size: int
     eps: float
@@ -65,8 +70,10 @@ class Rules:
         self._op = op
         self._spaces = Eigenspaces(op, n_vectors, n_steps) if search else None
         shape = (n_vectors, n_steps)
-        self._node, self._half_node, self._residual = (torch.full(shape, math.nan, dtype=torch.float64) for _ in "abc")
-        self._weight, self._half_weight = (torch.zeros(shape, dtype=torch.float64) for _ in "ab")
+        self._node, self._residual = (torch.full(shape, math.nan, dtype=torch.float64) for _ in "ab")
+        self._weight = torch.zeros(shape, dtype=torch.float64)
+        self._early_node = torch.full((len(EARLY), *shape), math.nan, dtype=torch.float64)
+        self._early_weight = torch.zeros((len(EARLY), *shape), dtype=torch.float64)
 
     def add(self, i: int, run: Krylov) -> None:
         """The rule of start vector i."""
@@ -78,16 +85,18 @@ class Rules:
         self._residual[i, :n] = torch.as_tensor(residual * self._op.unit)
         if self._spaces is not None:
             self._spaces.add(i, run, theta, vectors, residual)
-        if not run.ended:  # otherwise the rule is exact
-            theta, vectors = tridiagonal(run.alpha[: -(-n // 2)], run.beta)
-        self._half_node[i, : theta.size] = torch.as_tensor(theta * self._op.unit)
-        self._half_weight[i, : theta.size] = torch.as_tensor(vectors[0] ** 2 / (vectors[0] ** 2).sum())
+        for node, weight, part in zip(self._early_node, self._early_weight, EARLY, strict=True):
+            if not run.ended:  # otherwise the rule is exact
+                theta, vectors = tridiagonal(run.alpha[: max(1, min(n - 1, math.ceil(part * n)))], run.beta)
+            node[i, : theta.size] = torch.as_tensor(theta * self._op.unit)
+            weight[i, : theta.size] = torch.as_tensor(vectors[0] ** 2 / (vectors[0] ** 2).sum())
 
     def quadrature(self) -> Quadrature:
         """All rules."""
         count = torch.zeros_like(self._weight)
-        for (run, place), number in ({} if self._spaces is None else self._spaces.multiplicities()).items():
-            count[run, place] = number
+        for found in [] if self._spaces is None else self._spaces.known():
+            count[found.run, found.place] = found.number
+            self._node[found.run, found.place] = found.value * self._op.unit  # for all vectors the same
         known = count > 0
         left = self._op.size - count.sum(dim=1)  # the same for all vectors
         rest = torch.where(known, 0.0, self._weight)
@@ -102,8 +111,8 @@ class Rules:
             count=count,
             known=known,
             residual=self._residual,
-            half_node=self._half_node,
-            half_weight=self._half_weight,
+            early_node=self._early_node,
+            early_weight=self._early_weight,
             n_products=self._op.n_products,
             size=self._op.size,
             eps=self._op.eps,
@@ -183,7 +192,7 @@ def spectral_sum(quadrature: Quadrature, f: Callable[[Tensor], Tensor]) -> tuple
         >>> spectral_sum(lanczos_quadrature(A, n_vectors=3, n_steps=2, seed=0), torch.ones_like)
         (5.0, 0.0)
     """
-    real = quadrature.weight > 0
+    real = quadrature.count > 0
     terms = torch.zeros_like(quadrature.weight)
     terms[real] = quadrature.count[real] * f(quadrature.node[real]).to(torch.float64)
     samples = terms.sum(dim=1)

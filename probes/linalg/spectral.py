@@ -63,7 +63,7 @@ def spectral_statistics(
     atoms = Atoms.of_quadrature(quadrature, exact=exact).marked((*thresholds, *uppers))
     # In units of the largest node, so that the logarithms do not depend on the scale of the loss.
     unit = atoms.scale or 1.0
-    sums, jumps = _terms(atoms.values / unit, [t / unit for t in thresholds], [u / unit for u in uppers])
+    sums, jumps = _terms(atoms.values, unit, thresholds, uppers)
     top, n = math.log(quadrature.size), len(thresholds)
 
     def smooth(counts: Tensor) -> Values:
@@ -100,16 +100,18 @@ def spectral_statistics(
     return out | {name: within(found, 0.0) for name, found in atoms.estimate(grids, jumps=True).items()}
 
 
-def _terms(node: Tensor, thresholds: Sequence[float], uppers: Sequence[float]) -> tuple[Tensor, Tensor]:
-    """The functions f(lam) whose traces are needed, (f, *node.shape): smooth ones, and those that jump."""
+def _terms(values: Tensor, unit: float, thresholds: Sequence[float], uppers: Sequence[float]) -> tuple[Tensor, Tensor]:
+    """The functions f(lam / unit) whose traces are needed, (f, *values.shape): smooth ones, and those that jump."""
+    above = [(values > t).to(values) for t in thresholds]
+    below = [(values < -t).to(values) for t in thresholds]
+    inside = [(values.abs() > t) & (values.abs() <= u) for t in thresholds for u in uppers]
+    node = values / unit
     size = node.abs()
     plus = node.clamp(min=0.0)
     # x log x is 0 at 0; its logarithm must not be taken there.
     log = torch.where(size > 0, size, 1.0).log()
-    above = [(node > t).to(node) for t in thresholds]
-    below = [(node < -t).to(node) for t in thresholds]
     inverse = torch.where(size > 0, 1 / torch.where(size > 0, size, 1.0), 0.0)
-    windows = [inverse * ((size > t) & (size <= u)) for t in thresholds for u in uppers]
+    windows = [inverse * some for some in inside]
     sums = [node, node**2, (-node).clamp(min=0.0), size, size * log, plus, plus * log, plus * log**2]
     jumps = [*above, *below, *windows]
     return torch.stack(sums), torch.stack(jumps) if jumps else node.new_zeros(0, len(node))
