@@ -48,11 +48,14 @@ format: $(VENV)/developer-$(STAMP)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+# Tests go to the workers one by one, the slow ones first (tests/conftest.py), those that share something slow together.
+PYTEST := $(BIN)/pytest -n 2 --dist loadgroup --no-loadscope-reorder
+
 test: lint types
-	$(BIN)/pytest -n 2
+	$(PYTEST)
 
 test-fast: $(VENV)/developer-$(STAMP)
-	$(BIN)/pytest -n 2 -m "not slow"
+	$(PYTEST) -m "not slow"
 
 # A check on tiny models, no result; docs/benchmarks.md has the commands that measure. Other libraries are compared with
 # where they are installed: pip install landscaper "curvlinops-for-pytorch<4" hessian-eigenthings
