@@ -48,8 +48,9 @@ format: $(VENV)/developer-$(STAMP)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-# Tests go to the workers one by one, the slow ones first (tests/conftest.py), those that share something slow together.
-PYTEST := $(BIN)/pytest -n 2 --dist loadgroup --no-loadscope-reorder
+# One worker begins with the slow tests (tests/conftest.py), the other in the middle; the one that is done first takes
+# from the end of what the other has left.
+PYTEST := $(BIN)/pytest -n 2 --dist worksteal
 
 test: lint types
 	$(PYTEST)

@@ -16,7 +16,7 @@ os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(CACHE / "inductor"))
 
 
 def pytest_collection_modifyitems(items):
-    """Slow tests first: at the end no worker waits for another."""
+    """Slow tests first: at the end no worker waits long for another."""
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
 
 

@@ -39,7 +39,6 @@ def quick(tmp_path_factory):
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("quick benchmark")
 def test_quick_benchmark_stores_medians_products_and_environment(quick):
     folder, shown = quick
     reports = {q: json.loads((folder / f"{q}-toy-whole.json").read_text()) for q in ("top", "density")}
@@ -66,7 +65,6 @@ def test_quick_benchmark_stores_medians_products_and_environment(quick):
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("quick benchmark")
 def test_full_spectrum_and_document(quick, tmp_path):
     folder, _ = quick
     full = json.loads((folder / "full-toy.json").read_text())["full"]

@@ -74,7 +74,6 @@ def test_dominance_by_hand():
         dominance(a, b, [0.0])
 
 
-@pytest.mark.slow
 def test_at_common_steps_nothing_is_interpolated(folder):
     a, b = studies(folder, "single/s0", "looped/s0")
     ds = compare(a, b, probe="entropy")
@@ -187,7 +186,6 @@ def test_what_cannot_be_compared_is_explained(folder, names, settings, message):
         compare(*studies(folder, *names), **settings)
 
 
-@pytest.mark.slow
 def test_the_command(folder, tmp_path):
     pair = [str(folder / "single"), str(folder / "looped")]
     shown = CliRunner().invoke(command, [*pair, "-o", f"{tmp_path}/c.nc", "--plot", f"{tmp_path}/c.png"])
