@@ -48,11 +48,15 @@ format: $(VENV)/developer-$(STAMP)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+# One worker begins with the slow tests (tests/conftest.py), the other in the middle; the one that is done first takes
+# from the end of what the other has left.
+PYTEST := $(BIN)/pytest -n 2 --dist worksteal
+
 test: lint types
-	$(BIN)/pytest -n 2
+	$(PYTEST)
 
 test-fast: $(VENV)/developer-$(STAMP)
-	$(BIN)/pytest -n 2 -m "not slow"
+	$(PYTEST) -m "not slow"
 
 # A check on tiny models, no result; docs/benchmarks.md has the commands that measure. Other libraries are compared with
 # where they are installed: pip install landscaper "curvlinops-for-pytorch<4" hessian-eigenthings

@@ -107,8 +107,8 @@ def main() -> None:
     output.mkdir(parents=True, exist_ok=True)
     settings = {k: v for k, v in vars(args).items() if k != "output"}
     with tempfile.TemporaryDirectory() as cache:
-        os.environ["LANDSCAPE_CACHE"] = f"{cache}/kernels"
-        os.environ["TORCHINDUCTOR_CACHE_DIR"] = cache  # empty: what was compiled before must not look free
+        if not args.quick:  # empty: what was compiled before must not look free
+            os.environ["LANDSCAPE_CACHE"], os.environ["TORCHINDUCTOR_CACHE_DIR"] = f"{cache}/kernels", cache
         about = environment()
         for name, found in answers(args):
             about["load_after"] = [round(x, 2) for x in os.getloadavg()]

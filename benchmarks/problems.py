@@ -83,6 +83,7 @@ class Work:
     heads: int = 1
     batch: int = 128
     lr: float = 3e-3
+    loops: int = 3
 
 
 SIZES = {
@@ -90,8 +91,8 @@ SIZES = {
     "gpt": Work(width=64, heads=4, length=32, alphabet=32, n=128, updates=400),
 }
 QUICK = {
-    "toy": Work(width=8, length=16, alphabet=8, n=64, updates=60),
-    "gpt": Work(width=8, heads=2, length=8, alphabet=4, n=64, updates=60),
+    "toy": Work(width=8, length=16, alphabet=8, n=64, updates=60, loops=2),
+    "gpt": Work(width=8, heads=2, length=8, alphabet=4, n=64, updates=60, loops=2),
 }
 
 
@@ -157,11 +158,13 @@ def trained(name: str, *, quick: bool) -> Trained:
 
 def _module(name: str, work: Work, vocabulary: int) -> nn.Module:
     if name == "toy":
-        config = AttentionConfig(width=work.width, **ARCHITECTURES["looped"](3))
+        config = AttentionConfig(width=work.width, **ARCHITECTURES["looped"](work.loops))
         return build_model(config, vocabulary=vocabulary, length=work.length, seed=0)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return LoopedGPT(width=work.width, heads=work.heads, loops=3, vocabulary=vocabulary, length=work.length)
+        return LoopedGPT(
+            width=work.width, heads=work.heads, loops=work.loops, vocabulary=vocabulary, length=work.length
+        )
 
 
 def problem(model: Trained, layout: str) -> Problem:

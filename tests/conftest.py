@@ -9,8 +9,16 @@ import torch
 from landscape import RunConfig, train
 
 torch.set_num_threads(1)
-# Tests leave the user's cache alone, but need not compile the same kernels every time.
-os.environ.setdefault("LANDSCAPE_CACHE", str(Path(__file__).parent.parent / ".pytest_cache" / "kernels"))
+# Tests leave the user's caches alone, but need not compile the same kernels every time.
+CACHE = Path(__file__).parent.parent / ".pytest_cache"
+os.environ.setdefault("LANDSCAPE_CACHE", str(CACHE / "kernels"))
+os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(CACHE / "inductor"))
+
+
+def pytest_collection_modifyitems(items):
+    """Slow tests first: at the end no worker waits long for another."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
 
 SMALL = {
     "task": {"n_train": 61, "n_probe": 21, "n_test": 20, "length": 6},

@@ -572,7 +572,7 @@ RunWriter.append_checkpoint = killed
 
 
 @pytest.mark.slow
-def test_killed_branch_continues_to_the_same_end(tmp_path):
+def test_killed_branch_continues_to_the_same_end(landscape, tmp_path):
     """kill -9 in the middle of a projected branch, then the same command again."""
     first = train(RunConfig.make(steps=40, model={"width": 8}, task={"n_probe": 64}), tmp_path / "a")
     args = [
@@ -587,11 +587,12 @@ def test_killed_branch_continues_to_the_same_end(tmp_path):
         "200",
         "-q",
     ]
-    for name, first in (("killed", KILLED_AFTER_16), ("killed", ""), ("whole", "")):
-        process = run_command(*args, "-o", name, cwd=tmp_path, first=first)
+    for first, code in ((KILLED_AFTER_16, -signal.SIGKILL), ("", 0)):
+        process = run_command(*args, "-o", "killed", cwd=tmp_path, first=first)
         _, err = process.communicate(timeout=600)
-        assert process.returncode == (-signal.SIGKILL if first else 0), err
+        assert process.returncode == code, err
         if first:
-            assert Run.open(tmp_path / name).status == "unfinished"
-            assert len(Run.open(tmp_path / name).steps) == 16
+            assert Run.open(tmp_path / "killed").status == "unfinished"
+            assert len(Run.open(tmp_path / "killed").steps) == 16
+    assert landscape(*args, "-o", "whole")[0] == 0
     identical(Run.open(tmp_path / "whole"), Run.open(tmp_path / "killed"))

@@ -79,7 +79,7 @@ def test_compiled_equals_double_backward_and_is_reused(arch, attention):
 
 @pytest.mark.slow
 def test_compiled_with_uneven_chunks_blocks_and_float32():
-    double = toy("single", chunk=8)
+    double = toy("single", chunk=24)  # 61 samples: the last chunk has 13
     dense = double.hessian(double.w0).dense()
     assert relative(double.hessian(double.w0, strategy="compiled", block=3).dense(), dense) < 1e-12
     single = toy("single", dtype=torch.float32)
@@ -90,7 +90,7 @@ def test_compiled_with_uneven_chunks_blocks_and_float32():
 
 @pytest.mark.slow
 def test_forward_over_reverse_is_exact():
-    for chunk in (None, 8):
+    for chunk in (None, 24):
         objective = toy(chunk=chunk)
         dense = objective.hessian(objective.w0).dense()
         assert relative(objective.hessian(objective.w0, strategy="forward").dense(), dense) < 1e-12
@@ -189,7 +189,7 @@ def test_a_wrong_compiler_is_noticed(monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("chunk", [None, 8])
+@pytest.mark.parametrize("chunk", [None, 24])
 @pytest.mark.parametrize("strategy", ["auto", "compiled"])
 def test_gauss_newton_of_the_toy_by_its_definition(chunk, strategy, uncompiled):
     objective = toy(chunk=chunk)

@@ -63,6 +63,7 @@ def alive(pid):
     return True
 
 
+@pytest.mark.slow
 def test_a_sweep_leaves_the_threads_of_this_process_alone(fresh_run):
     before = torch.get_num_threads()
     torch.set_num_threads(2)

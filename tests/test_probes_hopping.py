@@ -249,6 +249,7 @@ def digest(run):
     return hashlib.sha256((run.path / "run.h5").read_bytes()).hexdigest()
 
 
+@pytest.mark.slow
 def test_the_replay_of_a_run_passes_through_its_checkpoints(fresh_run):
     before = digest(fresh_run)
     ds = sweep(PROBE, fresh_run, seed=0, **FEW)

@@ -257,6 +257,7 @@ def test_study_takes_the_newest_settings_that_all_runs_have(config, tmp_path):
         Study.open([tmp_path / "nowhere"])
 
 
+@pytest.mark.slow
 def test_probing_leaves_the_run_unchanged(fresh_run):
     before = (fresh_run.path / "run.h5").read_bytes()
     for name in set(PROBES) - {"length"}:  # which the Markov language does not have
@@ -265,6 +266,7 @@ def test_probing_leaves_the_run_unchanged(fresh_run):
     assert Run.open(fresh_run.path).complete
 
 
+@pytest.mark.slow
 def test_one_objective_and_one_trace_serve_all_checkpoints(fresh_run, monkeypatch):
     built, traced = [], []
     make, trace = Run.objective, landscape.linearised.cut
@@ -315,6 +317,7 @@ def test_a_killed_worker_loses_its_checkpoint_only(fresh_run, tmp_path):
     assert done.loss.values.tolist() == [float(fresh_run.objective().loss(w)) for w in fresh_run.parameters[:]]
 
 
+@pytest.mark.slow
 def test_workers_give_the_same_for_several_requests(fresh_run):
     names = {"spectrum": {"k": 2}, "samples": {}, "density": {"vectors": 2, "quad": 4, "trace_products": 0}}
     one = answer([plan(PROBES[n], fresh_run, seed=0, metric="euclidean", **s) for n, s in names.items()])
