@@ -26,6 +26,7 @@ def check_deterministic(objective: Objective) -> None:
     """
     module = objective._module
     buffers = {n: b.clone() for n, b in module.named_buffers()}
+    w0, kept = objective.w0, objective.w0.clone()
     devices = [objective.device] if objective.device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices), torch.no_grad():
         before = torch.random.get_rng_state()
@@ -34,6 +35,12 @@ def check_deterministic(objective: Objective) -> None:
         drew = not torch.equal(before, torch.random.get_rng_state())
         second = _losses(objective, index)
     hint = _suspects(module)
+    if not torch.equal(w0, kept):
+        w0.copy_(kept)
+        raise LandscapeError(
+            "evaluating the loss changes the parameters in place (an embedding with max_norm, a clamp of weights): it "
+            "is not a function of them. Apply the change once before, and take it out of `forward`."
+        )
     if drew or not torch.equal(first.nan_to_num(), second.nan_to_num()):
         raise LandscapeError(f"the loss is random: two evaluations draw random numbers or differ.{hint}")
     if any(not torch.equal(b.nan_to_num(), buffers[n].nan_to_num()) for n, b in module.named_buffers()):

@@ -12,7 +12,7 @@ from landscape.errors import LandscapeError
 
 __all__ = ["brief", "custom_operations", "explained"]
 
-_OPERATION = re.compile(r"derivative (?:for|of) '?(?:aten::)?(\w+)'?|\"(\w+)\" not implemented|function '?(\w+)'? ")
+_OPERATION = re.compile(r"derivative (?:for|of) '?(?:aten::)?(\w+)'?|\"(\w+)\" not implemented")
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -14,7 +15,7 @@ from torch.nn.parameter import is_lazy
 
 from landscape.errors import LandscapeError
 
-__all__ = ["frozen_copy", "original", "without_checkpointing"]
+__all__ = ["frozen_copy", "original", "uncompiled", "without_checkpointing"]
 
 
 def original(module: nn.Module) -> nn.Module:
@@ -51,7 +52,7 @@ def original(module: nn.Module) -> nn.Module:
 
 
 def frozen_copy(module: nn.Module, dtype: torch.dtype, device: torch.device) -> nn.Module:
-    """A deep copy in another dtype and place, without gradients of its own, with dense gradients of embeddings.
+    """A deep copy in another dtype and place, without gradients of its own, with the whole gradients of embeddings.
 
     Raises:
         LandscapeError: if the module cannot be copied.
@@ -74,8 +75,12 @@ def frozen_copy(module: nn.Module, dtype: torch.dtype, device: torch.device) -> 
             f"the module cannot be copied: {type(error).__name__}: {error}. Give one that copy.deepcopy copies."
         ) from error
     for part in twin.modules():
+        # What follows changes gradients only, not the loss: sparse ones have no second derivative, and those scaled by
+        # frequency or masked at the padding are not those of the loss.
         if isinstance(part, nn.Embedding | nn.EmbeddingBag):
-            part.sparse = False  # the same numbers; sparse gradients have no second derivative
+            part.sparse = part.scale_grad_by_freq = False
+        if isinstance(part, nn.Embedding):
+            part.padding_idx = None
     for parameter in twin.parameters():
         parameter.requires_grad_(False)
         parameter.grad = None
@@ -102,6 +107,16 @@ class _Direct:
 def _direct(*_args: Any, **_kwargs: Any) -> Iterator[None]:
     """In the place of checkpointing's hooks, which frame the call of a function."""
     yield
+
+
+@contextmanager
+def uncompiled() -> Iterator[None]:
+    """Parts compiled by torch.compile run as they are written: compiled ones have no second derivative."""
+    if "torch._dynamo" not in sys.modules:  # nothing was compiled
+        yield
+        return
+    with torch.compiler.set_stance("force_eager"):
+        yield
 
 
 @contextmanager

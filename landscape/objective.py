@@ -17,7 +17,7 @@ from landscape.derivatives import Route, Trust
 from landscape.determinism import check_deterministic, refuse_not_finite
 from landscape.errors import LandscapeError
 from landscape.failures import explained
-from landscape.frozen import frozen_copy, original, without_checkpointing
+from landscape.frozen import frozen_copy, original, uncompiled, without_checkpointing
 from landscape.layout import Layout
 from landscape.operators import Strategy, curvature_operator
 from landscape.provenance import fingerprint
@@ -271,7 +271,7 @@ class Objective:
         kwargs = inputs if isinstance(inputs, dict) else {}
         # Gradients are on even where none is asked for: a module may differentiate inside `forward`. Nothing is
         # recorded for others, since neither w nor the frozen parameters require a gradient.
-        with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH), without_checkpointing():
+        with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH), without_checkpointing(), uncompiled():
             outputs = functional_call(self._module, self.layout.unflatten(w), args, kwargs)
             return function(outputs, targets)
 

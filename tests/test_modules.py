@@ -136,6 +136,57 @@ def test_sparse_embeddings_have_dense_second_derivatives():
     assert model[0].sparse
 
 
+@pytest.mark.parametrize("settings", [{"padding_idx": 0}, {"scale_grad_by_freq": True}])
+def test_embeddings_whose_gradients_are_not_those_of_the_loss_get_those(settings):
+    torch.random.manual_seed(0)
+    tokens = torch.randint(0, 4, (20, 4))
+    model = nn.Sequential(nn.Embedding(4, 3, **settings), nn.Flatten(), nn.Tanh(), nn.Linear(12, 1))
+    objective = Objective(model, mse, (tokens, drawn(20, 1)))
+    assert agrees(objective)
+    assert objective.caveats == {}
+
+
+def test_parts_compiled_by_torch_run_as_written():
+    model = plain()
+    compiled = nn.Sequential(torch.compile(nn.Sequential(*model[:2]), backend="aot_eager"), model[2])
+    objective, same = Objective(compiled, mse, (X, Y)), Objective(model, mse, (X, Y))
+    assert relative(objective.hessian(objective.w0).dense(), same.hessian(same.w0).dense()) < 1e-13
+
+
+class InPlace(nn.Linear):
+    def forward(self, x):
+        with torch.no_grad():
+            self.weight.clamp_(-0.1, 0.1)
+        return super().forward(x)
+
+
+@pytest.mark.parametrize(
+    ("model", "inputs"),
+    [
+        (lambda: InPlace(4, 1), X),
+        (lambda: nn.Sequential(nn.Embedding(9, 1, max_norm=1e-3), nn.Flatten()), X.long() + 4),
+    ],
+)
+def test_parameters_changed_in_place_are_refused(model, inputs):
+    with pytest.raises(LandscapeError, match="changes the parameters in place"):
+        Objective(model(), lambda y, _: y.square().sum(1), (inputs, None))
+
+
+class Along(nn.Module):
+    """A module that differentiates in forward mode inside `forward`."""
+
+    def __init__(self):
+        super().__init__()
+        self.net = plain()
+
+    def forward(self, x):
+        return torch.cat(torch.func.jvp(self.net, (x,), (torch.ones_like(x),)), 1)
+
+
+def test_modules_that_use_forward_mode():
+    assert agrees(Objective(Along(), lambda y, _: y.square().sum(1), (X, None), chunk=8))
+
+
 def no_double_backward():
     torch.random.manual_seed(0)
     tokens = torch.randint(0, 9, (20, 4))
