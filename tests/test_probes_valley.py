@@ -219,12 +219,16 @@ def test_few_evaluations_per_direction():
 
 
 def test_a_line_does_not_depend_on_which_others_are_measured():
+    """To the tolerance of a search: the roundings of a loss may differ between batches of other sizes."""
     objective = toy()
     few = valley(objective, objective.w0, seed=0, **{**ONLY, "top": 2}, rises=RISES)
     many = valley(objective, objective.w0, seed=0, top=2, bottom=1, random=3, filter_random=1, rises=RISES)
-    per_line = ("half_width", "censored", "converged", "exponent", "exponent_stderr", "floor", "floor_drop", "shape")
-    for name in per_line:
-        assert np.array_equal(few[name], many[name].isel(mode=slice(2))), name
+    many = many.isel(mode=slice(2))
+    for name in ("censored", "converged", "floor_converged", "floor_censored", "shape"):
+        assert np.array_equal(few[name], many[name]), name
+    assert few.converged.any()
+    for name in ("half_width", "exponent", "exponent_stderr", "floor", "floor_drop"):
+        assert np.allclose(few[name], many[name], rtol=1e-5, atol=1e-7, equal_nan=True), name
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
