@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import bisect
+import itertools
 import math
 from dataclasses import dataclass
 
@@ -10,7 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from landscape.errors import LandscapeError
-from landscape.probes.linalg.lines import Ask, Line, Search, inverse_quadratic, solve
+from landscape.probes.linalg.humps import Gaps
+from landscape.probes.linalg.lines import Line, Search, solve
+from landscape.probes.linalg.scan import FIRST_STEP, STEP, Scan
 
 __all__ = ["Crossings", "crossing_search", "crossings"]
 
@@ -18,14 +20,14 @@ Array = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 EPS = float(np.finfo(np.float64).eps)
 
-FIRST_STEP = 2.0**-20
-"""The first point of the scan, as a part of the distance available, where there is no guess."""
-
 ACCURACY = 1e-3
 """A half-width whose relative error is estimated above this is not called converged."""
 
-STEP = math.log(2.0)
-"""Largest step outward, in log s."""
+GAP = 0.2
+"""Longest gap between points before a half-width, as a part of it."""
+
+MOST = 256
+"""Points of one side that may be spent on a suspicion."""
 
 
 @dataclass(frozen=True)
@@ -36,8 +38,12 @@ class Crossings:
         half_width: (n_rises,) smallest s found with f(t0 + side s) = f0 + rise; where the limit came first, the
             distance searched; NaN where f is NaN before the rise is reached.
         censored: (n_rises,) bool, the limit came first.
-        converged: (n_rises,) bool, reached, and `relative_error` is small.
+        converged: (n_rises,) bool, reached, `relative_error` is small, and nothing between the points looks as if f
+            might reach the rise before.
         relative_error: (n_rises,) estimate from the tolerance and the rounding of f and t; NaN where not reached.
+        resolution: (n_rises,) longest gap between the points from the floor to the half-width: f is not above the rise
+            on any longer stretch before it.
+        lowest: smallest f - f0 at any point; negative where f falls below the floor.
         n_evaluations: values computed.
     """
 
@@ -45,6 +51,8 @@ class Crossings:
     censored: Bools
     converged: Bools
     relative_error: Array
+    resolution: Array
+    lowest: float
     n_evaluations: int
 
 
@@ -59,15 +67,21 @@ def crossings(
     tol: float = 1e-9,
     rounding: float = EPS,
     guess: float | None = None,
+    gap: float = GAP,
 ) -> Crossings:
     r"""Half-widths s > 0 with f(t0 + side s) - f0 = rise, within \|t0 + side s\| <= limit.
 
-    A scan outward, shared by all rises and stopped at the largest, in steps of at most a factor of 2. log(f - f0) is
-    close to a straight line in log s (it is one for a power law), so the next point is extrapolated from the last
-    three, and a bracket is closed by inverse quadratic interpolation, with bisection where that is slow. A point counts
-    as the crossing when its distance from it, \|log((f - f0) / rise)\| over the smallest slope to a neighbour, is
-    below `tol`. Going above a rise and back between two points of the scan is not seen. +inf counts as above every
-    rise.
+    A scan outward, shared by all rises and stopped at the largest. log(f - f0) is close to a straight line in log s (it
+    is one for a power law), so the next point is extrapolated from the last three, at most a factor of 2 further, and a
+    bracket is closed by inverse quadratic interpolation, with bisection where that is slow. A point counts as the
+    crossing when its distance from it, \|log((f - f0) / rise)\| over the smallest slope to a neighbour, is below `tol`.
+
+    Then it is made sure that no crossing comes before. No two neighbouring points before it may be further apart than
+    `gap` of its distance, half of that where f does not rise throughout; and intervals are divided until the cubics
+    through each and its neighbours say that f stays below the rise, or the interval is shorter than 0.002 of the
+    distance (see `Gaps`). What is narrower than `resolution`, the longest gap left, and shows in no point around it
+    is not seen: f may be above the rise there. At most 256 points are spent so; where they do not suffice, the
+    crossing is not `converged`. +inf counts as above every rise.
 
     Args:
         line: the function; only `values` is used.
@@ -78,11 +92,12 @@ def crossings(
         limit: bound on |t|, not on the distance from t0.
         tol: relative tolerance of the half-widths.
         rounding: relative rounding of f; give the one of float32 for a line computed in it.
-        guess: of the first half-width; the scan starts at a quarter of it. None starts at (distance available) / 2^20.
+        guess: of the first half-width; the scan starts at `gap` of it. None starts at (distance available) / 2^20.
+        gap: longest distance between neighbouring points before a half-width, as a part of it.
 
     Raises:
-        LandscapeError: for another side, rises not positive and ascending, an infinite t0 or f0, |t0| > limit, or a
-            guess that is not positive.
+        LandscapeError: for another side, rises not positive and ascending, an infinite t0 or f0, |t0| > limit, a guess
+            that is not positive, or a gap that is not in (0, 0.5].
 
     Source:
         Method of this project; inverse interpolation as in Brent, Algorithms for Minimization without Derivatives
@@ -96,7 +111,9 @@ def crossings(
         >>> found.half_width.round(8).tolist(), found.censored.tolist()
         ([1.0, 2.0, 5.0], [False, False, True])
     """
-    search = crossing_search(t0=t0, f0=f0, side=side, rises=rises, limit=limit, tol=tol, rounding=rounding, guess=guess)
+    search = crossing_search(
+        t0=t0, f0=f0, side=side, rises=rises, limit=limit, tol=tol, rounding=rounding, guess=guess, gap=gap
+    )
     return solve(search, line)
 
 
@@ -110,6 +127,7 @@ def crossing_search(
     tol: float = 1e-9,
     rounding: float = EPS,
     guess: float | None = None,
+    gap: float = GAP,
 ) -> Search[Crossings]:
     """`crossings` as a search for `drive`, with the same arguments.
 
@@ -127,15 +145,20 @@ def crossing_search(
     _check(t0, f0, side, rises, limit, tol)
     if guess is not None and not guess > 0:
         raise LandscapeError(f"expected a positive guess of the half-width or None, found {guess!r}.")
-    scan = _Scan(t0, f0, side, limit - side * t0, guess)
+    if not 0 < gap <= 0.5:
+        raise LandscapeError(f"expected a gap in (0, 0.5], a part of the half-width, found {gap!r}.")
+    wall = _Wall(Scan(t0, f0, side, limit - side * t0), guess, gap)
     n = rises.size
     width, censored, error = np.full(n, math.nan), np.zeros(n, dtype=bool), np.full(n, math.nan)
+    sure, resolution = np.zeros(n, dtype=bool), np.full(n, math.nan)
     for i, rise in enumerate(rises.tolist()):
         noise = 4 * rounding * abs(f0) / rise
-        width[i], censored[i] = yield from scan.crossing(rise, max(tol, noise))
+        width[i], censored[i], sure[i] = yield from wall.first(rise, max(tol, noise))
+        resolution[i] = wall.longest(float(width[i]))
         if not censored[i] and width[i] > 0:
-            error[i] = math.nan if math.isnan(width[i]) else max(tol, noise + EPS * abs(t0) / width[i])
-    return Crossings(width, censored, error <= ACCURACY, error, scan.n)
+            error[i] = max(tol, noise + EPS * abs(t0) / width[i])
+    lowest = min((r for r in wall.scan.r if not math.isnan(r)), default=0.0)
+    return Crossings(width, censored, sure & (error <= ACCURACY), error, resolution, min(lowest, 0.0), wall.scan.n)
 
 
 def _check(t0: float, f0: float, side: int, rises: Array, limit: float, tol: float) -> None:
@@ -150,131 +173,94 @@ def _check(t0: float, f0: float, side: int, rises: Array, limit: float, tol: flo
         )
 
 
-class _Scan:
-    """All points of one side evaluated so far, ascending in s, and the rises f - f0 there."""
+class _Wall:
+    """The search for crossings on one side; all share one scan."""
 
-    def __init__(self, t0: float, f0: float, side: int, span: float, guess: float | None) -> None:
-        self._t0, self._f0, self._side, self._span, self._guess = t0, f0, side, span, guess
-        self.n = 0
-        self._s: list[float] = []
-        self._r: list[float] = []
+    def __init__(self, scan: Scan, guess: float | None, gap: float) -> None:
+        self.scan, self._guess, self._gap = scan, guess, gap
+        self._gaps, self._left = Gaps(gap), MOST
 
-    def crossing(self, rise: float, tol: float) -> Search[tuple[float, bool]]:
-        """(half-width, censored) for one rise."""
-        if self._span <= 0:
-            return self._span, True
-        if not self._s:
+    def first(self, rise: float, tol: float) -> Search[tuple[float, bool, bool]]:
+        """(half-width, censored, sure) of the first crossing of a rise."""
+        scan = self.scan
+        if scan.span <= 0:
+            return scan.span, True, True
+        while True:
+            width, censored = yield from self._crossing(rise, tol)
+            if math.isnan(width) or tol > ACCURACY:  # it will not be called converged
+                return width, censored, False
+            new = self._gaps.doubtful([0.0, *scan.s], [0.0, *scan.r], width, rise, tol)
+            if not new:
+                return width, censored, True
+            self._left -= len(new)
+            if self._left < 0:
+                return width, censored, False
+            yield from scan.ask(new)
+
+    def longest(self, width: float) -> float:
+        """The longest gap between points as far as the half-width; NaN for a NaN."""
+        if math.isnan(width):
+            return math.nan
+        places = [0.0, *(s for s in self.scan.s if s < width), width]
+        return max(b - a for a, b in itertools.pairwise(places))
+
+    def _crossing(self, rise: float, tol: float) -> Search[tuple[float, bool]]:
+        """(half-width, censored) from the first point that is not below a rise."""
+        scan = self.scan
+        if not scan.s:
             yield from self._begin()
         short = 0  # steps that were predicted to arrive and did not
         while True:
-            j = next((i for i, r in enumerate(self._r) if not r < rise), len(self._r))
-            for i in {j - 1, min(j, len(self._r) - 1)}:
-                if j > 0 and (found := self._near(i, rise, tol)) is not None:
+            j = scan.above(rise)
+            for i in {j - 1, min(j, len(scan.s) - 1)}:
+                if j > 0 and (found := scan.near(i, rise, tol)) is not None:
                     return found, False
-            if j == len(self._r):
-                last = math.log(self._s[-1])
-                if self._s[-1] >= self._span:
-                    return self._span, True
-                u = self._outward(rise) if short < 3 else math.inf
-                short += u < last + STEP
-                yield from self._ask(min(math.exp(min(max(u, last + tol), last + STEP)), self._span))
+            if j == len(scan.s):
+                if scan.s[-1] >= scan.span:
+                    return scan.span, True
+                u = scan.outward(rise) if short < 3 else math.inf
+                short += u < math.log(scan.s[-1]) + STEP
+                yield from self._step(u, tol)
             elif j == 0:
-                s = self._inward(rise)
-                if s <= 4 * EPS * abs(self._t0) or s < self._span * 2.0**-200:
+                s = scan.inward(rise)
+                if s <= 4 * EPS * scan.offset or s < scan.span * 2.0**-200:
                     return math.nan, False  # f jumps at the floor itself
-                yield from self._ask(s)
-            elif math.isnan(self._r[j]):
+                yield from scan.ask([s])
+            elif math.isnan(scan.r[j]):
                 return math.nan, False
             else:
-                return (yield from self._closed(j, rise, tol)), False
+                return (yield from self._closed(rise, tol)), False
 
     def _begin(self) -> Search[None]:
-        """The first three points, from a quarter of the guess on."""
-        s = self._span * FIRST_STEP * 4 if self._guess is None else min(self._guess, self._span)
-        self._s = [0.25 * s, 0.5 * s, s]
-        self.n += len(self._s)
-        answer = yield Ask("value", tuple(self._t0 + self._side * s for s in self._s))
-        self._r = (answer - self._f0).tolist()
+        """The first points: even ones before the guess."""
+        s = self.scan.span * FIRST_STEP * 4 if self._guess is None else min(self._guess, self.scan.span)
+        n = math.ceil(1 / self._gap - 1e-9)
+        yield from self.scan.ask([s * k / n for k in range(1, n)])
 
-    def _ask(self, s: float) -> Search[int]:
-        """One more point; its place."""
-        self.n += 1
-        answer = yield Ask("value", (self._t0 + self._side * s,))
-        place = bisect.bisect_left(self._s, s)
-        self._s.insert(place, s)
-        self._r.insert(place, float(answer[0]) - self._f0)
-        return place
+    def _step(self, u: float, tol: float) -> Search[None]:
+        """Outward to where the crossing is predicted, leaving no long gap; a factor of 2 where it is further."""
+        last, far = self.scan.s[-1], u >= math.log(self.scan.s[-1]) + STEP
+        s = min(2 * last if far else max(math.exp(u), last * (1 + tol)), self.scan.span)
+        n = 1 if far else math.ceil((s - last) / (self._gap * s) - 1e-9)
+        yield from self.scan.ask([*(last + (s - last) * k / n for k in range(1, n)), s])
 
-    def _level(self, i: int, rise: float) -> float:
-        """Log of the rise at a point over the one looked for; NaN where there is no logarithm."""
-        r = self._r[i]
-        return math.log(r) - math.log(rise) if 0 < r < math.inf else math.nan
-
-    def _near(self, i: int, rise: float, tol: float) -> float | None:
-        """The crossing, if a point is within tol of it by the smallest slope to its neighbours; else None."""
-        u, y = math.log(self._s[i]), self._level(i, rise)
-        slopes = []
-        for order in (range(i - 1, -1, -1), range(i + 1, len(self._s))):
-            other = next((k for k in order if abs(math.log(self._s[k]) - u) > 1e-5), None)
-            if other is not None:
-                slopes.append((self._level(other, rise) - y) / (math.log(self._s[other]) - u))
-        slopes = [p for p in slopes if not math.isnan(p)]
-        if not slopes or not min(slopes) > 0 or not abs(y) <= tol * min(slopes):
-            return None
-        return min(math.exp(u - y / min(slopes)), self._span)
-
-    def _outward(self, rise: float) -> float:
-        """The log s of the crossing, extrapolated from up to three points that are not too close; inf if impossible."""
-        chosen: list[tuple[float, float]] = []
-        for i in reversed(range(len(self._s))):
-            u, y = math.log(self._s[i]), self._level(i, rise)
-            if not math.isnan(y) and (not chosen or u < chosen[-1][0] - 0.2):
-                chosen.append((u, y))
-            if len(chosen) == 3:
-                break
-        if len(chosen) < 2 or chosen[0][1] <= chosen[1][1]:
-            return math.inf
-        (a, ya), (b, yb) = chosen[:2]
-        straight = a - ya * (a - b) / (ya - yb)
-        bent = inverse_quadratic(chosen) if len(chosen) == 3 else math.nan
-        return bent if a < bent < 2 * straight - a else straight
-
-    def _inward(self, rise: float) -> float:
-        """A point closer to the floor than all others, below the rise if f is like a power law."""
-        s, r = self._s[0], self._r[0]
-        if not math.isfinite(r):
-            return s / 16.0
-        p = 2.0
-        if len(self._s) > 1 and r < self._r[1] < math.inf:
-            p = math.log(self._r[1] / r) / math.log(self._s[1] / s)
-        return s * min(max(0.5 * math.exp((math.log(rise) - math.log(r)) / p), 1 / 16), 0.5)
-
-    def _closed(self, j: int, rise: float, tol: float) -> Search[float]:
-        """The crossing between two neighbours of the scan, the rise below at j - 1 and not at j."""
-        widths: list[float] = []
+    def _closed(self, rise: float, tol: float) -> Search[float]:
+        """The crossing between the first point that is not below the rise and its neighbour."""
+        scan, widths = self.scan, list[float]()
         while True:
-            low, high = math.log(self._s[j - 1]), math.log(self._s[j])
+            j = scan.above(rise)
+            low, high = math.log(scan.s[j - 1]), math.log(scan.s[j])
             widths.append(high - low)
             middle = 0.5 * (low + high)
             if high - low <= tol:
                 return math.exp(middle)
             slow = len(widths) > 2 and high - low > 0.5 * widths[-3]
-            u = middle if slow else self._interpolated(j, rise, middle)
+            u = middle if slow else scan.interpolated(j, rise, middle)
             margin = 0.25 * min(tol, high - low)
-            newest = yield from self._ask(math.exp(min(max(u, low + margin), high - margin)))
-            if math.isnan(self._r[newest]):
+            s = math.exp(min(max(u, low + margin), high - margin))
+            yield from scan.ask([s])
+            newest = scan.s.index(s)
+            if math.isnan(scan.r[newest]):
                 return math.nan
-            if (found := self._near(newest, rise, tol)) is not None:
+            if (found := scan.near(newest, rise, tol)) is not None:
                 return found
-            j = newest if not self._r[newest] < rise else newest + 1
-
-    def _interpolated(self, j: int, rise: float, middle: float) -> float:
-        """The log s of the crossing from the bracket and the nearest point beyond it; the middle if impossible."""
-        ends = [(math.log(self._s[i]), self._level(i, rise)) for i in (j - 1, j)]
-        if any(math.isnan(y) for _, y in ends) or ends[0][1] == ends[1][1]:
-            return middle
-        (a, ya), (b, yb) = ends
-        others = [(math.log(self._s[i]), self._level(i, rise)) for i in (j - 2, j + 1) if 0 <= i < len(self._s)]
-        others = sorted((o for o in others if not math.isnan(o[1])), key=lambda o: abs(o[0] - middle))
-        bent = inverse_quadratic([*ends, others[0]]) if others else math.nan
-        return bent if a < bent < b else a - ya * (b - a) / (yb - ya)
