@@ -146,8 +146,13 @@ def test_tiny_curvature_and_a_stationary_start():
     assert find_floor(known.power(2), limit=1.0).converged
     assert find_floor(known.power(2), limit=1.0).t0 == 0.0
     ridge = find_floor(known.power(2, a=-1.0), limit=1.0)
-    assert ridge.t0 == 0.0
-    assert not ridge.converged
+    assert (ridge.t0, ridge.drop, ridge.censored, ridge.converged) == (1.0, 1.0, True, False)
+    level = find_floor(known.power(2, a=-1e-20, floor=1.0), limit=1.0)
+    assert (level.t0, level.censored, level.converged) == (0.0, False, False)
+    saddle = Curve(lambda t: (t**2 - 1) ** 2 + 0.1 * t**3, lambda t: 4 * t * (t**2 - 1) + 0.3 * t**2)
+    floor = find_floor(saddle, limit=3.0)
+    assert floor.converged
+    assert floor.t0 == pytest.approx(-(0.3 + math.sqrt(0.09 + 64)) / 8, rel=1e-9)
 
 
 def test_rises_below_the_rounding_of_the_values_are_not_called_converged():

@@ -81,7 +81,7 @@ def crossings(
     through each and its neighbours say that f stays below the rise, or the interval is shorter than 0.002 of the
     distance (see `Gaps`). What is narrower than `resolution`, the longest gap left, and shows in no point around it
     is not seen: f may be above the rise there. At most 256 points are spent so; where they do not suffice, the
-    crossing is not `converged`. +inf counts as above every rise.
+    half-width is neither `converged` nor `censored`. +inf counts as above every rise.
 
     Args:
         line: the function; only `values` is used.
@@ -181,20 +181,20 @@ class _Wall:
         self._gaps, self._left = Gaps(gap), MOST
 
     def first(self, rise: float, tol: float) -> Search[tuple[float, bool, bool]]:
-        """(half-width, censored, sure) of the first crossing of a rise."""
+        """(half-width, censored, whether nothing looks as if a crossing came before) of the first crossing of a rise."""
         scan = self.scan
         if scan.span <= 0:
             return scan.span, True, True
         while True:
             width, censored = yield from self._crossing(rise, tol)
             if math.isnan(width) or tol > ACCURACY:  # it will not be called converged
-                return width, censored, False
+                return width, censored, True
             new = self._gaps.doubtful([0.0, *scan.s], [0.0, *scan.r], width, rise, tol)
             if not new:
                 return width, censored, True
             self._left -= len(new)
             if self._left < 0:
-                return width, censored, False
+                return width, False, False
             yield from scan.ask(new)
 
     def longest(self, width: float) -> float:

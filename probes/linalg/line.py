@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,7 +51,8 @@ def find_floor(line: Line, *, limit: float, step: float | None = None, tol: floa
     \|t - a\| is a sign change like any other. A basin narrower than its distance from 0 can be stepped over unseen.
 
     A slope at 0 too small to change f by one rounding within the whole limit (\|f'(0)\| limit <= eps \|f(0)\|) counts
-    as 0: then t0 = 0, converged if f does not fall on either side within the first step.
+    as 0: then t0 = 0 if f does not fall on either side within the first step; else, at a maximum, the walk goes down
+    the steeper side (+ if both are the same). Where it comes no deeper than rounding, t0 = 0, not converged.
 
     Args:
         line: the function.
@@ -127,8 +128,18 @@ def floor_search(
     if abs(s0) * limit <= rounding * abs(f0):
         right = yield from points.slope_at(first)
         left = yield from points.slope_at(-first)
-        return Floor(0.0, f0, 0.0, right >= 0.0 >= left, False, points.n)
-    low, high = yield from _bracket(points, -1.0 if s0 > 0 else 1.0, first, limit, rounding)
+        here = Floor(0.0, f0, 0.0, right >= 0.0 >= left, False, points.n)
+        if here.converged or math.isnan(right) or math.isnan(left):
+            return here
+        floor = yield from _walk(points, 1.0 if -right >= left else -1.0, first, limit, tol, rounding)
+        return floor if not floor.drop <= 8 * rounding * abs(f0) else replace(here, n_evaluations=points.n)
+    return (yield from _walk(points, -1.0 if s0 > 0 else 1.0, first, limit, tol, rounding))
+
+
+def _walk(points: _Points, side: float, first: float, limit: float, tol: float, rounding: float) -> Search[Floor]:
+    """Down from 0 to one side."""
+    f0 = points.value[0.0]
+    low, high = yield from _bracket(points, side, first, limit, rounding)
     if math.isnan(high):
         return Floor(math.nan, math.nan, math.nan, False, False, points.n)
     if low == high:
