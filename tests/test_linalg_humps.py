@@ -12,7 +12,7 @@ from oracles_linalg import Curve
 
 from landscape.errors import LandscapeError
 from landscape.probes import valley
-from landscape.probes.linalg import crossings
+from landscape.probes.linalg import crossings, find_floor
 
 ONLY = {"top": 1, "bottom": 0, "random": 0, "gradient": False}
 
@@ -117,6 +117,30 @@ def test_the_first_crossing_of_random_functions():
     assert wrong == 0
     assert hidden + refused <= 0.005 * right
     assert right > 600
+
+
+def test_a_floor_lies_behind_no_barrier():
+    """From any place of a random function: the first minimum downhill, by a dense scan of the way."""
+    right = wrong = 0
+    for case in range(270):
+        rng = np.random.default_rng([12, case])
+        settings = rng.uniform(2, 40), 10 ** rng.uniform(-2, 0), rng.uniform(0.3, 2.5), 10 ** rng.uniform(-2, -0.3)
+        f, start = FAMILIES[case % len(FAMILIES)](rng, *settings), rng.uniform(-2, 2)
+        line = Curve(
+            lambda t, f=f, a=start: f(a + t), lambda t, f=f, a=start: (f(a + t + 1e-6) - f(a + t - 1e-6)) / 2e-6
+        )
+        limit, slope = float(rng.choice([1.0, 2.0, 4.0])), line.slope(0.0)
+        line.calls = 0
+        floor = find_floor(line, limit=limit, step=min(limit / 8, 3e-3 / abs(slope)))
+        assert floor.n_evaluations == line.calls
+        way = -math.copysign(1.0, slope) * np.linspace(0, limit, 200_001)
+        up = np.diff(line._f(way)) > 1e-12
+        exact = float(way[up.argmax()]) if up.any() else None
+        at = floor.censored if exact is None else math.isclose(floor.t0, exact, rel_tol=1e-3, abs_tol=1e-4)
+        right += at
+        wrong += not at and (floor.converged or floor.censored)
+    assert right > 260
+    assert wrong <= 4
 
 
 def test_a_hump_narrower_than_the_resolution_may_hide_and_no_other():

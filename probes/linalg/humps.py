@@ -70,6 +70,22 @@ class Gaps:
                 found.append(place)
         return found
 
+    def unsettled(self, s: Sequence[float], r: Sequence[float]) -> list[float]:
+        """Points to look at before it can be said that the function rises throughout from a minimum at s[0] to s[-1].
+
+        Args:
+            s: ascending, from 0 on.
+            r: the function there, ascending.
+        """
+        gap, found = self._gap * s[-1], []
+        for i in range(1, len(s)):
+            low, width = s[i - 1], s[i] - s[i - 1]
+            n = math.ceil(width / gap - 1e-9)
+            if n == 1 and i > 1 and width > FINEST * s[-1] and self._level(s, r, i)[0] > -math.inf:
+                n = 2
+            found += [low + width * k / n for k in range(1, n)]
+        return found
+
     def _level(self, s: Sequence[float], r: Sequence[float], i: int) -> tuple[float, float]:
         """The level above which interval i is harmless, and the place where it may be highest."""
         near = _stencil(s, r, i)
