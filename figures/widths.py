@@ -36,7 +36,7 @@ _OPTIONAL = {
     "floor_converged": ("step", "mode"),
 }
 """Drawn where all results have them; those of older versions of the probe do not."""
-_LETTERS = {"V": "V", "U": "U", "quadratic": "Q", "flat": "F", "no floor": "N", "undecided": "?", "absent": "–"}
+_LETTERS = {"V": "V", "U": "U", "quadratic": "Q", "flat": "F", "falling": "↓", "undecided": "?", "absent": "–"}
 _SIDES = {"-": ("<", -0.17), "+": (">", 0.17)}
 _SHAPES = {1.0: "V", 2.0: "quadratic"}
 
@@ -50,7 +50,7 @@ def widths(runs: Sequence[xr.Dataset], *, step: int | None = None, rise: float |
     the loss had risen far enough (in any seed), a hollow triangle and an arrow say that the width is a lower bound.
     The short line is the width of a parabola of the same curvature, sqrt(2 rise / lambda); without one there is none.
     A cross marks a width or exponent around a floor that was not located, or that is lost in rounding (in any seed).
-    Letters above the exponents are the shapes (V, U, Q quadratic, F flat, N no floor, ? undecided, – absent), several
+    Letters above the exponents are the shapes (V, U, Q quadratic, F flat, ↓ falling, ? undecided, – absent), several
     where seeds differ.
 
     Args:

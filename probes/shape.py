@@ -19,16 +19,17 @@ GROUPS = ("top", "bottom", "negative", "random", "filter", "gradient")
 
 RULE = (
     "on both sides: V if p + 2 se < 2 - shape_tol, U if p - 2 se > 2 + shape_tol, quadratic if |p - 2| + 2 se <= "
-    "shape_tol; flat if no rise was reached; no floor if the loss falls up to the limit, or from a point where its "
-    "slope is 0; absent if there is no such direction; else undecided"
+    "shape_tol; falling if there is no floor: the loss falls as far as the limit, or, with no rise reached, falls "
+    "below the place found by the smallest rise; else flat if no rise was reached; absent if there is no such "
+    "direction; else undecided"
 )
 """How a direction gets its label, from the exponents p and their standard errors se."""
 
 
 def shape_labels(
-    exponent: Array, stderr: Array, *, censored: Bools, floor: Bools, falling: Bools, present: Bools, tol: float
+    exponent: Array, stderr: Array, *, censored: Bools, falling: Bools, floor: Bools, present: Bools, tol: float
 ) -> NDArray[np.str_]:
-    """The label of each direction: V, U, quadratic, flat, no floor, absent or undecided; see `RULE`.
+    """The label of each direction: V, U, quadratic, flat, falling, absent or undecided; see `RULE`.
 
     The standard error is that of a straight line through log rise against log half-width: it measures how far the wall
     is from a power law, not noise. An exponent without a standard error (fewer than 3 rises reached) decides nothing,
@@ -38,6 +39,7 @@ def shape_labels(
         exponent: (m, 2) of both sides.
         stderr: (m, 2) its standard error.
         censored: (m, 2, n_rises), the limit came before the rise.
+        falling: (m,) whether there is no floor, because the loss falls.
         floor: (m,) whether the floor is a minimum that was located.
         falling: (m,) whether the line has no floor: the loss falls up to the limit, or the line is at a maximum.
         present: (m,) whether there is such a direction.
@@ -54,7 +56,8 @@ def shape_labels(
 
     Example:
         >>> p, yes, no = np.array([[1.0, 1.1], [2.1, 1.9], [1.0, 2.0]]), np.ones(3, bool), np.zeros((3, 2, 4), bool)
-        >>> shape_labels(p, 0.01 + 0 * p, censored=no, floor=yes, falling=~yes, present=yes, tol=0.25).tolist()
+        >>> ask = {"censored": no, "falling": ~yes, "floor": yes, "present": yes}
+        >>> shape_labels(p, 0.01 + 0 * p, **ask, tol=0.25).tolist()
         ['V', 'quadratic', 'undecided']
     """
     if not (np.isfinite(tol) and tol >= 0):
@@ -69,7 +72,7 @@ def shape_labels(
     for name, sides in rules.items():
         label[sides.all(1) & floor] = name
     label[censored.all((1, 2))] = "flat"
-    label[falling] = "no floor"
+    label[falling] = "falling"
     label[~present] = "absent"
     return label
 

@@ -32,12 +32,15 @@ SCHEMA = Schema(
         "rise": Variable(("rise",), "nats per token", "rise of the loss above the floor", swept=False),
         "half_width": Variable(("mode", "side", "rise"), DISTANCE, "distance from the floor to the rise"),
         "censored": Variable(("mode", "side", "rise"), "1", "the limit came first; half_width is a lower bound", "b"),
-        "converged": Variable(("mode", "side", "rise"), "1", "half-width reached and located", "b"),
+        "converged": Variable(
+            ("mode", "side", "rise"), "1", "half-width reached and located, nothing seen before", "b"
+        ),
         "resolution": Variable(
             ("mode", "side", "rise"),
             DISTANCE,
-            "the loss may have passed the rise before, on a stretch shorter than this",
+            "longest gap between losses up to half_width; a narrower hump could hide",
         ),
+        "lowest": Variable(("mode", "side"), "nats per token", "lowest loss seen minus loss at the floor, at most 0"),
         "exponent": Variable(("mode", "side"), "1", "slope of log rise against log half-width"),
         "exponent_stderr": Variable(("mode", "side"), "1", "standard error of the exponent's fit"),
         "shape": Variable(("mode",), "", f"shape of the valley; {RULE}", "U"),
@@ -83,6 +86,7 @@ def valley(
     gradient: bool = True,
     rises: tuple[float, ...] = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1),
     limit: float | None = None,
+    gap: float = 0.2,
     shape_tol: float = 0.25,
     tol: float = 1e-6,
     max_products: int | None = None,
@@ -111,6 +115,8 @@ def valley(
         gradient: include the normalised gradient.
         rises: Delta, ascending, in nats per token.
         limit: largest distance \|t\| searched; None means the norm of w (1 if w = 0).
+        gap: longest gap between the losses before a half-width, as a part of it, in (0, 0.5]; smaller ones cost about
+            1 / gap losses per rise and side.
         shape_tol: distance from 2 within which an exponent counts as 2.
         tol: of the eigenvectors, relative to the spectral norm.
         max_products: budget of the eigen-solver; None lets it choose.
@@ -118,7 +124,9 @@ def valley(
     Returns:
         Dataset with dims `mode` (direction), `side`, `rise`, `group`; see `SCHEMA` for variables and units. Where the
         limit came before a rise, `censored` is True and `half_width` is the distance searched. Where the floor itself
-        is `floor_censored`, it is no minimum and the widths around it say little; statistics leave them out.
+        is `floor_censored`, it is no minimum: there are no widths, and the direction is labelled falling. Before
+        `half_width`, the loss is nowhere above the rise on a stretch longer than `resolution`; a narrower hump is found
+        only where the losses around it show it.
 
     Raises:
         LandscapeError: for no direction at all, rises that do not ascend, a limit that is not positive, or parameters,
@@ -147,13 +155,10 @@ def valley(
         raise LandscapeError(f"expected a positive, finite limit, found {reach}.")
     if len(rise) == 0 or not np.isfinite(rise).all() or (rise <= 0).any() or (np.diff(rise) <= 0).any():
         raise LandscapeError(f"expected positive rises in ascending order, found {list(rises)}.")
-    H, slope = objective.hessian(w), objective.grad(w)
-    if not bool(torch.isfinite(slope).all()):
-        raise LandscapeError(
-            f"expected a finite gradient at w, found NaN or infinity in {int((~torch.isfinite(slope)).sum())} of its "
-            f"{objective.size} entries, though the loss is finite (a root or a logarithm of 0?). Without "
-            "it no line has a floor: move the checkpoint, or mend the loss there."
-        )
+    if not 0 < gap <= 0.5:
+        raise LandscapeError(f"expected a gap in (0, 0.5], a part of the half-width, found {gap}.")
+    slope = _finite(objective.grad(w))
+    H = objective.hessian(w)
     found = eigen_directions(H, "top", top, tol=tol, max_products=max_products, seed=seed)
     lower = eigen_directions(H, "bottom", max(bottom, negative), tol=tol, max_products=max_products, seed=seed)
     found += lower[:bottom]
@@ -172,13 +177,13 @@ def valley(
     present = (group != "negative") | (curvature < -residual)
     lines = Lines(objective, w, [d.vector for d in found], slope)
     rounding = torch.finfo(objective.dtype).eps
-    measured = measure(lines, curvature, only=present, rises=rise, limit=reach, rounding=rounding)
+    measured = measure(lines, curvature, only=present, rises=rise, limit=reach, rounding=rounding, gap=gap)
     with np.errstate(invalid="ignore", divide="ignore"):
         quadratic = np.where(curvature[:, None] > 0, np.sqrt(2 * rise / curvature[:, None]), np.nan)
     return SCHEMA.dataset(
         {
             **measured,
-            **_shapes(measured, group, present, shape_tol),
+            **_shapes(measured, group, present, float(rise[0]), shape_tol),
             "shape_tol": shape_tol,
             "n_negative": int((present & (group == "negative")).sum()),
             "curvature": curvature,
@@ -199,15 +204,28 @@ def valley(
     )
 
 
-def _shapes(measured: dict[str, Any], group: Labels, present: Bools, tol: float) -> dict[str, Any]:
+def _finite(gradient: Tensor) -> Tensor:
+    """The gradient, where it is one."""
+    bad = int((~gradient.isfinite()).sum())
+    if bad:
+        raise LandscapeError(
+            f"expected a finite gradient, found NaN or infinity in {bad} of {gradient.numel()} entries. The loss has "
+            "no derivative here: look for a root, logarithm or division at 0, or measure another checkpoint."
+        )
+    return gradient
+
+
+def _shapes(measured: dict[str, Any], group: Labels, present: Bools, rise: float, tol: float) -> dict[str, Any]:
     """Label and asymmetry of each direction, statistics of each group; only widths around a floor that was found."""
     floor = measured["floor_converged"]
     trusted = measured["converged"] & floor[:, None, None]
+    shallow = measured["censored"].all((1, 2)) & (measured["lowest"] <= -rise).any(1)
     return {
         "shape": shape_labels(
             measured["exponent"],
             measured["exponent_stderr"],
             censored=measured["censored"],
+            falling=measured["floor_censored"] | shallow,
             floor=floor,
             falling=measured["floor_censored"] | measured["floor_hill"],
             present=present,

@@ -62,12 +62,19 @@ class Lines:
 
 
 def measure(
-    lines: Lines, curvature: Array, *, rises: Array, limit: float, rounding: float, only: Bools | None = None
+    lines: Lines,
+    curvature: Array,
+    *,
+    rises: Array,
+    limit: float,
+    rounding: float,
+    gap: float = 0.2,
+    only: Bools | None = None,
 ) -> dict[str, Any]:
     r"""Floor, half-widths and exponents on both sides of every line.
 
-    A line's search starts with steps of Newton's length or shorter, and its scan of the walls with a quarter of the
-    half-width of a parabola with the floor's drop; guesses save evaluations and decide nothing.
+    A line's search starts with steps of Newton's length or shorter, and its scan of the walls with a fraction
+    of the half-width of a parabola with the floor's drop; guesses save evaluations and decide nothing.
 
     Args:
         lines: the m lines.
@@ -75,11 +82,12 @@ def measure(
         rises: (n_rises,) positive, ascending.
         limit: bound on \|t\|.
         rounding: relative rounding of a loss, which decides what counts as a fall or a rise of it.
+        gap: longest gap between the losses before a half-width, as a part of it.
         only: (m,) which lines to measure; None means all.
 
     Returns:
         Arrays over (m,), (m, 2) or (m, 2, n_rises) by name; NaN where a line is not measured, and NaN widths where
-        there is no floor.
+        there is no floor, also where the loss falls as far as the limit.
 
     Raises:
         LandscapeError: for a limit or rises that the searches refuse.
@@ -104,12 +112,12 @@ def measure(
         lambda kind, index, t: lines.evaluate(kind, chosen[index], t),
         batch=lines.batch,
     )
-    found = [(int(i), f) for i, f in zip(chosen, floors, strict=True) if math.isfinite(f.t0)]
+    found = [(int(i), f) for i, f in zip(chosen, floors, strict=True) if math.isfinite(f.t0) and not f.censored]
     places = [(i, k) for i, _ in found for k in range(len(SIDES))]
     line = np.array([i for i, _ in places], dtype=np.int64)
     walls: list[Crossings] = drive(
         [
-            _walls(floor, side, float(curvature[i]), rises=rises, limit=limit, rounding=rounding)
+            _walls(floor, side, float(curvature[i]), rises=rises, limit=limit, rounding=rounding, gap=gap)
             for i, floor in found
             for side in SIDES
         ],
@@ -121,14 +129,22 @@ def measure(
 
 
 def _walls(
-    floor: Floor, side: int, curvature: float, *, rises: Array, limit: float, rounding: float
+    floor: Floor, side: int, curvature: float, *, rises: Array, limit: float, rounding: float, gap: float
 ) -> Search[Crossings]:
     """The half-widths on one side, from a guess: the parabola through checkpoint and floor, or that of the Hessian."""
     if floor.drop > 1e4 * rounding * abs(floor.value) and floor.t0 != 0:
         curvature = 2 * floor.drop / floor.t0**2
     guess = math.sqrt(2 * float(rises[0]) / curvature) if curvature > 0 else None
     return crossing_search(
-        t0=floor.t0, f0=floor.value, side=side, rises=rises, limit=limit, tol=TOL, rounding=rounding, guess=guess
+        t0=floor.t0,
+        f0=floor.value,
+        side=side,
+        rises=rises,
+        limit=limit,
+        tol=TOL,
+        rounding=rounding,
+        guess=guess,
+        gap=gap,
     )
 
 
@@ -138,10 +154,10 @@ _NOWHERE = Floor(math.nan, math.nan, math.nan, converged=False, censored=False, 
 def _rows(floors: Sequence[Floor], walls: dict[tuple[int, int], Crossings], rises: Array) -> dict[str, Any]:
     shape = (len(floors), len(SIDES), len(rises))
     width, censored, converged = np.full(shape, np.nan), np.zeros(shape, bool), np.zeros(shape, bool)
-    power, resolution = np.full((*shape[:2], 2), np.nan), np.full(shape, np.nan)
+    resolution, lowest, power = np.full(shape, np.nan), np.full(shape[:2], np.nan), np.full((*shape[:2], 2), np.nan)
     for at, found in walls.items():
         width[at], censored[at], converged[at] = found.half_width, found.censored, found.converged
-        resolution[at] = found.resolution
+        resolution[at], lowest[at] = found.resolution, found.lowest
         power[at] = exponent(found.half_width, rises, ~found.converged)
     n = sum(f.n_evaluations for f in floors) + sum(w.n_evaluations for w in walls.values())
     return {
@@ -149,6 +165,7 @@ def _rows(floors: Sequence[Floor], walls: dict[tuple[int, int], Crossings], rise
         "censored": censored,
         "converged": converged,
         "resolution": resolution,
+        "lowest": lowest,
         "exponent": power[..., 0],
         "exponent_stderr": power[..., 1],
         "floor": np.array([f.t0 for f in floors]),

@@ -120,12 +120,12 @@ def shaped(arch="single", seed=0, **shapes):
 
 
 def test_letters_name_the_shapes_of_all_seeds():
-    runs = [shaped("single", 0, m1="V", m3="flat"), shaped("single", 1, m1="undecided", m3="flat")]
+    runs = [shaped("single", 0, m1="V", m3="flat", m4="falling"), shaped("single", 1, m1="undecided", m3="flat")]
     ax = widths(runs).axes[1]
     letters = {t.xy[0]: t.get_text() for t in ax.texts if t.xy[1] == 1 and t.get_text() not in ("V", "quadratic")}
-    assert letters == {0: "Q", 1: "V?", 2: "Q", 3: "F", 4: "Q", 5: "Q", 6: "Q"}
+    assert letters == {0: "Q", 1: "V?", 2: "Q", 3: "F", 4: "Q↓", 5: "Q", 6: "Q"}
     key = ax.get_xlabel().replace("\N{NO-BREAK SPACE}", " ").replace("\n", " ")
-    assert key == "direction (shape: V, Q quadratic, F flat, ? undecided)"
+    assert key == "direction (shape: V, Q quadratic, F flat, ↓ falling, ? undecided)"
     assert widths([valley()]).axes[1].get_xlabel() == "direction"
 
 

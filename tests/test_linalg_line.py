@@ -146,8 +146,13 @@ def test_tiny_curvature_and_a_stationary_start():
     assert find_floor(known.power(2), limit=1.0).converged
     assert find_floor(known.power(2), limit=1.0).t0 == 0.0
     ridge = find_floor(known.power(2, a=-1.0), limit=1.0)
-    assert ridge.t0 == 0.0
-    assert not ridge.converged
+    assert (ridge.t0, ridge.drop, ridge.censored, ridge.converged) == (1.0, 1.0, True, False)
+    level = find_floor(known.power(2, a=-1e-20, floor=1.0), limit=1.0)
+    assert (level.t0, level.censored, level.converged) == (0.0, False, False)
+    saddle = Curve(lambda t: (t**2 - 1) ** 2 + 0.1 * t**3, lambda t: 4 * t * (t**2 - 1) + 0.3 * t**2)
+    floor = find_floor(saddle, limit=3.0)
+    assert floor.converged
+    assert floor.t0 == pytest.approx(-(0.3 + math.sqrt(0.09 + 64)) / 8, rel=1e-9)
 
 
 def test_rises_below_the_rounding_of_the_values_are_not_called_converged():
@@ -203,12 +208,12 @@ def test_few_evaluations():
     assert found.n_evaluations == line.calls <= 16 + 3 * RISES.size
     line.calls = 0
     newton = find_floor(line, limit=10.0, step=0.75 * 0.3)
-    assert newton.n_evaluations == line.calls <= 9
+    assert newton.n_evaluations == line.calls <= 12
     assert newton.t0 == pytest.approx(0.3, rel=1e-12)
     line.calls = 0
     guess = math.sqrt(RISES[0] / 2)
     found = crossings(line, t0=0.3, f0=1.0, side=1, rises=RISES, limit=10.0, tol=1e-6, guess=guess)
-    assert found.n_evaluations == line.calls <= 3 + 3.5 * RISES.size  # half of it to see no rise passed before
+    assert found.n_evaluations == line.calls <= 5 + 3 * RISES.size
     line.calls = 0
     (told,) = drive(
         [floor_search(limit=10.0, step=0.225, start=(1.18, -1.2))],

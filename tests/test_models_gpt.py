@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from functools import partial
 
 import numpy as np
 import pytest
@@ -131,13 +132,15 @@ def test_sequences_in_a_padded_batch_are_as_one_by_one():
 
 
 def test_the_models_number_cuts_the_loops():
-    """To rounding: kernels may add in another order when fewer rows of a batch are still in the loop."""
+    """To rounding: a matrix product may round otherwise where fewer sequences are left in the batch."""
+    close = partial(torch.allclose, rtol=1e-10, atol=1e-12)
     m = model("looped", loops=2, per_length=True)
-    torch.testing.assert_close(m(TOKENS, LOOPS)[1:], m(TOKENS)[1:])
+    assert close(m(TOKENS, LOOPS)[1:], m(TOKENS)[1:])
+    assert not torch.allclose(m(TOKENS, LOOPS)[0], m(TOKENS)[0], rtol=1e-3)
     single = model("single", per_length=True)
-    torch.testing.assert_close(single(TOKENS, LOOPS), single(TOKENS))
+    assert close(single(TOKENS, LOOPS), single(TOKENS))
     enough, more = (model("looped", loops=n, per_length=True) for n in (4, 9))
-    torch.testing.assert_close(enough(TOKENS, LOOPS), more(TOKENS, LOOPS))
+    assert close(enough(TOKENS, LOOPS), more(TOKENS, LOOPS))
 
 
 class ByFirst(MarkovTask):

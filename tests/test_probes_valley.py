@@ -118,8 +118,10 @@ def test_flat_and_falling_lines():
     assert (ds.n_widths.values == 0).all()
     falling = function_objective(lambda w: -w.sum(1), torch.zeros(1))
     ds = valley(falling, torch.zeros(1), seed=0, **{**ONLY, "gradient": True}, rises=RISES, limit=3.0)
-    assert ds["shape"].values.tolist() == ["no floor"]
-    assert ds.floor_censored.values.tolist() == [True]
+    assert ds["shape"].values.tolist() == ["falling"]
+    assert bool(ds.floor_censored)
+    assert np.isnan(ds.half_width).all()
+    assert not (ds.censored | ds.converged).any()
     assert (ds.n_widths.values == 0).all()
     assert np.isnan(ds.group_exponent.values).all()
 
@@ -130,13 +132,39 @@ def test_labels_by_hand():
     yes = np.ones(7, bool)
     censored = np.zeros((7, 2, 3), bool)
     expected = ["V", "undecided", "quadratic", "undecided", "U", "undecided", "quadratic"]
-    ask = {"censored": censored, "floor": yes, "falling": ~yes, "present": yes, "tol": 0.25}
+    ask = {"censored": censored, "falling": ~yes, "floor": yes, "present": yes, "tol": 0.25}
     assert shape_labels(p, se, **ask).tolist() == expected
     assert shape_labels(p, se, **{**ask, "tol": 0.35}).tolist()[2:5] == ["quadratic", "quadratic", "undecided"]
     assert shape_labels(p, se, **{**ask, "floor": ~yes}).tolist() == ["undecided"] * 7
     assert shape_labels(p, se, **{**ask, "present": ~yes}).tolist() == ["absent"] * 7
     assert shape_labels(p, se, **{**ask, "censored": ~censored}).tolist() == ["flat"] * 7
-    assert shape_labels(p, se, **{**ask, "censored": ~censored, "falling": yes}).tolist() == ["no floor"] * 7
+    assert shape_labels(p, se, **{**ask, "censored": ~censored, "falling": yes}).tolist() == ["falling"] * 7
+
+
+@pytest.mark.parametrize("start", [0.0, 0.2, -1e-9])
+@pytest.mark.parametrize(
+    ("label", "function"),
+    [
+        ("falling", lambda w: -(w**2)),
+        ("falling", lambda w: 3.0 - w**4),
+        ("falling", torch.cos),
+        ("falling", lambda w: 2.0 - w.abs()),
+        ("falling", lambda w: 5.0 - w),
+        ("falling", lambda w: torch.where(w.abs() < 0.3, 1e-5 * w**2, -((w.abs() - 0.3) ** 2))),
+        ("flat", lambda w: 1.0 - 1e-20 * w**2),
+        ("flat", lambda w: 1.0 + 1e-9 * w**2),
+        ("quadratic", lambda w: 0.1 * torch.cos(40 * w) + w**2 * 0),
+    ],
+)
+def test_directions_without_a_floor_are_not_flat(label, function, start):
+    objective = function_objective(lambda w: function(w).sum(1), torch.zeros(1))
+    ask = {**ONLY, "random": 1, "rises": (1e-4, 3e-4, 1e-3), "limit": 1.0}
+    ds = valley(objective, torch.tensor([start]), seed=0, **ask)
+    assert ds["shape"].values.tolist() == [label]
+    if label == "falling":
+        assert not ds.floor_converged.any() or float(ds.lowest.min()) < -1e-4
+    else:
+        assert float(ds.lowest.min()) > -1e-4 or not ds.censored.any()
 
 
 # -- negative directions ------------------------------------------------------------------------------------------
@@ -214,21 +242,23 @@ def test_all_lines_are_evaluated_together_and_counted():
 def test_few_evaluations_per_direction():
     objective = toy()
     ds = valley(objective, objective.w0, seed=0, top=3, bottom=0, random=1)
-    assert int(ds.n_evaluations) / ds.sizes["mode"] < 110
+    assert int(ds.n_evaluations) / ds.sizes["mode"] < 100
     quadratics, _, _ = quadratic(torch.tensor([100.0, 10.0, 1.0]))
     ds = valley(quadratics, torch.full((3,), 0.1), seed=0, top=3, bottom=0, random=1)
     assert int(ds.n_evaluations) / ds.sizes["mode"] < 60
 
 
 def test_a_line_does_not_depend_on_which_others_are_measured():
+    """To the tolerance of a search: the roundings of a loss may differ between batches of other sizes."""
     objective = toy()
     few = valley(objective, objective.w0, seed=0, **{**ONLY, "top": 2}, rises=RISES)
     many = valley(objective, objective.w0, seed=0, top=2, bottom=1, random=3, filter_random=1, rises=RISES)
-    for name in ("censored", "converged", "shape"):
-        assert np.array_equal(few[name], many[name].isel(mode=slice(2))), name
-    # To rounding: the points of all lines are made by one matrix product. A floor is located to the root of that.
+    many = many.isel(mode=slice(2))
+    for name in ("censored", "converged", "floor_converged", "floor_censored", "shape"):
+        assert np.array_equal(few[name], many[name]), name
+    assert few.converged.any()
     for name in ("half_width", "exponent", "exponent_stderr", "floor", "floor_drop"):
-        assert np.allclose(few[name], many[name].isel(mode=slice(2)), rtol=1e-6, atol=1e-9, equal_nan=True), name
+        assert np.allclose(few[name], many[name], rtol=1e-5, atol=1e-7, equal_nan=True), name
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
@@ -279,7 +309,7 @@ def test_the_table_marks_what_is_not_to_be_believed():
     none, marked = (dict(zip(table.columns, row, strict=True)) for row in table.rows)
     assert [none[c] for c in ("width −", "width +", "exponent −", "exponent +")] == ["–"] * 4
     assert none["floor at"].startswith(">")
-    assert none["shape"] == "no floor"
+    assert none["shape"] == "falling"
     assert marked["shape"] == "quadratic"
     assert marked["width −"].endswith("?")
     assert marked["width +"].startswith(">")
@@ -305,7 +335,15 @@ def test_labels_survive_a_sweep(fresh_run):
     ds = sweep("valley", fresh_run, steps=steps, **ask)
     assert ds["shape"].dims == ("step", "mode")
     assert ds["shape"].shape == (2, 5)
-    assert set(map(str, ds["shape"].values.ravel())) <= {"V", "U", "quadratic", "flat", "undecided", "absent"}
+    assert set(map(str, ds["shape"].values.ravel())) <= {
+        "V",
+        "U",
+        "quadratic",
+        "flat",
+        "falling",
+        "undecided",
+        "absent",
+    }
     again = sweep("valley", fresh_run, steps=steps, **ask)
     assert np.array_equal(ds["shape"].astype(str), again["shape"].astype(str))
     assert ds.group.dims == ("group",)

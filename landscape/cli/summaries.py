@@ -122,7 +122,8 @@ def _valley(results: Sequence[xr.Dataset]) -> Summary:
         columns,
         rows,
         "Exponent: 2 quadratic, 1 V, above 2 flat-bottomed U. > : not reached within the limit, the rise or the floor. "
-        "? : not located to tolerance. – : no floor was found; under quadratic, curvature not positive.",
+        "? : not located to tolerance. – : no floor was found; under quadratic, curvature not positive. "
+        "Shape flat: no rise reached, falling: no floor, the loss falls.",
     )
 
 

@@ -48,7 +48,7 @@ def drive(
     """Run searches side by side; what all of them ask for is evaluated together.
 
     A search sees only its own numbers, so its result does not depend on which others run, as far as `evaluate` gives
-    the same numbers in any batch.
+    the same numbers in any batch; where it rounds otherwise in another batch, results agree to their tolerance.
 
     Args:
         searches: one generator per line.
