@@ -41,7 +41,6 @@ def shape_labels(
         censored: (m, 2, n_rises), the limit came before the rise.
         falling: (m,) whether there is no floor, because the loss falls.
         floor: (m,) whether the floor is a minimum that was located.
-        falling: (m,) whether the line has no floor: the loss falls up to the limit, or the line is at a maximum.
         present: (m,) whether there is such a direction.
         tol: how far from 2 an exponent counts as 2.
 

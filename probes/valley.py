@@ -65,7 +65,6 @@ SCHEMA = Schema(
         "floor_drop": Variable(("mode",), "nats per token", "loss at the checkpoint minus loss at the floor"),
         "floor_converged": Variable(("mode",), "1", "the floor is a minimum, located to tolerance", "b"),
         "floor_censored": Variable(("mode",), "1", "the loss still fell at the limit", "b"),
-        "floor_hill": Variable(("mode",), "1", "the loss falls from the checkpoint, where its slope is 0", "b"),
         "limit": Variable((), DISTANCE, "largest distance from the checkpoint that was searched"),
         "n_evaluations": Variable((), "1", "losses and gradients computed", "i"),
         "n_products": Variable((), "1", "Hessian-vector products used", "i"),
@@ -94,9 +93,7 @@ def valley(
     r"""Half-widths of the valley along lines w + t u with \|u\| = 1, and the exponents of its walls.
 
     On each line, first walk downhill from t = 0 to the floor t0, the nearest minimum; then, on each side, find the
-    distance s at which L(w + (t0 + side s) u) has first risen by Delta above the floor. First, as far as the points
-    looked at tell: `resolution` is the length of the longest stretch before s on which it could have been higher unseen
-    (a quarter of s, or less where the loss is not smooth). A quadratic valley has
+    distance s at which L(w + (t0 + side s) u) has risen by Delta above the floor. A quadratic valley has
     s = sqrt(2 Delta / lambda). The exponent p is the slope of log Delta against log s over all rises: 2 = quadratic,
     1 = V, above 2 = flat-bottomed U; `shape` is a label by the rule in its long_name. Statistics over each group of
     directions follow (see `landscape.probes.shape`). All lines are evaluated together.
@@ -129,8 +126,7 @@ def valley(
         only where the losses around it show it.
 
     Raises:
-        LandscapeError: for no direction at all, rises that do not ascend, a limit that is not positive, or parameters,
-            a loss or a gradient that are not finite.
+        LandscapeError: for no direction at all, rises that do not ascend, or a limit that is not positive.
 
     Source:
         Width, exponent and label: definition of this project; the paper (arXiv 2510.10089) gives none.
@@ -227,7 +223,6 @@ def _shapes(measured: dict[str, Any], group: Labels, present: Bools, rise: float
             censored=measured["censored"],
             falling=measured["floor_censored"] | shallow,
             floor=floor,
-            falling=measured["floor_censored"] | measured["floor_hill"],
             present=present,
             tol=tol,
         ),

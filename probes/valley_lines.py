@@ -172,7 +172,6 @@ def _rows(floors: Sequence[Floor], walls: dict[tuple[int, int], Crossings], rise
         "floor_drop": np.array([f.drop for f in floors]),
         "floor_converged": np.array([f.converged for f in floors], dtype=bool),
         "floor_censored": np.array([f.censored for f in floors], dtype=bool),
-        "floor_hill": np.array([f.hill for f in floors], dtype=bool),
         "n_evaluations": n + 2,  # the loss and the gradient at w
     }
 

@@ -123,24 +123,6 @@ def test_the_resolution_is_the_longest_stretch_between_points():
         assert gap <= s / 4 * (1 + 1e-9)
 
 
-@pytest.mark.parametrize(
-    ("f", "start"),
-    [
-        (lambda w: -(w**2).sum(1), 0.0),  # a maximum
-        (lambda w: (w**3).sum(1), 0.0),  # falls on one side
-        (lambda w: 1 + torch.cos(w).sum(1) * 1e-3, 0.0),
-        (lambda w: -w.sum(1), 0.0),  # falls up to the limit
-    ],
-)
-def test_a_line_without_a_floor_has_a_label_of_its_own(f, start):
-    objective = function_objective(f, torch.full((1,), start))
-    w = torch.full((1,), start)
-    ds = valley(objective, w, seed=0, top=1, bottom=0, random=0, gradient=False, rises=(1e-3, 1e-2, 1e-1), limit=1.0)
-    assert ds["shape"].values.tolist() == ["no floor"]
-    assert not ds.floor_converged.values.any()
-    assert ds.floor_hill.values[0] != ds.floor_censored.values[0]
-
-
 def test_a_gradient_that_is_not_finite_is_named():
     objective = function_objective(lambda w: w.abs().sqrt().sum(1), torch.ones(1))
     objective.grad(objective.w0)

@@ -1,4 +1,4 @@
-"""Where a function of one variable first rises by given amounts above its floor."""
+"""Where a function of one variable rises by given amounts above its floor."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def crossings(
     guess: float | None = None,
     gap: float = GAP,
 ) -> Crossings:
-    r"""The smallest s > 0 found with f(t0 + side s) - f0 = rise, within \|t0 + side s\| <= limit.
+    r"""Half-widths s > 0 with f(t0 + side s) - f0 = rise, within \|t0 + side s\| <= limit.
 
     A scan outward, shared by all rises and stopped at the largest. log(f - f0) is close to a straight line in log s (it
     is one for a power law), so the next point is extrapolated from the last three, at most a factor of 2 further, and a
