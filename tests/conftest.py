@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
 
-from landscape import RunConfig, train
+from landscape import Run, RunConfig, train
 
 torch.set_num_threads(1)
 # Tests leave the user's caches alone, but need not compile the same kernels every time.
@@ -48,5 +49,6 @@ def run(tmp_path_factory):
 
 
 @pytest.fixture
-def fresh_run(tmp_path):
-    return train(small_config(), tmp_path / "looped")
+def fresh_run(run, tmp_path):
+    """A copy of it."""
+    return Run.open(shutil.copytree(run.path, tmp_path / "looped"))

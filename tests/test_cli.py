@@ -1,7 +1,10 @@
 """The commands as a user runs them. Most run in this process; streams and exit codes are those of `main`."""
 
+import contextlib
+import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -40,11 +43,23 @@ def landscape(monkeypatch, tmp_path, capfd):
     return call
 
 
+@pytest.fixture(scope="module")
+def trained_once(tmp_path_factory):
+    """The folder in which the command trained two runs."""
+    folder, out = tmp_path_factory.mktemp("trained"), io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(out):
+        patch.chdir(folder)
+        patch.setattr(sys, "argv", ["landscape", "train", "--arch", "single", "--arch", "looped", *TINY])
+        with pytest.raises(SystemExit) as stop:
+            main()
+    assert stop.value.code == 0
+    assert "markov-single-s0" in out.getvalue()
+    return folder
+
+
 @pytest.fixture
-def trained(landscape):
-    code, out, _ = landscape("train", "--arch", "single", "--arch", "looped", *TINY)
-    assert code == 0
-    assert "markov-single-s0" in out
+def trained(trained_once, landscape, tmp_path):
+    shutil.copytree(trained_once / "runs", tmp_path / "runs")
     return landscape
 
 
