@@ -21,16 +21,43 @@ _fcntl: Any = importlib.import_module("fcntl") if os.name == "posix" else None
 
 @contextlib.contextmanager
 def writer_lock(folder: Path) -> Iterator[None]:
-    """Hold the right to write a run; the system gives it back if the process dies."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        handle = (folder / LOCK_NAME).open("w")
-    except OSError as error:
-        raise LandscapeError(f"cannot make a run in {folder}: {error}. Choose a folder that may be written.") from error
-    with handle:
+    """Hold the right to write a run; the system gives it back if the process dies.
+
+    A folder in which nothing was made is left as it was found.
+    """
+    found = folder.exists()
+    with _taken(folder):
+        try:
+            yield
+        finally:
+            with contextlib.suppress(OSError):  # some systems do not remove open files: then the empty file stays
+                if [p.name for p in folder.iterdir()] == [LOCK_NAME]:
+                    (folder / LOCK_NAME).unlink()
+                    if not found:
+                        folder.rmdir()
+
+
+def _taken(folder: Path) -> IO[str]:
+    """The open lock file, locked. It must still be the file of that name: another writer may have just removed it."""
+    path = folder / LOCK_NAME
+    for _ in range(100):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            handle = path.open("w")
+        except FileNotFoundError:  # the folder was removed in between
+            continue
+        except OSError as error:
+            raise LandscapeError(
+                f"cannot make a run in {folder}: {error}. Choose a folder that may be written."
+            ) from error
         if not _lock(handle, exclusive=True):
-            raise LandscapeError(f"another process is training {folder}. Wait for it or choose another folder.")
-        yield
+            handle.close()
+            break
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(handle.fileno()), path.stat()):
+                return handle
+        handle.close()
+    raise LandscapeError(f"another process is training {folder}. Wait for it or choose another folder.")
 
 
 def writer_alive_in(folder: Path) -> bool:
