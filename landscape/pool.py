@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import CancelledError, Future
 from queue import Empty, SimpleQueue
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 from joblib.externals.loky import ProcessPoolExecutor
 from joblib.externals.loky.process_executor import TerminatedWorkerError
@@ -54,50 +55,70 @@ def shared_out(
         >>> sorted(shared_out(pow, [(2, 3), (3, 2)], jobs=1))
         [8, 9]
     """
-    left, lock = deque(calls), threading.Lock()
     beside = min(jobs, len(calls)) - here
     if beside < 1:
         yield from (function(*call) for call in calls)
         return
     _keep()
-    done: SimpleQueue[tuple[tuple[Any, ...], Future[T]]] = SimpleQueue()
-
-    def take() -> tuple[Any, ...] | None:
-        with lock:
-            return left.popleft() if left else None
-
-    def feed(slot: int) -> None:
-        while (call := take()) is not None:
-            future: Future[T] = Future()
-            try:
-                future = _submit(slot, function, call)
-                future.exception()  # waits
-            except (OSError, RuntimeError, CancelledError) as error:  # going down; whoever waits must hear of it
-                future = Future()
-                future.set_exception(error)
-            done.put((call, future))
-
+    work = _Work(function, calls)
     try:
         for slot in range(beside):
-            threading.Thread(target=feed, args=(slot,), daemon=True).start()
+            threading.Thread(target=work.feed, args=(slot,), daemon=True).start()
         waiting = len(calls)
         while waiting:
-            call = take() if here else None
+            call = work.take() if here else None
             if call is not None:
                 yield function(*call)
                 waiting -= 1
-            for asked, finished in _ready(done, block=call is None):
+            for asked, finished in _ready(work.done, block=call is None):
                 was_killed = isinstance(finished.exception(), TerminatedWorkerError)
                 yield lost(*asked) if was_killed and lost is not None else finished.result()
                 waiting -= 1
         _release_later()
     except BaseException:
-        with lock:
-            left.clear()
-        for slot in range(beside):
-            if (worker := _WORKERS.pop(slot, None)) is not None:
-                worker.shutdown(wait=False, kill_workers=True)
+        work.stop()
         raise
+
+
+class _Work(Generic[T]):
+    """Calls that wait, and the threads that hand them to workers, one thread and one call at a time for each."""
+
+    def __init__(self, function: Callable[..., T], calls: Sequence[tuple[Any, ...]]) -> None:
+        self.done: SimpleQueue[tuple[tuple[Any, ...], Future[T]]] = SimpleQueue()
+        self._function, self._left = function, deque(calls)
+        self._taking, self._submitting = threading.Lock(), threading.Lock()
+        self._stopped = False
+        self._sent: dict[int, Future[T]] = {}
+
+    def take(self) -> tuple[Any, ...] | None:
+        """The next call."""
+        with self._taking:
+            return self._left.popleft() if self._left else None
+
+    def feed(self, slot: int) -> None:
+        """Have a worker do one call after another, until none is left."""
+        while (call := self.take()) is not None:
+            try:
+                with self._submitting:
+                    if self._stopped:
+                        return
+                    self._sent[slot] = future = _submit(slot, self._function, call)
+                future.exception()  # waits
+            except (OSError, RuntimeError, CancelledError) as error:  # going down; whoever waits must hear of it
+                future = Future()
+                future.set_exception(error)
+            self.done.put((call, future))
+
+    def stop(self) -> None:
+        """Kill the workers; calls that have not begun are left out."""
+        with self._submitting:
+            self._stopped = True
+        for slot, future in self._sent.items():
+            if (worker := _WORKERS.pop(slot, None)) is not None:
+                # Loky's own thread fails on a call that it has not yet taken up when it is told to stop.
+                while not (future.running() or future.done()):
+                    time.sleep(0.001)
+                worker.shutdown(wait=False, kill_workers=True)
 
 
 def _keep() -> None:

@@ -558,7 +558,7 @@ def test_bad_use_is_one_message_and_code_2(trained, args, message):
 KILLED_AFTER_16 = """
 import os
 from landscape import Run
-from landscape.store import RunWriter
+from landscape.writer import RunWriter
 
 append = RunWriter.append_checkpoint
 
