@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +79,7 @@ def _repeat(way: Callable[[], Any], updates: int) -> Callable[[], Outcome]:
     return run
 
 
-def seeds(*, steps: int, repeats: int, count: int = SEEDS) -> dict[str, Any]:
+def seeds(*, steps: int, repeats: int, count: int = SEEDS, settings: Sequence[str] = ()) -> dict[str, Any]:
     """`landscape train` of several seeds of the looped toy, one by one and two at a time, starts included."""
     kinds = ["autograd", *(["native"] if compiler() else [])]
     seconds: dict[str, list[float]] = {}
@@ -90,7 +90,7 @@ def seeds(*, steps: int, repeats: int, count: int = SEEDS) -> dict[str, Any]:
                 for jobs in (1, 2):
                     name, root = f"{kind}, jobs {jobs}", Path(folder) / f"{kind}{jobs}"
                     start = time.perf_counter()
-                    subprocess.run(_command(steps, kind, jobs, root, count), check=True, capture_output=True)
+                    subprocess.run(_command(steps, kind, jobs, root, count, settings), check=True, capture_output=True)
                     seconds.setdefault(name, []).append(time.perf_counter() - start)
                     say(f"{name}: {seconds[name][-1]:.1f} s")
                 equal &= all(
@@ -103,9 +103,10 @@ def seeds(*, steps: int, repeats: int, count: int = SEEDS) -> dict[str, Any]:
     return {"seeds": count, "steps": steps, "equal": equal, "accuracy_difference": far, "seconds": seconds}
 
 
-def _command(steps: int, kind: str, jobs: int, root: Path, count: int) -> list[str]:
+def _command(steps: int, kind: str, jobs: int, root: Path, count: int, settings: Sequence[str]) -> list[str]:
     command = [sys.executable, "-c", "from landscape.cli import main; main()", "train", "--arch", "looped", "-q"]
     command += [x for s in range(count) for x in ("--seed", str(s))]
+    command += [x for setting in settings for x in ("--set", setting)]
     return [*command, "--steps", str(steps), "--gradient", kind, "--jobs", str(jobs), "--runs", str(root)]
 
 
@@ -131,7 +132,8 @@ def main() -> None:
         models[name] = gradients(settings, updates=2 if args.quick else 60, repeats=args.repeats)
         for way, r in models[name]["methods"].items():
             say(f"{name}, {way}: {r['ms'][0]:.2f} ms [{r['ms'][1]:.2f}-{r['ms'][2]:.2f}]")
-    quick = {"steps": 20, "repeats": 1, "count": 2}
+    small = ("model.width=8", "task.n_train=256", "task.n_probe=64", "task.n_test=64")
+    quick = {"steps": 20, "repeats": 1, "count": 2, "settings": small}
     found = seeds(**(quick if args.quick else {"steps": 1920, "repeats": max(1, args.repeats // 2)}))
     about["load_after"] = environment()["load_before"]
     content = {"environment": about, "settings": {"quick": args.quick}, "gradients": models, "seeds": found}

@@ -23,6 +23,7 @@ __all__ = [
     "GradientDescent",
     "LinearToZero",
     "WarmupStableDecay",
+    "check_state",
     "load_state",
     "make_optimizer",
     "save_state",
@@ -205,11 +206,15 @@ def save_state(config: Any, optimizer: torch.optim.Optimizer, w: Tensor) -> Tens
     return torch.cat(parts).detach().clone() if parts else w.detach().new_zeros(0)
 
 
+def check_state(config: Any, state: Tensor, size: int) -> None:
+    """Refuse a saved state that is not that of this optimiser for P = `size` parameters."""
+    if state.shape != (expected := state_size(config, size),):
+        raise LandscapeError(f"expected an optimiser state of {expected} entries, found {state.numel()}.")
+
+
 def load_state(config: Any, optimizer: torch.optim.Optimizer, w: Tensor, state: Tensor, *, step: int) -> None:
     """Put a state saved after `step` updates back; the inverse of `save_state`."""
     keys: Sequence[str] = _STATE[config.name]
-    if state.shape != (len(keys) * w.numel(),):
-        raise LandscapeError(f"expected an optimiser state of {len(keys) * w.numel()} entries, found {state.numel()}.")
     parts: list[Tensor] = [p.clone() for p in state.reshape(len(keys), w.numel())] if keys else []
     optimizer.state[w] = dict(zip(keys, parts, strict=True))
     if config.name == "adamw":

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
-from scipy.stats import t as student
+from scipy.special import stdtrit
 
 from landscape.config import RunConfig, difference
 from landscape.errors import LandscapeError
@@ -151,7 +151,7 @@ def _summary(ends: dict[int, dict[str, Any]], base: dict[int, dict[str, Any]]) -
 def _interval(name: str, values: Sequence[NDArray[Any]]) -> dict[str, NDArray[Any]]:
     x = np.stack([np.asarray(v, dtype=np.float64) for v in values])
     n, mean = len(x), x.mean(0)
-    half = student.ppf((1 + LEVEL) / 2, n - 1) * x.std(0, ddof=1) / np.sqrt(n) if n > 1 else np.full_like(mean, np.nan)
+    half = stdtrit(n - 1, (1 + LEVEL) / 2) * x.std(0, ddof=1) / np.sqrt(n) if n > 1 else np.full_like(mean, np.nan)
     return {name: mean, f"{name}_low": mean - half, f"{name}_high": mean + half}
 
 

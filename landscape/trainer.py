@@ -20,7 +20,7 @@ from landscape.layout import Layout
 from landscape.models import build_model
 from landscape.native import native_gradient
 from landscape.objective import Objective
-from landscape.optim import load_state, make_optimizer, save_state, state_size
+from landscape.optim import check_state, load_state, make_optimizer, save_state, state_size
 from landscape.projection import Projector
 from landscape.shift import Check, Monitor
 from landscape.tasks import build_task
@@ -83,6 +83,7 @@ class Trainer:
         self.tokens, self.flops = (0.0, 0.0) if config.origin is None else (config.origin.tokens, config.origin.flops)
         self.layout = Layout.of(self.module)
         w0 = self.layout.flatten({n: p.detach() for n, p in self.module.named_parameters()})
+        self._made: torch.optim.Optimizer | None = None
         self._projector: Projector | None = None
         if (kept := config.projection) is not None:
             probe = self.objective("probe", n=kept.samples)
@@ -98,24 +99,28 @@ class Trainer:
         self.step, self._w = state.step, w
         if self._monitor is not None:
             self._monitor.load(state.shift)
-        self._optimizer = make_optimizer(self.config.optimizer, w)
-        load_state(
-            self.config.optimizer,
-            self._optimizer,
-            w,
-            state.optimizer.to(device=self.device, dtype=self.dtype),
-            step=state.step - self.optimizer_since,
-        )
+        check_state(self.config.optimizer, state.optimizer, w.numel())
+        self._loaded = state.optimizer.to(device=self.device, dtype=self.dtype, copy=True)
+        self._made = None
         if self._projector is not None:
             self._projector.load(state.anchor)
         self._bad_step = torch.full((), -1, device=self.device)
+
+    @property
+    def _optimizer(self) -> torch.optim.Optimizer:
+        """Made for the first update: torch takes two seconds to load what it needs, and a probe needs none."""
+        if self._made is None:
+            self._made = make_optimizer(self.config.optimizer, self._w)
+            load_state(self.config.optimizer, self._made, self._w, self._loaded, step=self.step - self.optimizer_since)
+        return self._made
 
     def state(self) -> TrainState:
         """The current state, copied. Raises `DivergedError` rather than hand out parameters from after a bad loss."""
         self.check_finite()
         if not bool(torch.isfinite(self._w).all()):
             raise DivergedError(self.step)
-        optimizer = save_state(self.config.optimizer, self._optimizer, self._w)
+        made = self._made
+        optimizer = self._loaded.clone() if made is None else save_state(self.config.optimizer, made, self._w)
         anchor = None if self._projector is None else self._projector.anchor.to(self._w)
         watched = None if self._monitor is None else self._monitor.state()
         return TrainState(self.step, self._w.detach().clone(), optimizer, anchor, watched)
@@ -204,7 +209,7 @@ class Trainer:
     def _switched(self) -> None:
         """Begin the second stage; parameters are the same, the optimiser's state too unless it is to begin anew."""
         if self.optimizer_since == self.switch:
-            self._optimizer = make_optimizer(self.config.optimizer, self._w)
+            self._made = make_optimizer(self.config.optimizer, self._w)
 
     def _update(self, loss: Tensor) -> None:
         """The optimiser's step, or the part of it that the projection keeps; `loss` is that before it."""

@@ -31,7 +31,7 @@ def columns(objective, n=5):
 @pytest.mark.parametrize("attention", ["softmax", "linear"])
 @pytest.mark.parametrize("arch", ["single", "looped", "stacked"])
 def test_traced_and_cut_equals_double_backward(arch, attention, uncompiled):
-    objective = toy(arch, attention, chunk=40)  # 61 samples: the second chunk has 21
+    objective = toy(arch, attention, loops=2, chunk=40)  # 61 samples: the second chunk has 21
     V = columns(objective)
     exact = objective.hessian(objective.w0).mm(V)
     for block in (1, 4):
@@ -63,7 +63,7 @@ def test_strided_vectors_are_not_compiled_again(monkeypatch):
 @pytest.mark.slow
 @pytest.mark.parametrize(("arch", "attention"), SHAPES)
 def test_compiled_equals_double_backward_and_is_reused(arch, attention):
-    objective = toy(arch, attention)
+    objective = toy(arch, attention, loops=2)
     dense = objective.hessian(objective.w0).dense()
     found = objective.hessian(objective.w0, strategy="compiled")
     assert relative(found.dense(), dense) < 1e-12
@@ -72,17 +72,28 @@ def test_compiled_equals_double_backward_and_is_reused(arch, attention):
     known = compiled_parts()
     assert known[-1].seconds > 0
     w = objective.w0 * 1.1
-    for again in (objective, toy(arch, attention)):
+    for again in (objective, toy(arch, attention, loops=2)):
         assert relative(again.hessian(w, strategy="compiled").dense(), objective.hessian(w).dense()) < 1e-12
     assert compiled_parts() == known
 
 
+def network(**settings):
+    """A small network on 61 samples, quickly compiled."""
+    g = torch.Generator().manual_seed(0)
+    module = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2)).double()
+    with torch.no_grad():
+        for p in module.parameters():
+            p.copy_(torch.randn(p.shape, generator=g, dtype=torch.float64))
+    x, y = torch.randn(61, 3, generator=g), torch.randn(61, 2, generator=g)
+    return Objective(module, lambda z, t: (z - t).square().sum(1), (x, y), **settings)
+
+
 @pytest.mark.slow
 def test_compiled_with_uneven_chunks_blocks_and_float32():
-    double = toy("single", chunk=24)  # 61 samples: the last chunk has 13
+    double = network(chunk=24)  # 61 samples: the last chunk has 13
     dense = double.hessian(double.w0).dense()
     assert relative(double.hessian(double.w0, strategy="compiled", block=3).dense(), dense) < 1e-12
-    single = toy("single", dtype=torch.float32)
+    single = network(dtype=torch.float32)
     found = single.hessian(single.w0, strategy="compiled").dense()
     assert found.dtype == torch.float32
     assert relative(found.double(), dense) < 1e-5
@@ -113,7 +124,7 @@ def test_block_products_count_and_pad(uncompiled):
 
 @pytest.mark.parametrize("memory", [0, 30_000])
 def test_memory_does_not_change_the_product(memory, uncompiled):
-    objective = toy(chunk=8)
+    objective = toy(loops=2, chunk=8)
     v = torch.ones_like(objective.w0)
     few = objective.hessian(objective.w0, strategy="compiled", memory=memory)
     assert relative(few.mv(v), objective.hessian(objective.w0).mv(v)) < 1e-12
@@ -122,10 +133,10 @@ def test_memory_does_not_change_the_product(memory, uncompiled):
 
 @pytest.mark.slow
 def test_memory_bounds_what_is_kept(uncompiled):
-    objective = toy(chunk=8)
+    objective, traces = toy("single", chunk=8), {}
     batches = [objective.batch(c) for c in objective.chunks()]
     for memory, kept in ((0, 0), (10**9, 8)):
-        linear = Linearised(operators._term(objective, "hessian"), objective.w0, batches, memory=memory, traces={})
+        linear = Linearised(operators._term(objective, "hessian"), objective.w0, batches, memory=memory, traces=traces)
         linear.mv(objective.w0)
         assert sum(len(p.residuals) > 0 for p in linear._ready[1]) == kept
 
@@ -192,7 +203,7 @@ def test_a_wrong_compiler_is_noticed(monkeypatch):
 @pytest.mark.parametrize("chunk", [None, 24])
 @pytest.mark.parametrize("strategy", ["auto", "compiled"])
 def test_gauss_newton_of_the_toy_by_its_definition(chunk, strategy, uncompiled):
-    objective = toy(chunk=chunk)
+    objective = toy(loops=2, chunk=chunk)
     w = objective.w0
     J = torch.func.jacrev(lambda u: objective.apply(u, objective._data, lambda z, _: z))(w)
     z = objective.map(w, lambda out, _: out)

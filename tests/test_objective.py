@@ -13,10 +13,10 @@ from landscape.tasks import MarkovConfig, MarkovTask
 CHUNKS = [None, 1, 8, 60, 61, 1000]
 
 
-def toy(arch="looped", attention="softmax", **settings):
+def toy(arch="looped", attention="softmax", *, loops=3, **settings):
     """The toy model on 61 sequences, far from a minimum."""
     task = MarkovTask(MarkovConfig(n_train=61, n_probe=61, n_test=2, length=5, alphabet=3))
-    shape = ARCHITECTURES[arch](3)
+    shape = ARCHITECTURES[arch](loops)
     model = build_model(AttentionConfig(width=3, attention=attention, **shape), vocabulary=6, length=5, seed=1)
     split = task.split("probe")
     return Objective(model, task.per_sample_loss, (split.inputs, split.targets), **settings)

@@ -272,6 +272,8 @@ def test_one_objective_and_one_trace_serve_all_checkpoints(fresh_run, monkeypatc
     make, trace = Run.objective, landscape.linearised.cut
     monkeypatch.setattr(Run, "objective", lambda self, *a, **k: built.append(k) or make(self, *a, **k))
     monkeypatch.setattr(landscape.linearised, "cut", lambda *a, **k: traced.append(1) or trace(*a, **k))
+    monkeypatch.setattr(landscape.linearised, "_PARTS", {})
+    monkeypatch.setattr(torch, "compile", lambda graph, **_: graph)
     monkeypatch.setattr(landscape.measuring, "_LAST", {})
     ds = sweep("spectrum", fresh_run, seed=0, k=2, strategy="compiled")
     assert len(built) == len(traced) == 1
