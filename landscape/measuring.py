@@ -14,7 +14,7 @@ import xarray as xr
 from landscape.errors import FallbackWarning, LandscapeError, RunFailedError
 from landscape.metric import units_in
 from landscape.objective import Objective
-from landscape.results import Question, save
+from landscape.results import Question
 from landscape.run import Run
 from landscape.schema import Context, Probe
 
@@ -93,7 +93,7 @@ def answers(place: Place, questions: Sequence[tuple[int, Question]]) -> Iterator
             yield i, place.step, error
             continue
         if not question.probe.whole_run:
-            save(ds, question.partial / f"{place.step}.nc")
+            question.keep(ds, place.step)
         yield i, place.step, ds
 
 

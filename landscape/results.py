@@ -12,7 +12,7 @@ import json
 import os
 import re
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ import xarray as xr
 
 from landscape.errors import LandscapeError, RunFailedError
 from landscape.hdf5 import check_structure
+from landscape.parts import packed, unpacked
 from landscape.provenance import code_revision, created, versions
 from landscape.room import advice
 from landscape.run import Run
@@ -33,6 +34,7 @@ __all__ = ["DamagedError", "Question", "available", "is_answer", "load", "save"]
 _ENGINE: Any = "h5netcdf"
 _SEALED = "checksum"
 """Attribute of files that must carry a checksum; it is in the file only."""
+_PART = ".npz"
 
 
 class DamagedError(LandscapeError):
@@ -90,15 +92,30 @@ class Question:
         ds = load(self.path)
         return ds if self.matches(ds) else None
 
-    def parts(self) -> dict[int, xr.Dataset]:
-        """Answers of single checkpoints that an interrupted sweep left behind."""
+    def parts(self, *, but: Container[int] = ()) -> dict[int, xr.Dataset]:
+        """Answers of single checkpoints that an interrupted sweep left behind, but for those of some steps."""
         out = {}
-        for path in sorted(self.partial.glob("*.nc")):
-            with contextlib.suppress(LandscapeError):  # a damaged part is computed again
-                ds = load(path)
-                if self.matches(ds):
+        for path in sorted(self.partial.glob(f"*{_PART}")):
+            if int(path.stem) in but:
+                continue
+            with contextlib.suppress(OSError, ValueError, KeyError):  # a damaged part is computed again
+                content, verified = unsealed(path.read_bytes())
+                if verified and self.matches(ds := unpacked(content)):
                     out[int(path.stem)] = ds
         return out
+
+    def keep(self, ds: xr.Dataset, step: int) -> None:
+        """Write the answer at a checkpoint, until there are all.
+
+        Raises:
+            RunFailedError: as `save`.
+        """
+        _write(sealed(packed(ds)), self.partial / f"{step}{_PART}")
+
+    def forget(self, step: int) -> None:
+        """Remove the answer at a checkpoint, also one that an earlier version wrote."""
+        for suffix in (_PART, ".nc"):
+            (self.partial / f"{step}{suffix}").unlink(missing_ok=True)
 
 
 def save(ds: xr.Dataset, path: Path) -> None:
@@ -108,7 +125,10 @@ def save(ds: xr.Dataset, path: Path) -> None:
         RunFailedError: if it cannot be written (full disk, no permission).
     """
     # Made in memory: HDF5 cannot always close a file that it failed to write.
-    data = sealed(bytes(ds.assign_attrs({_SEALED: NOTE}).to_netcdf(engine=_ENGINE)))
+    _write(sealed(bytes(ds.assign_attrs({_SEALED: NOTE}).to_netcdf(engine=_ENGINE))), path)
+
+
+def _write(data: bytes, path: Path) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -196,20 +196,23 @@ def answer(
     return [errors.get(i) or _select(request, have[i]) for i, request in enumerate(requests)]
 
 
-def _known(question: Question) -> dict[int, xr.Dataset]:
-    """Answers of single checkpoints that are on disk, from a finished file or an interrupted sweep."""
+def _known(question: Question, *, but: Container[int] = ()) -> dict[int, xr.Dataset]:
+    """Answers of single checkpoints that are on disk, from a finished file or an interrupted sweep.
+
+    Of an interrupted sweep those of the steps in `but` are not read: whoever has them need not wait for them.
+    """
     stored = question.stored()
     if question.probe.whole_run:
         return {} if stored is None else {question.settings["step"]: stored}
-    return (_split_steps(question, stored) if stored is not None else {}) | question.parts()
+    return (_split_steps(question, stored) if stored is not None else {}) | question.parts(but=but)
 
 
 def _finish(question: Question, parts: Mapping[int, xr.Dataset]) -> None:
     """Write the request's one file, with what other commands stored in it; single answers are then not needed."""
     try:
-        kept = {} if question.probe.whole_run else _known(question)
+        kept = {} if question.probe.whole_run else _known(question, but=parts)
     except DamagedError:  # to be computed again
-        kept = question.parts()
+        kept = question.parts(but=parts)
     every = {**kept, **parts}
     save(_whole(question, every), question.path)
     _forget(question, every)
@@ -218,7 +221,7 @@ def _finish(question: Question, parts: Mapping[int, xr.Dataset]) -> None:
 def _forget(question: Question, steps: Iterable[int]) -> None:
     """Remove answers of single checkpoints; those of a command that runs at the same time stay."""
     for step in steps:
-        (question.partial / f"{step}.nc").unlink(missing_ok=True)
+        question.forget(step)
     with contextlib.suppress(OSError):  # not empty, or not there
         question.partial.rmdir()
 

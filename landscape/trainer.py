@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils import _pytree as pytree
 from torch.utils.flop_counter import FlopCounterMode
 
 from landscape.config import RunConfig
@@ -83,11 +84,9 @@ class Trainer:
         self.tokens, self.flops = (0.0, 0.0) if config.origin is None else (config.origin.tokens, config.origin.flops)
         self.layout = Layout.of(self.module)
         w0 = self.layout.flatten({n: p.detach() for n, p in self.module.named_parameters()})
-        self._made: torch.optim.Optimizer | None = None
         self._projector: Projector | None = None
         if (kept := config.projection) is not None:
-            probe = self.objective("probe", n=kept.samples)
-            self._projector = Projector(probe, kept, seed=config.seed)
+            self._projector = Projector(self.objective("probe", n=kept.samples), kept, seed=config.seed)
         self.load(TrainState(0, w0, w0.new_zeros(state_size(config.optimizer, w0.numel()))))
 
     # -- state --------------------------------------------------------------------------------------------------------
@@ -101,7 +100,7 @@ class Trainer:
             self._monitor.load(state.shift)
         check_state(self.config.optimizer, state.optimizer, w.numel())
         self._loaded = state.optimizer.to(device=self.device, dtype=self.dtype, copy=True)
-        self._made = None
+        self._made: torch.optim.Optimizer | None = None
         if self._projector is not None:
             self._projector.load(state.anchor)
         self._bad_step = torch.full((), -1, device=self.device)
@@ -119,11 +118,10 @@ class Trainer:
         self.check_finite()
         if not bool(torch.isfinite(self._w).all()):
             raise DivergedError(self.step)
-        made = self._made
-        optimizer = self._loaded.clone() if made is None else save_state(self.config.optimizer, made, self._w)
+        optimizer = self._loaded if self._made is None else save_state(self.config.optimizer, self._made, self._w)
         anchor = None if self._projector is None else self._projector.anchor.to(self._w)
         watched = None if self._monitor is None else self._monitor.state()
-        return TrainState(self.step, self._w.detach().clone(), optimizer, anchor, watched)
+        return TrainState(self.step, self._w.detach().clone(), optimizer.clone(), anchor, watched)
 
     @property
     def switch(self) -> int:
@@ -231,10 +229,8 @@ class Trainer:
 
     def _batch(self, step: int) -> tuple[Any, Tensor]:
         tokens, targets = self.task.batch(step, self.config.batch, seed=self.config.seed)
-        inputs = self._inputs(tokens)
-        if isinstance(inputs, tuple):
-            return tuple(part.to(self.device) for part in inputs), targets.to(self.device)
-        return inputs.to(self.device), targets.to(self.device)
+        moved: tuple[Any, Tensor] = pytree.tree_map(lambda t: t.to(self.device), (self._inputs(tokens), targets))
+        return moved
 
     def _inputs(self, tokens: Tensor) -> Any:
         """What the model is given: tokens, and the loops of each sequence if its model asks for them."""
@@ -266,8 +262,8 @@ class Trainer:
 
     def flops_per_sample(self) -> float:
         """Floating-point operations of forward and backward for one sample, by PyTorch's counter (matmuls only)."""
-        inputs, targets = self._batch(0)
-        return self._cost(inputs, targets) / len(targets)
+        batch = self._batch(0)
+        return self._cost(*batch) / len(batch[1])
 
     def _cost(self, inputs: Any, targets: Tensor) -> float:
         """Floating-point operations of a batch; samples of one length and number of loops all cost the same."""

@@ -584,7 +584,7 @@ def test_killed_branch_continues_to_the_same_end(landscape, tmp_path):
         "--k",
         "2",
         "--steps",
-        "200",
+        "80",
         "-q",
     ]
     for first, code in ((KILLED_AFTER_16, -signal.SIGKILL), ("", 0)):

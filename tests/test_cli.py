@@ -361,7 +361,7 @@ def test_interrupted_training_is_code_130_and_continues(tmp_path):
 @pytest.mark.slow
 @pytest.mark.slow
 def test_a_killed_training_does_not_stop_the_others(landscape, tmp_path):
-    args = ("train", "--arch", "single", "--arch", "looped", "--jobs", "2", *TINY, "--steps", "3000")
+    args = ("train", "--arch", "single", "--arch", "looped", "--jobs", "2", *TINY, "--steps", "1000")
     folders = [tmp_path / "runs" / f"markov-{arch}-s0" for arch in ("single", "looped")]
 
     def kill():

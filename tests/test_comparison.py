@@ -186,6 +186,7 @@ def test_what_cannot_be_compared_is_explained(folder, names, settings, message):
         compare(*studies(folder, *names), **settings)
 
 
+@pytest.mark.slow
 def test_the_command(folder, tmp_path):
     pair = [str(folder / "single"), str(folder / "looped")]
     shown = CliRunner().invoke(command, [*pair, "-o", f"{tmp_path}/c.nc", "--plot", f"{tmp_path}/c.png"])

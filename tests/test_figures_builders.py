@@ -1,5 +1,7 @@
 """Plausible synthetic results for the tests of figures, and a check that every figure can be drawn from them."""
 
+from functools import cache
+
 import builders_length
 import builders_spectra
 import numpy as np
@@ -240,6 +242,14 @@ def render(figure):
     return canvas
 
 
+@cache
+def drawn(name):
+    """The figure of `four`, its canvas and its pixels, for tests that only look."""
+    figure = FIGURES[name].function(four(name))
+    canvas = render(figure)
+    return figure, canvas, np.asarray(canvas.buffer_rgba())
+
+
 @pytest.mark.parametrize("name", FIGURES)
 def test_builders_hold_what_the_figures_need(name):
-    render(FIGURES[name].function(four(name)))
+    drawn(name)

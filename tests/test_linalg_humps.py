@@ -111,6 +111,7 @@ def measured(case):
     return counts
 
 
+@pytest.mark.slow
 def test_the_first_crossing_of_random_functions():
     """None wrong; what a wall hides is narrower than the resolution it states, and rare."""
     right, refused, hidden, wrong = sum(measured(case) for case in range(270))

@@ -60,6 +60,7 @@ def test_breakdown_is_padded(values, distinct):
     assert estimate == pytest.approx(len(values), rel=1e-14)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("distribution", ["rademacher", "gaussian"])
 def test_errors_are_as_large_as_they_say(distribution):
     values = torch.as_tensor(known.spectrum("network", 100, np.random.default_rng(0)))

@@ -74,6 +74,7 @@ class Pinn(nn.Module):
         return torch.cat(out, 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("order", [1, 2])
 @pytest.mark.parametrize("how", ["autograd", "func"])
 def test_modules_that_differentiate_in_their_inputs(order, how):

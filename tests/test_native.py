@@ -296,6 +296,7 @@ def test_with_a_wrong_kernel_auto_goes_on_without(unsaid, monkeypatch):
     falls_back("differs from torch's")
 
 
+@pytest.mark.slow
 @needs_compiler
 def test_a_kernel_that_is_cut_short_is_compiled_again(unsaid, monkeypatch, tmp_path):
     monkeypatch.setenv("LANDSCAPE_CACHE", str(tmp_path))

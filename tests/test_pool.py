@@ -38,7 +38,7 @@ def test_a_worker_that_is_killed_is_an_error_not_a_hang():
 
 def test_a_killed_worker_loses_its_own_call_only():
     calls = [(i,) for i in range(6)]
-    with contextlib.closing(shared_out(workers.dies, calls, jobs=4, here=False, lost=lambda i: -1)) as found:
+    with contextlib.closing(shared_out(workers.dies, calls, jobs=2, here=False, lost=lambda i: -1)) as found:
         assert sorted(found) == [-1, 1, 2, 3, 4, 5]
     pids = {pid for _, pid, _ in shared_out(workers.where, calls, jobs=2, here=False)}
     assert os.getpid() not in pids

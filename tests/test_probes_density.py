@@ -84,6 +84,7 @@ def test_raw_quadratures_are_kept():
     assert float(ds.trace_stderr) == pytest.approx(sums.std(ddof=1) / 2, rel=1e-10)
 
 
+@pytest.mark.slow
 def test_standard_errors_are_as_large_as_they_say():
     rng = np.random.default_rng(0)
     lam = np.concatenate([30.0 / np.arange(1, 21), 0.05 * rng.normal(size=200)])

@@ -137,6 +137,7 @@ def test_estimates_agree_with_the_density():
     assert objective.size <= 5000
 
 
+@pytest.mark.slow
 def test_standard_errors_are_as_large_as_they_say():
     rng = np.random.default_rng(0)
     lam = np.concatenate([30.0 / np.arange(1, 21), 0.05 * rng.normal(size=200)])

@@ -136,6 +136,7 @@ def test_a_damaged_result_is_refused_until_it_is_deleted_or_computed_anew(fresh_
     assert sweep("spectrum", fresh_run, seed=0, k=2).eigenvalue.equals(whole.eigenvalue)
 
 
+@pytest.mark.slow
 def test_the_commands_refuse_a_damaged_result_and_do_the_rest(landscape, fresh_run):  # noqa: F811
     ask = ("probe", fresh_run.path, "-q", "-p", "spectrum", "-p", "samples", "--set", "spectrum.k=2")
     assert landscape(*ask)[0] == 0
@@ -153,6 +154,7 @@ def test_the_commands_refuse_a_damaged_result_and_do_the_rest(landscape, fresh_r
     assert landscape("show", fresh_run.path)[0] == 0
 
 
+@pytest.mark.slow
 def test_the_note_of_earlier_versions_is_one_line(fresh_run):
     ds = sweep("samples", fresh_run, seed=0)
     (path,) = (fresh_run.path / "results").glob("*.nc")

@@ -310,6 +310,7 @@ def test_everything_built_from_a_checkpoint_has_the_loops_in_force(runs):
     assert run.objective().loss(w) == run.objective(loops=1).loss(w)  # without a step: as it begins
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_sweeps_follow_the_switch(runs, tmp_path, jobs):
     """One objective serves all checkpoints, but not both stages."""

@@ -6,13 +6,12 @@ import signal
 import threading
 import time
 
-import torch
-
-from landscape import RunFailedError, train
-
 
 def run_training(config, path, reached, last):
     """Train, tell the steps that are committed, and stay at step `last`: only a signal ends it."""
+    import torch  # here, and so not where other functions of this file run
+
+    from landscape import train
 
     def progress(p):
         reached.value = p.step
@@ -24,6 +23,8 @@ def run_training(config, path, reached, last):
 
 
 def run_training_with_little_disk(config, path, queue):
+    from landscape import RunFailedError, train
+
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (110_000, 110_000))
     try:
