@@ -72,7 +72,7 @@ def answers(args: argparse.Namespace) -> Iterator[Result]:
 def _of_problem(args: argparse.Namespace, wanted: list[str], name: str) -> Iterator[Result]:
     model, reference = trained(name, quick=args.quick), None
     say(f"{name}: trained from loss {model.loss_before:.2f} to {model.loss_after:.2f}")
-    vectors, steps = (8, 10) if args.quick else (args.vectors, 80)
+    vectors, steps = (5, 10) if args.quick else (args.vectors, 80)
     for layout in args.layout or (("whole",) if args.quick else LAYOUTS):
         p = problem(model, layout)
         if "top" in wanted:

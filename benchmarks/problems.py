@@ -91,7 +91,7 @@ SIZES = {
     "gpt": Work(width=64, heads=4, length=32, alphabet=32, n=128, updates=400),
 }
 QUICK = {
-    "toy": Work(width=8, length=16, alphabet=8, n=64, updates=60, loops=2),
+    "toy": Work(width=8, length=16, alphabet=8, n=64, updates=60, loops=1),
     "gpt": Work(width=8, heads=2, length=8, alphabet=4, n=64, updates=60, loops=2),
 }
 
