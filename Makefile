@@ -13,7 +13,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 help:
 	@echo "make demo       install, train single and looped, probe, plot: about three minutes"
 	@echo "make test       install, lint, type-check, run all tests: what CI runs"
-	@echo "make test-fast  the tests that take about a minute together"
+	@echo "make test-fast  all but the slow tests: about three minutes"
 	@echo "make format     format the code"
 	@echo "make bench      time the curvature engine against other libraries"
 	@echo "make clean      remove the environment and everything that was made"

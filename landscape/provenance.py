@@ -70,5 +70,6 @@ def created() -> str:
 
 
 def _git(folder: Path, *args: str) -> str:
-    command = ["git", "-C", str(folder), *args]
+    # Nothing is written there: `status` would refresh the index, and leave its lock where it is stopped (`ulimit -f`).
+    command = ["git", "--no-optional-locks", "-C", str(folder), *args]
     return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()

@@ -1,0 +1,54 @@
+"""Single answers of a sweep: packed and unpacked they are the same, and a damaged one is computed again."""
+
+import numpy as np
+import pytest
+import xarray as xr
+
+import landscape.sweeping
+from landscape import sweep
+from landscape.parts import packed, unpacked
+
+
+def test_packed_and_unpacked_is_the_same():
+    ds = xr.Dataset(
+        {
+            "x": (("a", "b"), np.array([[1.0, np.nan], [-0.0, np.inf]]), {"units": "nats", "long_name": "a λ"}),
+            "converged": ("a", np.array([True, False])),
+            "scalar": ((), np.float32(0.1)),
+            "none": (("empty", "a"), np.zeros((0, 2))),
+        },
+        {"a": np.array(["head", "blöcke.0"]), "b": [3, 5], "step": 7},
+        {"probe": "spectrum", "seed": np.int64(3), "residual": 1e-17, "settings": '{"k": 2}'},
+    )
+    found = unpacked(packed(ds))
+    assert found.identical(ds)
+    assert {n: v.dtype for n, v in found.variables.items()} == {n: v.dtype for n, v in ds.variables.items()}
+    assert np.signbit(found.x.values[1, 0])
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda b: b[:-40], lambda b: b"", lambda b: b[:200] + bytes([b[200] ^ 1]) + b[201:]]
+)
+def test_a_damaged_part_is_computed_again(fresh_run, monkeypatch, damage):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(landscape.sweeping, "_finish", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            sweep("spectrum", fresh_run, seed=0, k=2)
+    parts = sorted((fresh_run.path / "results").rglob("*.npz"))
+    assert len(parts) == len(fresh_run.steps)
+    parts[0].write_bytes(damage(parts[0].read_bytes()))
+    counted = []
+    compute = landscape.sweeping._compute
+
+    def count(requests, todo, **settings):
+        counted.extend(todo)
+        return compute(requests, todo, **settings)
+
+    monkeypatch.setattr(landscape.sweeping, "_compute", count)
+    found = sweep("spectrum", fresh_run, seed=0, k=2)
+    assert len(counted) == 1
+    assert found.equals(sweep("spectrum", fresh_run, seed=0, k=2, recompute=True))
+    assert not list((fresh_run.path / "results").rglob("*.npz"))
