@@ -24,9 +24,12 @@ $(VENV)/installed-$(STAMP):
 	$(PIP) -e .
 	touch $@
 
-$(VENV)/developer-$(STAMP): $(VENV)/installed-$(STAMP)
+# With the tools of developers, in one go: installed twice it would be built twice.
+$(VENV)/developer-$(STAMP):
+	$(PYTHON) -m venv $(VENV)
+	rm -rf build $(VENV)/installed-* $(VENV)/developer-*
 	$(PIP) -e ".[dev]"
-	touch $@
+	touch $(VENV)/installed-$(STAMP) $@
 
 demo: $(VENV)/installed-$(STAMP)
 	$(BIN)/landscape train --arch single --arch looped --seed 0 --steps 1280 --jobs 2 --runs $(DEMO)/runs
