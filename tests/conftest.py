@@ -17,7 +17,9 @@ gc.set_threshold(20_000)
 # Tests leave the user's caches alone, but need not compile the same kernels every time.
 CACHE = Path(__file__).parent.parent / ".pytest_cache"
 os.environ.setdefault("LANDSCAPE_CACHE", str(CACHE / "kernels"))
-os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(CACHE / "inductor"))
+# Of its own for each set of instructions: torch's cache takes no account of ATEN_CPU_CAPABILITY.
+INSTRUCTIONS = torch.backends.cpu.get_cpu_capability().replace(" ", "")
+os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(CACHE / f"inductor-{INSTRUCTIONS}"))
 
 
 def pytest_collection_modifyitems(items):
