@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import CancelledError, Future
 from queue import Empty, SimpleQueue
 from typing import Any, Generic, TypeVar
@@ -76,7 +76,7 @@ def shared_out(
                 waiting -= 1
         _release_later()
     except BaseException:
-        work.stop()
+        work.stop(range(beside))
         raise
 
 
@@ -109,14 +109,14 @@ class _Work(Generic[T]):
                 future.set_exception(error)
             self.done.put((call, future))
 
-    def stop(self) -> None:
+    def stop(self, slots: Iterable[int]) -> None:
         """Kill the workers; calls that have not begun are left out."""
         with self._submitting:
             self._stopped = True
-        for slot, future in self._sent.items():
+        for slot in slots:
             if (worker := _WORKERS.pop(slot, None)) is not None:
                 # Loky's own thread fails on a call that it has not yet taken up when it is told to stop.
-                while not (future.running() or future.done()):
+                while (future := self._sent.get(slot)) and not (future.running() or future.done()):
                     time.sleep(0.001)
                 worker.shutdown(wait=False, kill_workers=True)
 
