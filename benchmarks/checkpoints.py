@@ -99,7 +99,7 @@ def _worker(folder: str, settings: dict[str, Any]) -> dict[str, Any]:
         **more,
     )
     seconds = time.perf_counter() - start
-    linearised = sys.modules.get("landscape.linearised")
+    linearised = sys.modules.get("landscape.curvature.linearised")
     compiled = sum(c.seconds for c in linearised.compiled_parts()) if linearised else 0.0
     return {
         "sweep_s": seconds,

@@ -18,7 +18,7 @@ import xarray as xr
 from scipy import stats
 
 from landscape import Run, Study
-from landscape.results import available
+from landscape.answers.files import available
 
 ARCHS = ("single", "looped", "stacked")
 Pick = Callable[[xr.Dataset], xr.DataArray]

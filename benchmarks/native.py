@@ -17,8 +17,8 @@ import torch
 from timing import say
 
 from landscape import Objective
+from landscape.curvature.native import NativeHessian
 from landscape.models import AttentionConfig, AttentionModel
-from landscape.native import NativeHessian
 from landscape.tasks.base import token_loss
 
 

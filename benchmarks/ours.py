@@ -11,9 +11,9 @@ from timing import Counter
 from torch import Tensor
 
 from landscape import Symmetric
-from landscape.operators import native_obstacle
+from landscape.loss.strategies import native_obstacle
 from landscape.probes.linalg import lanczos, lanczos_quadrature
-from landscape.probes.linalg.lockstep import lockstep_quadrature
+from landscape.probes.linalg.trace.blocks import lockstep_quadrature
 
 K = 10
 """Eigenvalues asked for in the question `top`."""

@@ -20,9 +20,9 @@ from timing import Outcome, environment, measure, row, say
 from torch import Tensor
 
 from landscape import Run, RunConfig
-from landscape.native import native_gradient
-from landscape.native_build import compiler
-from landscape.trainer import Trainer
+from landscape.curvature.native import native_gradient
+from landscape.curvature.native_build import compiler
+from landscape.training.trainer import Trainer
 
 SEEDS = 5
 TOY = {"model": {"width": 32}}

@@ -32,7 +32,7 @@ def branches(runs: Sequence[xr.Dataset], *, scale: Scale = "linear") -> Figure:
     that diverged is a gap, marked by a cross on the lower border.
 
     Args:
-        runs: one decay table (`landscape.branch.decay_table`) per origin, all of one task and decay length.
+        runs: one decay table (`landscape.runs.branch.decay_table`) per origin, all of one task and decay length.
         scale: of the steps; ``"symlog"`` shows early training.
 
     Raises:

@@ -43,8 +43,8 @@ def shift(
     architectures of the same study, one per run.
 
     Args:
-        runs: one record (`landscape.shifting.shift_record`) per run, all of one task; those that do not shift are what
-            the others are compared with.
+        runs: one record (`landscape.studies.switches.shift_record`) per run, all of one task; those that do not shift
+            are what the others are compared with.
         x: the step of the switch, or one of the thresholds.
         split: the samples to judge by.
         family: "all", or one family of samples.

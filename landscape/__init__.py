@@ -10,17 +10,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from landscape.branch import branch_config, decay_table
-    from landscape.config import RunConfig
+    from landscape.answers.files import load, save
+    from landscape.answers.sweep import sweep
+    from landscape.curvature.symmetric import Symmetric
     from landscape.errors import LandscapeError, RunFailedError
     from landscape.layout import Layout
-    from landscape.objective import Objective
-    from landscape.results import load, save
-    from landscape.run import Run
-    from landscape.study import Study
-    from landscape.sweeping import sweep
-    from landscape.symmetric import Symmetric
-    from landscape.training import Progress, train
+    from landscape.loss.objective import Objective
+    from landscape.runs.branch import branch_config
+    from landscape.runs.run import Run
+    from landscape.runs.train import Progress, train
+    from landscape.studies.decay import decay_table
+    from landscape.studies.study import Study
+    from landscape.training.config import RunConfig
 
 __version__ = "0.1.0"
 __all__ = [
@@ -45,19 +46,19 @@ __all__ = [
 _HOME = {
     "LandscapeError": "errors",
     "Layout": "layout",
-    "Objective": "objective",
-    "Progress": "training",
-    "Run": "run",
-    "RunConfig": "config",
+    "Objective": "loss.objective",
+    "Progress": "runs.train",
+    "Run": "runs.run",
+    "RunConfig": "training.config",
     "RunFailedError": "errors",
-    "Study": "study",
-    "Symmetric": "symmetric",
-    "branch_config": "branch",
-    "decay_table": "branch",
-    "load": "results",
-    "save": "results",
-    "sweep": "sweeping",
-    "train": "training",
+    "Study": "studies.study",
+    "Symmetric": "curvature.symmetric",
+    "branch_config": "runs.branch",
+    "decay_table": "studies.decay",
+    "load": "answers.files",
+    "save": "answers.files",
+    "sweep": "answers.sweep",
+    "train": "runs.train",
 }
 
 # A Python started in the root of a source checkout finds this folder before the installed package; the sibling

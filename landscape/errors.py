@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["FallbackWarning", "KernelError", "LandscapeError", "RunFailedError"]
+__all__ = ["DivergedError", "FallbackWarning", "KernelError", "LandscapeError", "RunFailedError"]
 
 
 class LandscapeError(Exception):
@@ -15,6 +15,16 @@ class RunFailedError(LandscapeError):
     """The input was fine but the work could not be finished: NaN loss, full disk. Exit code 1."""
 
     exit_code = 1
+
+
+class DivergedError(RunFailedError):
+    """The training loss or the parameters became NaN or infinite."""
+
+    def __init__(self, step: int) -> None:
+        super().__init__(
+            f"the loss or a parameter became NaN or infinite at step {step}. Lower the learning rate or set `clip`."
+        )
+        self.step = step
 
 
 class KernelError(LandscapeError):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from landscape.probes.alignment import PROBE as ALIGNMENT
 from landscape.probes.alignment import alignment
+from landscape.probes.base import Probe
 from landscape.probes.density import PROBE as DENSITY
 from landscape.probes.density import density
 from landscape.probes.entropy import PROBE as ENTROPY
@@ -29,8 +30,7 @@ from landscape.probes.surface import PROBE as SURFACE
 from landscape.probes.surface import surface
 from landscape.probes.valley import PROBE as VALLEY
 from landscape.probes.valley import valley
-from landscape.registry import lookup
-from landscape.schema import Probe
+from landscape.settings import lookup
 
 __all__ = [
     "PROBES",

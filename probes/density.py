@@ -11,15 +11,15 @@ import xarray as xr
 from torch import Tensor
 
 from landscape.errors import LandscapeError
-from landscape.objective import Objective
-from landscape.operators import Strategy
-from landscape.probes.estimates import entries, with_intervals
-from landscape.probes.exact import operator_for
+from landscape.loss.objective import Objective
+from landscape.loss.strategies import Strategy
+from landscape.probes.base import Probe, Schema, Variable
 from landscape.probes.linalg import hutchpp, lanczos_quadrature
-from landscape.probes.linalg.intervals import Estimate
-from landscape.probes.linalg.lockstep import lockstep_quadrature
-from landscape.probes.linalg.spectral import spectral_statistics
-from landscape.schema import Probe, Schema, Variable
+from landscape.probes.linalg.spectra.statistics import spectral_statistics
+from landscape.probes.linalg.trace.blocks import lockstep_quadrature
+from landscape.probes.linalg.trace.intervals import Estimate
+from landscape.probes.tools.dense import operator_for
+from landscape.probes.tools.estimates import entries, with_intervals
 
 __all__ = ["PROBE", "density"]
 

@@ -11,13 +11,13 @@ import xarray as xr
 from torch import Tensor
 
 from landscape.errors import LandscapeError
-from landscape.objective import Objective
-from landscape.probes.estimates import entries, with_intervals
-from landscape.probes.exact import exact_spectrum, fits, operator_for
+from landscape.loss.objective import Objective
+from landscape.probes.base import Probe, Schema, Variable
 from landscape.probes.linalg import lanczos_quadrature
-from landscape.probes.linalg.atoms import Atoms
-from landscape.probes.linalg.entropy import power_law, shape_statistics
-from landscape.schema import Probe, Schema, Variable
+from landscape.probes.linalg.spectra.atoms import Atoms
+from landscape.probes.linalg.spectra.entropy import power_law, shape_statistics
+from landscape.probes.tools.dense import exact_spectrum, fits, operator_for
+from landscape.probes.tools.estimates import entries, with_intervals
 
 __all__ = ["PROBE", "Measured", "entropy", "measured"]
 

@@ -13,16 +13,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from landscape.errors import LandscapeError
-from landscape.metric import RescaledObjective
-from landscape.objective import Objective
+from landscape.loss.metric import RescaledObjective
+from landscape.loss.objective import Objective
+from landscape.probes.base import Context, Probe, Schema, Variable
 from landscape.probes.entropy import CURVATURE, measured
-from landscape.probes.exact import DENSE_MEMORY, exact_spectrum, fits, operator_for
 from landscape.probes.linalg import lanczos
-from landscape.probes.linalg.atoms import Atoms
-from landscape.probes.linalg.changepoints import FEWEST, Signal, change_points, noise_of_differences
-from landscape.probes.linalg.entropy import shape_statistics
-from landscape.probes.linalg.pairs import matrix_entropy, principal_angles
-from landscape.schema import Context, Probe, Schema, Variable
+from landscape.probes.linalg.spectra.atoms import Atoms
+from landscape.probes.linalg.spectra.changepoints import FEWEST, Signal, change_points, noise_of_differences
+from landscape.probes.linalg.spectra.entropy import shape_statistics
+from landscape.probes.linalg.spectra.pairs import matrix_entropy, principal_angles
+from landscape.probes.tools.dense import DENSE_MEMORY, exact_spectrum, fits, operator_for
 
 __all__ = ["PROBE", "evolution"]
 

@@ -11,13 +11,13 @@ import xarray as xr
 from torch import Tensor
 
 from landscape.errors import LandscapeError
-from landscape.objective import Objective
+from landscape.loss.objective import Objective
+from landscape.probes.base import Probe, Schema, Variable
 from landscape.probes.entropy import CURVATURE, MEASURED, measured
-from landscape.probes.estimates import entries, with_intervals
-from landscape.probes.linalg.atoms import Atoms
-from landscape.probes.linalg.entropy import flattest_share, window_sums
-from landscape.probes.linalg.intervals import Estimate
-from landscape.schema import Probe, Schema, Variable
+from landscape.probes.linalg.spectra.atoms import Atoms
+from landscape.probes.linalg.spectra.entropy import flattest_share, window_sums
+from landscape.probes.linalg.trace.intervals import Estimate
+from landscape.probes.tools.estimates import entries, with_intervals
 
 __all__ = ["PROBE", "force"]
 

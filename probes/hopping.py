@@ -10,12 +10,11 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from landscape.errors import LandscapeError
-from landscape.objective import Objective
-from landscape.probes.directions import oriented
+from landscape.errors import DivergedError, LandscapeError
+from landscape.loss.objective import Objective
+from landscape.probes.base import Context, Probe, Schema, Variable
 from landscape.probes.linalg import lanczos
-from landscape.schema import Context, Probe, Schema, Variable
-from landscape.trainer import DivergedError
+from landscape.probes.tools.directions import oriented
 
 __all__ = ["PROBE", "hopping"]
 

@@ -12,10 +12,10 @@ import xarray as xr
 from torch import Tensor
 
 from landscape.errors import LandscapeError
+from landscape.loss.objective import Objective
 from landscape.models.gpt import Adapted
-from landscape.objective import Objective
-from landscape.probes.scoring import Adapt, by_itself, scores
-from landscape.schema import Context, Probe, Schema, Variable
+from landscape.probes.base import Context, Probe, Schema, Variable
+from landscape.probes.tools.scoring import Adapt, by_itself, scores
 from landscape.tasks.algorithmic import AlgorithmicTask
 
 __all__ = ["PROBE", "length"]

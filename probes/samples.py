@@ -11,8 +11,8 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from landscape.errors import LandscapeError
-from landscape.objective import Objective
-from landscape.schema import Context, Probe, Schema, Variable
+from landscape.loss.objective import Objective
+from landscape.probes.base import Context, Probe, Schema, Variable
 
 __all__ = ["PROBE", "samples"]
 

@@ -9,14 +9,14 @@ import torch
 import xarray as xr
 from torch import Tensor
 
+from landscape.curvature.symmetric import Symmetric
 from landscape.errors import LandscapeError
-from landscape.objective import Objective
-from landscape.operators import Strategy
-from landscape.probes.exact import dense_hessian, operator_for
+from landscape.loss.objective import Objective
+from landscape.loss.strategies import Strategy
+from landscape.probes.base import Probe, Schema, Variable
 from landscape.probes.linalg import Eigenpairs, dense_eigenpairs, lanczos
-from landscape.probes.pyhessian_engine import pyhessian_eigenpairs
-from landscape.schema import Probe, Schema, Variable
-from landscape.symmetric import Symmetric
+from landscape.probes.tools.dense import dense_hessian, operator_for
+from landscape.probes.tools.pyhessian import pyhessian_eigenpairs
 
 __all__ = ["PROBE", "spectrum"]
 

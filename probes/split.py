@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from landscape.errors import LandscapeError
-from landscape.objective import Objective
-from landscape.probes.exact import exact_spectrum, fits
-from landscape.schema import Probe, Schema, Variable
+from landscape.loss.objective import Objective
+from landscape.probes.base import Probe, Schema, Variable
+from landscape.probes.tools.dense import exact_spectrum, fits
 
 __all__ = ["PROBE", "split"]
 

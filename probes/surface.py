@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from landscape.errors import LandscapeError
-from landscape.objective import Objective
-from landscape.probes.directions import filter_normalised, oriented
+from landscape.loss.objective import Objective
+from landscape.probes.base import Context, Probe, Schema, Variable
 from landscape.probes.linalg import lanczos
-from landscape.schema import Context, Probe, Schema, Variable
+from landscape.probes.tools.directions import filter_normalised, oriented
 
 __all__ = ["PROBE", "surface"]
 

@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from landscape.errors import LandscapeError
-from landscape.objective import Objective
-from landscape.probes.directions import Direction, eigen_directions, gradient_direction, random_directions
-from landscape.probes.shape import GROUPS, RULE, asymmetry, group_statistics, shape_labels
-from landscape.probes.valley_lines import Lines, measure
-from landscape.schema import Probe, Schema, Variable
+from landscape.loss.objective import Objective
+from landscape.probes.base import Probe, Schema, Variable
+from landscape.probes.tools.directions import Direction, eigen_directions, gradient_direction, random_directions
+from landscape.probes.tools.wall_lines import Lines, measure
+from landscape.probes.tools.wall_shapes import GROUPS, RULE, asymmetry, group_statistics, shape_labels
 
 __all__ = ["PROBE", "valley"]
 
@@ -96,7 +96,7 @@ def valley(
     distance s at which L(w + (t0 + side s) u) has risen by Delta above the floor. A quadratic valley has
     s = sqrt(2 Delta / lambda). The exponent p is the slope of log Delta against log s over all rises: 2 = quadratic,
     1 = V, above 2 = flat-bottomed U; `shape` is a label by the rule in its long_name. Statistics over each group of
-    directions follow (see `landscape.probes.shape`). All lines are evaluated together.
+    directions follow (see `landscape.probes.tools.wall_shapes`). All lines are evaluated together.
 
     Args:
         objective: the loss.

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from landscape.symmetric import Symmetric
+from landscape.curvature.symmetric import Symmetric
 
 
 def orthogonal(size, seed):

@@ -16,13 +16,14 @@ from test_figures_builders import render
 from test_training import Stop, identical, stop_at
 
 from landscape import LandscapeError, Run, RunConfig, RunFailedError, train
-from landscape.branch import branch_config, branch_name, decay_table, decay_tables, parse_source, stored_branch
-from landscape.config import difference
 from landscape.figures.branches import branches as draw
-from landscape.projection import Projection, Projector
-from landscape.store import FILE_NAME, open_for_reading, read_header
-from landscape.trainer import Trainer
-from landscape.writer import RunWriter
+from landscape.runs.branch import branch_config, branch_name, parse_source, stored_branch
+from landscape.runs.reading import FILE_NAME, open_for_reading, read_header
+from landscape.runs.writing import RunWriter
+from landscape.settings import difference
+from landscape.studies.decay import decay_table, decay_tables
+from landscape.training.projection import Projection, Projector
+from landscape.training.trainer import Trainer
 
 landscape = test_cli.landscape  # the fixture that calls the command line
 
@@ -175,7 +176,7 @@ def test_branch_is_its_own_and_resumes_without_the_origin(config, tmp_path):
 def test_branch_killed_before_its_first_evaluation_needs_no_origin(config, tmp_path, monkeypatch):
     origin = train(config(), tmp_path / "a")
     c = branch_config(origin, 4)
-    monkeypatch.setattr("landscape.training._train", lambda *_: None)
+    monkeypatch.setattr("landscape.runs.train._train", lambda *_: None)
     assert train(c, tmp_path / "b").steps.tolist() == [4]
     assert train(c, tmp_path / "b").metrics.sizes["step"] == 0
     monkeypatch.undo()
@@ -192,7 +193,7 @@ def test_files_without_the_new_settings_still_open(fresh_run):
         header = json.loads(f.attrs["header"])
         for key in ("origin", "projection", "schedule_steps"):
             del header["config"][key]
-        from landscape.store import digest
+        from landscape.runs.reading import digest
 
         text = json.dumps(header)
         f.attrs["header"], f.attrs["header_sha256"] = text, digest(text)
@@ -558,7 +559,7 @@ def test_bad_use_is_one_message_and_code_2(trained, args, message):
 KILLED_AFTER_16 = """
 import os
 from landscape import Run
-from landscape.writer import RunWriter
+from landscape.runs.writing import RunWriter
 
 append = RunWriter.append_checkpoint
 

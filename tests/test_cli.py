@@ -17,9 +17,10 @@ from click.testing import CliRunner
 from test_training import BAD_FILES, make_bad_file
 from workers import wait_for
 
-from landscape import Run, pool
+from landscape import Run
+from landscape.answers import pool
 from landscape.cli import main
-from landscape.store import FILE_NAME
+from landscape.runs.reading import FILE_NAME
 
 TINY = [
     "--width", "4", "--steps", "12", "--batch", "16", "--checkpoints", "5", "-q", "--device", "cpu",
@@ -413,7 +414,7 @@ def test_metrics_are_answered_apart_and_named(trained):
 
 
 def test_brackets_and_colons_are_text_in_a_table(capsys):
-    from landscape.cli.common import show_table
+    from landscape.cli.console import show_table
 
     show_table("title [bold] :x:", ["[red]", "b"], [["a [filter]", "[/]"], [":smile:", "1"]], caption="see [adam]")
     out = capsys.readouterr().out
@@ -424,7 +425,7 @@ def test_brackets_and_colons_are_text_in_a_table(capsys):
 def test_titles_state_the_units_of_their_rows():
     import xarray as xr
 
-    from landscape.cli.common import units_of
+    from landscape.cli.console import units_of
 
     one, two = (xr.Dataset({"x": ((), 1.0, {"units": u})}) for u in ("nats per token", "nats per filter norm"))
     assert units_of([one, one], "x") == "nats per token"
@@ -432,7 +433,7 @@ def test_titles_state_the_units_of_their_rows():
 
 
 def test_every_probe_has_a_table():
-    from landscape.cli.summaries import SUMMARIES
+    from landscape.cli.tables.summaries import SUMMARIES
     from landscape.probes import PROBES
 
     assert set(SUMMARIES) == set(PROBES)

@@ -13,13 +13,13 @@ from test_figures_builders import density, spectrum, split, valley
 from test_figures_dynamics import alignment, hopping
 
 from landscape import LandscapeError, Study, load, sweep, train
+from landscape.answers.files import save
+from landscape.answers.sweep import answer, plan
 from landscape.cli.compare import command
-from landscape.comparison import abscissa, compare, dominance, interpolate, matched
 from landscape.figures.comparison import comparison
 from landscape.figures.style import paper
 from landscape.probes import get_probe
-from landscape.results import save
-from landscape.sweeping import answer, plan
+from landscape.studies.compare import abscissa, compare, dominance, interpolate, matched
 
 
 @pytest.fixture(scope="module")
@@ -355,7 +355,7 @@ def test_steps_that_are_left_out_are_counted(stored):
 
 def test_two_tasks_are_not_compared(stored, monkeypatch):
     a, b = stored(spectrum("single"), spectrum("looped"))
-    monkeypatch.setattr("landscape.comparison.Study.results", lambda *_, **__: [
+    monkeypatch.setattr("landscape.studies.compare.Study.results", lambda *_, **__: [
         spectrum("single"), spectrum("looped").assign_attrs(task="parity")
     ])  # fmt: skip
     with pytest.raises(LandscapeError, match="one task, found markov, parity"):

@@ -6,9 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from landscape import LandscapeError, RunConfig
-from landscape.config import difference
-from landscape.optim import Constant, Cosine, LinearToZero, WarmupStableDecay
-from landscape.settings import nest
+from landscape.settings import difference, nest
+from landscape.training.schedules import Constant, Cosine, LinearToZero, WarmupStableDecay
 
 
 def test_text_form_gives_the_same_config():

@@ -15,8 +15,8 @@ import torch
 from test_training import identical
 
 from landscape import LandscapeError, Run, RunFailedError, sweep, train
-from landscape.hdf5 import lookup3
-from landscape.store import FILE_NAME
+from landscape.runs.hdf5 import lookup3
+from landscape.runs.reading import FILE_NAME
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from oracles import relative
 from torch import nn
 
 from landscape import LandscapeError, Objective
-from landscape.metric import RescaledObjective
+from landscape.loss.metric import RescaledObjective
 from landscape.probes import density, spectrum
 
 
@@ -201,7 +201,7 @@ def test_a_loss_that_is_linear_or_constant_in_w_is_not_refused():
 
 
 def test_the_check_is_made_once_per_objective(monkeypatch):
-    from landscape import derivatives
+    from landscape.loss import derivatives
 
     calls = []
     for name in ("check_gradient", "check_product"):

@@ -1,6 +1,5 @@
 """What is promised in docstrings, documents and the design is executed here."""
 
-import ast
 import doctest
 import importlib
 import inspect
@@ -13,61 +12,13 @@ from contextlib import redirect_stdout
 from pathlib import Path
 
 import pytest
+from support import rooms
 
 import landscape
 from landscape.cli import COMMANDS
 
 ROOT = Path(__file__).parent.parent
-MODULES = sorted(
-    ".".join(("landscape", *([] if folder == "landscape" else [folder]), *path.with_suffix("").parts)).removesuffix(
-        ".__init__"
-    )
-    for folder in ("landscape", "models", "probes", "figures")
-    for path in (p.relative_to(ROOT / folder) for p in (ROOT / folder).rglob("*.py"))
-)
-
-# folder -> what its files must not import (the one direction of imports)
-FORBIDDEN = {
-    "models": {"landscape.(?!models)", "h5py", "matplotlib", "click", "rich", "numpy", "xarray"},
-    "probes": {
-        "h5py",
-        "matplotlib",
-        "click",
-        "rich",
-        r"landscape\.(cli|figures|sweeping|results|study|training|store)",
-    },
-    "probes/linalg": {r"landscape\.(?!symmetric|errors|probes\.linalg)", "h5py", "matplotlib", "xarray"},
-    "figures": {"torch", "h5py", "click", r"landscape\.(?!errors|figures)"},
-    "landscape": {"matplotlib"},
-    "landscape/tasks": {"h5py", "xarray", "matplotlib", r"landscape\.(probes|figures|cli|models)"},
-}
-SPINE_BELOW_PROBES = {r"landscape\.(figures|cli)"}
-
-
-def imports(path: Path) -> list[str]:
-    """Modules a file imports at run time (what only type checkers see does not count)."""
-    tree = ast.parse(path.read_text())
-    for node in ast.walk(tree):
-        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
-            node.body = []
-    found = []
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            found += [a.name for a in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            found.append(node.module or "")
-    return found
-
-
-@pytest.mark.parametrize("folder", list(FORBIDDEN))
-def test_no_layer_imports_upwards(folder):
-    # `python -m landscape` is the command line, above everything.
-    files = [p for p in (ROOT / folder).glob("*.py") if p.name != "__main__.py"]
-    assert files
-    for path in files:
-        for module in imports(path):
-            for pattern in FORBIDDEN[folder] | (SPINE_BELOW_PROBES if folder == "landscape" else set()):
-                assert not re.match(rf"{pattern}(\.|$)?", module), f"{path} imports {module}"
+MODULES = sorted(rooms.modules())
 
 
 @pytest.mark.parametrize("name", MODULES)
@@ -84,12 +35,6 @@ def test_every_public_name_is_documented_and_has_an_example():
         assert thing.__doc__, name
         if name not in ("Progress", "load", "save"):
             assert ">>>" in thing.__doc__, f"{name} has no example"
-
-
-def test_modules_stay_small():
-    for folder in ("landscape", "models", "probes", "figures"):
-        for path in (ROOT / folder).rglob("*.py"):
-            assert len(path.read_text().splitlines()) <= 300, path
 
 
 def test_help_does_not_wait_for_torch():

@@ -12,7 +12,7 @@ from test_figures_builders import BUILDERS, STEPS, drawn, four, render
 
 from landscape.errors import LandscapeError
 from landscape.figures import FIGURES, marks, runs, style
-from landscape.metric import units_in
+from landscape.loss.metric import units_in
 
 ARCHS = ("single", "looped", "stacked", "shift")
 

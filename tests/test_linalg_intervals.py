@@ -9,10 +9,10 @@ import torch
 
 from landscape import Symmetric
 from landscape.probes.linalg import hutchpp, lanczos_quadrature
-from landscape.probes.linalg.atoms import Atoms
-from landscape.probes.linalg.entropy import shape_statistics, window_sums
-from landscape.probes.linalg.intervals import SIGMAS, deviations
-from landscape.probes.linalg.spectral import spectral_statistics
+from landscape.probes.linalg.spectra.atoms import Atoms
+from landscape.probes.linalg.spectra.entropy import shape_statistics, window_sums
+from landscape.probes.linalg.spectra.statistics import spectral_statistics
+from landscape.probes.linalg.trace.intervals import SIGMAS, deviations
 
 GRID = {"thresholds": (1e-3, 0.05, 5.0), "uppers": (0.2, 1e3)}
 RNG = np.random.default_rng(0)

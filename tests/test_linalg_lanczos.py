@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.sparse.linalg import eigsh
 
+from landscape.curvature.symmetric import Symmetric
 from landscape.errors import LandscapeError
 from landscape.probes.linalg import dense_eigenpairs, lanczos
-from landscape.symmetric import Symmetric
 
 F64 = torch.float64
 
@@ -344,7 +344,7 @@ def test_dense_agrees_and_shows_asymmetry():
 
 def test_the_check_passes_wrongly_as_rarely_as_it_says(monkeypatch):
     # At the real 1e-4 nothing would be seen, so ask for 0.3: a check that stops at once fails far more often.
-    from landscape.probes.linalg import missed
+    from landscape.probes.linalg.eigen import missed
 
     monkeypatch.setattr(missed, "FAILURE", 0.3)
     values = torch.cat([torch.tensor([2.0, 2.0, 1.5], dtype=F64), torch.linspace(0, 1.3, 300, dtype=F64)])

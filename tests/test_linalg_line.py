@@ -13,7 +13,7 @@ from oracles_linalg import Curve
 
 from landscape.errors import LandscapeError
 from landscape.probes.linalg import crossing_search, crossings, drive, exponent, find_floor, floor_search
-from landscape.probes.linalg.lines import Ask, inverse_quadratic, sign_change, solve
+from landscape.probes.linalg.search.driver import Ask, inverse_quadratic, sign_change, solve
 
 RISES = np.geomspace(1e-4, 1.0, 9)
 

@@ -6,11 +6,12 @@ from oracles import function_objective, least_squares, relative
 from test_objective import toy
 from torch import nn
 
-import landscape.linearised as linearised
-import landscape.operators as operators
-from landscape import LandscapeError, Objective, Symmetric, native_build
-from landscape.fxcut import cut
-from landscape.linearised import Linearised, compiled_parts
+import landscape.curvature.linearised as linearised
+import landscape.loss.strategies as operators
+from landscape import LandscapeError, Objective, Symmetric
+from landscape.curvature import native_build
+from landscape.curvature.graphcut import cut
+from landscape.curvature.linearised import Linearised, compiled_parts
 
 SHAPES = [("single", "softmax"), ("single", "linear"), ("looped", "softmax"), ("stacked", "linear")]
 

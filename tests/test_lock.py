@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from landscape import LandscapeError
-from landscape.lock import LOCK_NAME, writer_alive_in, writer_lock
+from landscape.runs.lock import LOCK_NAME, writer_alive_in, writer_lock
 
 
 def test_a_folder_in_which_nothing_was_made_is_left_as_it_was(tmp_path):
@@ -32,7 +32,7 @@ def test_a_second_writer_is_refused(tmp_path):
 WRITER = """
 import pathlib, sys, time
 from landscape import LandscapeError
-from landscape.lock import writer_lock
+from landscape.runs.lock import writer_lock
 folder, done = pathlib.Path(sys.argv[1]), 0
 while done < 40:
     try:

@@ -6,11 +6,11 @@ import torch
 from oracles import quadratic
 
 from landscape import Objective, RunConfig, sweep, train
+from landscape.curvature.symmetric import Symmetric
 from landscape.errors import LandscapeError
-from landscape.metric import RescaledObjective, adam_scale, filter_scale
+from landscape.loss.metric import RescaledObjective, adam_scale, filter_scale
 from landscape.probes import spectrum
-from landscape.probes.exact import exact_spectrum
-from landscape.symmetric import Symmetric
+from landscape.probes.tools.dense import exact_spectrum
 
 
 def wide(seed=0):

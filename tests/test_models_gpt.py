@@ -11,7 +11,7 @@ import torch
 from landscape import LandscapeError, Layout, Objective, RunConfig, sweep, train
 from landscape.models import ARCHITECTURES, GPTConfig, build_model
 from landscape.tasks import MarkovTask
-from landscape.trainer import Trainer
+from landscape.training.trainer import Trainer
 
 TOKENS = torch.tensor([[0, 3, 1, 2, 4], [5, 5, 0, 4, 1], [2, 2, 2, 0, 3]])
 DATA = {"n_train": 61, "n_probe": 21, "n_test": 20, "length": 6}

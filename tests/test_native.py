@@ -10,15 +10,15 @@ import pytest
 import torch
 from torch.func import functional_call, grad, jacfwd
 
-import landscape.native as native
-import landscape.native_build as build
-import landscape.operators as operators
+import landscape.curvature.native as native
+import landscape.curvature.native_build as build
+import landscape.loss.strategies as operators
 from landscape import LandscapeError, Layout, Objective
+from landscape.curvature.native import NativeHessian, supported
 from landscape.errors import FallbackWarning
+from landscape.loss.strategies import native_obstacle
 from landscape.models import AttentionConfig, AttentionModel
-from landscape.native import NativeHessian, supported
-from landscape.operators import native_obstacle
-from landscape.probes.exact import dense_hessian, operator_for
+from landscape.probes.tools.dense import dense_hessian, operator_for
 from landscape.tasks.base import IGNORE, Task, token_loss
 
 CXX = any(shutil.which(name) for name in ("c++", "g++", "clang++"))

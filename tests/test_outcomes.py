@@ -4,7 +4,7 @@ import scipy.stats
 from conftest import small_config
 
 from landscape import LandscapeError, Run, Study, train
-from landscape.outcomes import outcomes
+from landscape.studies.outcomes import outcomes
 
 
 @pytest.fixture(scope="module")

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import xarray as xr
 
-import landscape.sweeping
+import landscape.answers.sweep
 from landscape import sweep
-from landscape.parts import packed, unpacked
+from landscape.answers.parts import packed, unpacked
 
 
 def test_packed_and_unpacked_is_the_same():
@@ -34,20 +34,20 @@ def test_a_damaged_part_is_computed_again(fresh_run, monkeypatch, damage):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(landscape.sweeping, "_finish", interrupted)
+        patch.setattr(landscape.answers.sweep, "_finish", interrupted)
         with pytest.raises(KeyboardInterrupt):
             sweep("spectrum", fresh_run, seed=0, k=2)
     parts = sorted((fresh_run.path / "results").rglob("*.npz"))
     assert len(parts) == len(fresh_run.steps)
     parts[0].write_bytes(damage(parts[0].read_bytes()))
     counted = []
-    compute = landscape.sweeping._compute
+    compute = landscape.answers.sweep._compute
 
     def count(requests, todo, **settings):
         counted.extend(todo)
         return compute(requests, todo, **settings)
 
-    monkeypatch.setattr(landscape.sweeping, "_compute", count)
+    monkeypatch.setattr(landscape.answers.sweep, "_compute", count)
     found = sweep("spectrum", fresh_run, seed=0, k=2)
     assert len(counted) == 1
     assert found.equals(sweep("spectrum", fresh_run, seed=0, k=2, recompute=True))

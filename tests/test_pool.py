@@ -7,8 +7,8 @@ import pytest
 import torch
 import workers
 
-from landscape.pool import shared_out
-from landscape.sweeping import sweep
+from landscape.answers.pool import shared_out
+from landscape.answers.sweep import sweep
 
 
 @pytest.mark.parametrize("n", [0, 1, 2, 9])
@@ -77,6 +77,6 @@ def test_a_sweep_leaves_the_threads_of_this_process_alone(fresh_run):
 def test_a_script_without_a_main_guard_may_use_it(tmp_path):
     script = tmp_path / "script.py"
     script.write_text(
-        "from landscape.pool import shared_out\nassert len(list(shared_out(pow, [(2, 3)] * 4, jobs=2))) == 4\n"
+        "from landscape.answers.pool import shared_out\nassert len(list(shared_out(pow, [(2, 3)] * 4, jobs=2))) == 4\n"
     )
     subprocess.run([sys.executable, str(script)], check=True, timeout=600)

@@ -7,8 +7,9 @@ import test_cli
 
 from landscape import LandscapeError, Run, RunConfig
 from landscape.models import TRAININGS
-from landscape.presets import load_preset, overlay, presets
+from landscape.settings import overlay
 from landscape.tasks import TASKS
+from landscape.training.presets import load_preset, presets
 
 landscape = test_cli.landscape  # the fixture that calls the command line
 

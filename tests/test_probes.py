@@ -9,8 +9,8 @@ from oracles import function_objective, least_squares, logistic, quadratic
 from test_objective import toy
 
 from landscape import LandscapeError
+from landscape.answers.sweep import plan
 from landscape.probes import PROBES, get_probe, samples, spectrum, split, surface, valley
-from landscape.sweeping import plan
 
 # 61 values: separated, repeated, tiny, a bulk, zeros and negative ones
 OUTLIERS = [50.0, 20.0, 20.0, 3.0, 3.0, 1e-3, 0.0, 0.0, 0.0, -0.4, -7.0]

@@ -8,9 +8,9 @@ import torch
 from torch import nn
 
 from landscape import LandscapeError, Objective, sweep, train
-from landscape.branch import branch_config
 from landscape.models import ARCHITECTURES, AttentionConfig, build_model
 from landscape.probes.alignment import PROBE, _attention, _forms, alignment
+from landscape.runs.branch import branch_config
 
 ALL = ("all:*",)
 

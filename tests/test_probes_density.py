@@ -10,13 +10,13 @@ from oracles import function_objective, least_squares, quadratic
 from test_objective import toy
 
 from landscape import LandscapeError, Symmetric, sweep
-from landscape.cli.summaries import SUMMARIES
+from landscape.cli.tables.summaries import SUMMARIES
 from landscape.probes import density, get_probe
 from landscape.probes.density import SCHEMA
 from landscape.probes.linalg import lanczos_quadrature
-from landscape.probes.linalg.intervals import jackknife
-from landscape.probes.linalg.lockstep import lockstep_quadrature
-from landscape.probes.linalg.spectral import spectral_statistics
+from landscape.probes.linalg.spectra.statistics import spectral_statistics
+from landscape.probes.linalg.trace.blocks import lockstep_quadrature
+from landscape.probes.linalg.trace.intervals import jackknife
 
 THRESHOLDS, UPPERS = (1e-3, 0.05, 0.31), (0.2, 1e3)
 GRIDS = {"thresholds": THRESHOLDS, "uppers": UPPERS}

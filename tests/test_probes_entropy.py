@@ -9,14 +9,14 @@ from oracles import function_objective, least_squares, quadratic
 from test_objective import toy
 
 from landscape import LandscapeError, sweep
-from landscape.cli.summaries import SUMMARIES
+from landscape.cli.tables.summaries import SUMMARIES
+from landscape.curvature.symmetric import Symmetric
 from landscape.probes import entropy, get_probe
 from landscape.probes.entropy import SCHEMA, STATISTICS
 from landscape.probes.linalg import lanczos_quadrature
-from landscape.probes.linalg.atoms import Atoms
-from landscape.probes.linalg.entropy import power_law, shape_statistics
-from landscape.probes.linalg.spectral import spectral_statistics
-from landscape.symmetric import Symmetric
+from landscape.probes.linalg.spectra.atoms import Atoms
+from landscape.probes.linalg.spectra.entropy import power_law, shape_statistics
+from landscape.probes.linalg.spectra.statistics import spectral_statistics
 
 LAM = torch.cat([torch.tensor([50.0, 20.0, 20.0, 3.0, 0.7, 0.02]), torch.zeros(7), torch.tensor([-0.4, -7.0])]).double()
 

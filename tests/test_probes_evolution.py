@@ -11,11 +11,11 @@ from scipy.linalg import subspace_angles
 from test_objective import toy
 
 from landscape import LandscapeError, sweep
-from landscape.cli.summaries import SUMMARIES
+from landscape.cli.tables.summaries import SUMMARIES
 from landscape.probes import evolution
 from landscape.probes.evolution import PROBE, _Look, _phases
-from landscape.probes.linalg.changepoints import change_points, noise_of_differences
-from landscape.probes.linalg.pairs import matrix_entropy, mutual_information, principal_angles
+from landscape.probes.linalg.spectra.changepoints import change_points, noise_of_differences
+from landscape.probes.linalg.spectra.pairs import matrix_entropy, mutual_information, principal_angles
 
 
 def psd(n, seed, rank=None):

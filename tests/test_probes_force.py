@@ -9,13 +9,13 @@ from oracles import least_squares, quadratic
 from test_objective import toy
 
 from landscape import LandscapeError, sweep
-from landscape.cli.summaries import SUMMARIES
+from landscape.cli.tables.summaries import SUMMARIES
+from landscape.curvature.symmetric import Symmetric
 from landscape.probes import entropy, force, get_probe
 from landscape.probes.force import SCHEMA
 from landscape.probes.linalg import lanczos_quadrature
-from landscape.probes.linalg.atoms import Atoms
-from landscape.probes.linalg.entropy import flattest_share, window_sums
-from landscape.symmetric import Symmetric
+from landscape.probes.linalg.spectra.atoms import Atoms
+from landscape.probes.linalg.spectra.entropy import flattest_share, window_sums
 
 LAM = torch.tensor([8.0, 4.0, 1.0, 0.5, 0.25, 0.01, 0.0, -0.3, -2.0], dtype=torch.float64)
 GRID = {"eps": (0.005, 0.1, 2.0), "tau": (0.6, 5.0), "relative_eps": (0.01, 0.1), "relative_tau": (0.2, 1.0)}

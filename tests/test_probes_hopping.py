@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from oracles import function_objective, logistic, quadratic
 
 from landscape import LandscapeError, Run, RunFailedError, sweep, train
-from landscape.branch import branch_config
-from landscape.cli.summaries import SUMMARIES
+from landscape.cli.tables.summaries import SUMMARIES
 from landscape.probes import PROBES
 from landscape.probes.hopping import PROBE, _signs, hopping
+from landscape.runs.branch import branch_config
 
 FEW = {"n": 6, "k": 2}
 

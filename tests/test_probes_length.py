@@ -8,9 +8,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from scipy.stats import binomtest
 
 from landscape import LandscapeError, RunConfig, sweep, train
-from landscape.cli.summaries import SUMMARIES
+from landscape.cli.tables.summaries import SUMMARIES
 from landscape.figures import FIGURES
-from landscape.objective import Objective
+from landscape.loss.objective import Objective
 from landscape.probes.length import PROBE, length
 from landscape.tasks import build_task, task_config
 

@@ -9,10 +9,10 @@ from oracles import function_objective, least_squares, quadratic
 from test_objective import toy
 
 from landscape import LandscapeError, Objective, sweep
-from landscape.cli.summaries import SUMMARIES
+from landscape.cli.tables.summaries import SUMMARIES
 from landscape.probes import valley
-from landscape.probes.shape import GROUPS, RULE, asymmetry, group_statistics, shape_labels
 from landscape.probes.split import split
+from landscape.probes.tools.wall_shapes import GROUPS, RULE, asymmetry, group_statistics, shape_labels
 
 ONLY = {"top": 0, "bottom": 0, "random": 0, "gradient": False}
 RISES = (1e-4, 1e-3, 1e-2, 1e-1)

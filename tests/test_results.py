@@ -12,8 +12,8 @@ import xarray as xr
 from test_cli import landscape  # noqa: F401
 
 from landscape import LandscapeError, Study, sweep
-from landscape.results import DamagedError, is_answer, load, save
-from landscape.seal import sealed, unsealed
+from landscape.answers.files import DamagedError, is_answer, load, save
+from landscape.answers.seal import sealed, unsealed
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from landscape import LandscapeError, Run
-from landscape.store import FILE_NAME
+from landscape.runs.reading import FILE_NAME
 
 
 def test_what_a_run_says_about_itself(run):

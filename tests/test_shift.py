@@ -17,14 +17,14 @@ from test_figures_builders import shift as record
 from test_training import Stop, identical, stop_at
 
 from landscape import LandscapeError, Run, RunConfig, sweep, train
-from landscape.branch import branch_config
-from landscape.evaluator import Evaluator
 from landscape.figures.shift import shift as draw
-from landscape.shift import Monitor, Shift, plateau, relative_changes
-from landscape.shifting import shift_record, shift_records, switch_steps
-from landscape.store import FILE_NAME, open_for_reading, read_header
-from landscape.study import Study
-from landscape.trainer import Trainer
+from landscape.runs.branch import branch_config
+from landscape.runs.reading import FILE_NAME, open_for_reading, read_header
+from landscape.studies.study import Study
+from landscape.studies.switches import shift_record, shift_records, switch_steps
+from landscape.training.evaluation import Evaluator
+from landscape.training.shift import Monitor, Shift, plateau, relative_changes
+from landscape.training.trainer import Trainer
 
 landscape = test_cli.landscape  # the fixture that calls the command line
 
@@ -170,7 +170,7 @@ def test_first_stage_is_single_and_second_stage_is_the_branch(config, runs, tmp_
 
 def test_the_switch_is_measured_on_both_sides(runs):
     run = runs["fixed"]
-    ds = run.shift
+    ds = shift_record(run)
     assert int(ds.switch_step) == 6
     w = run.parameters[run.index(6)]
     for loops, side in ((1, "before"), (3, "after")):
@@ -201,7 +201,7 @@ def test_compute_is_one_pass_then_t(runs):
     one, three = (Trainer(run._with_loops(n).config).flops_per_sample() for n in (1, 3))
     seen = [Trainer(run.config).samples_seen(s) for s in (6, 20)]
     assert three > 2 * one
-    assert float(run.shift.flops_before) == seen[0] * one
+    assert float(shift_record(run).flops_before) == seen[0] * one
     assert float(run.metrics.flops[-1]) == seen[0] * one + (seen[1] - seen[0]) * three
     assert float(run.metrics.tokens[-1]) == 6 * seen[1]
 
@@ -225,11 +225,11 @@ def test_what_was_watched_answers_for_other_thresholds(config, runs, tmp_path):
     """A run that only watches tells when others switch."""
     never = train(config("shift", shift={**EAGER, "criterion": "never"}), tmp_path / "never")
     same_metrics(never, runs["single"], runs["single"].metrics.step)
-    assert int(never.shift.switch_step) == -1
-    assert np.isnan(never.shift.recovery).all()
-    grid = switch_steps(never.shift, delta1=[0.5, 0.05], delta2=[3.0], patience=[1, 2])
+    assert int(shift_record(never).switch_step) == -1
+    assert np.isnan(shift_record(never).recovery).all()
+    grid = switch_steps(shift_record(never), delta1=[0.5, 0.05], delta2=[3.0], patience=[1, 2])
     assert not grid.censored.any()
-    nothing = switch_steps(never.shift, delta1=[-1.0], delta2=[3.0], patience=[1])
+    nothing = switch_steps(shift_record(never), delta1=[-1.0], delta2=[3.0], patience=[1])
     assert bool(nothing.switch_step.isnull().all())
     assert not nothing.censored.any()
     for delta1 in (0.5, 0.05):
@@ -237,7 +237,7 @@ def test_what_was_watched_answers_for_other_thresholds(config, runs, tmp_path):
             settings = {**EAGER, "delta1": delta1, "patience": patience}
             run = train(config("shift", shift=settings), tmp_path / f"{delta1}-{patience}")
             expected = float(grid.switch_step.sel(delta1=delta1, patience=patience, delta2=3.0))
-            assert int(run.shift.switch_step) == (-1 if math.isnan(expected) else expected)
+            assert int(shift_record(run).switch_step) == (-1 if math.isnan(expected) else expected)
 
 
 @pytest.mark.parametrize("shift", [AT_6, EAGER, {**AT_6, "keep_optimizer": False}])
@@ -362,7 +362,7 @@ def test_files_of_earlier_versions_open_and_continue(config, tmp_path):
     with open_for_reading(path) as f:
         header = read_header(f)
     del header["config"]["shift"]
-    from landscape.store import digest
+    from landscape.runs.reading import digest
 
     with h5py.File(path, "r+") as f:
         text = json.dumps(header)
@@ -443,7 +443,7 @@ def test_command_line(landscape, tmp_path):
     code, out, _ = landscape("show", tmp_path, "--json")
     found = {d["config"]["arch"]: d for d in json.loads(out)}
     assert found["single"]["shift"] == {}
-    assert found["shift"]["shift"]["switch_step"] == int(runs["shift"].shift.switch_step)
+    assert found["shift"]["shift"]["switch_step"] == int(shift_record(runs["shift"]).switch_step)
     assert found["shift"]["peak_memory"] > 0
     assert landscape("plot", tmp_path, "shift", "-o", tmp_path / "f", "--format", "png")[0] == 0
     code, _, err = landscape("train", "--set", "shift.delta1=0.1", *test_cli.TINY, "--runs", tmp_path / "x")

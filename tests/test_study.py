@@ -8,8 +8,8 @@ from click.testing import CliRunner
 from test_figures_builders import spectrum
 
 from landscape import LandscapeError, Study, train
+from landscape.answers.files import save
 from landscape.cli.plot import command
-from landscape.results import save
 
 
 @pytest.fixture(scope="module")

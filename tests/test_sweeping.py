@@ -7,15 +7,15 @@ import pytest
 import torch
 import xarray as xr
 
-import landscape.linearised
-import landscape.measuring
-import landscape.sweeping
+import landscape.answers.measure
+import landscape.answers.sweep
+import landscape.curvature.linearised
 from landscape import LandscapeError, Run, RunFailedError, Study, sweep, train
+from landscape.answers.files import load, save
+from landscape.answers.sweep import answer, plan
+from landscape.curvature.symmetric import Symmetric
 from landscape.probes import PROBES, spectrum
-from landscape.results import load, save
-from landscape.schema import Probe, Schema, Variable
-from landscape.sweeping import answer, plan
-from landscape.symmetric import Symmetric
+from landscape.probes.base import Probe, Schema, Variable
 
 FAST = {"spectrum": {"k": 2}, "valley": {"top": 1, "bottom": 0, "random": 1, "rises": [0.01]}, "surface": {"points": 3}}
 
@@ -104,7 +104,7 @@ def test_killed_before_the_parts_are_joined(fresh_run, monkeypatch):
     """All checkpoints are answered but their file is not written: repeating the request writes it."""
     probe, calls = counting()
     with monkeypatch.context() as patch:
-        patch.setattr("landscape.sweeping._finish", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr("landscape.answers.sweep._finish", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             sweep(probe, fresh_run, seed=0)
     n = len(fresh_run.steps)
@@ -204,7 +204,7 @@ def test_save_is_all_or_nothing(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("landscape.results.os.fsync", fail)
+        patch.setattr("landscape.answers.files.os.fsync", fail)
         with pytest.raises(RunFailedError, match="No space left"):
             save(ds * 2, path)
     assert load(path).equals(ds)
@@ -269,12 +269,12 @@ def test_probing_leaves_the_run_unchanged(fresh_run):
 @pytest.mark.slow
 def test_one_objective_and_one_trace_serve_all_checkpoints(fresh_run, monkeypatch):
     built, traced = [], []
-    make, trace = Run.objective, landscape.linearised.cut
+    make, trace = Run.objective, landscape.curvature.linearised.cut
     monkeypatch.setattr(Run, "objective", lambda self, *a, **k: built.append(k) or make(self, *a, **k))
-    monkeypatch.setattr(landscape.linearised, "cut", lambda *a, **k: traced.append(1) or trace(*a, **k))
-    monkeypatch.setattr(landscape.linearised, "_PARTS", {})
+    monkeypatch.setattr(landscape.curvature.linearised, "cut", lambda *a, **k: traced.append(1) or trace(*a, **k))
+    monkeypatch.setattr(landscape.curvature.linearised, "_PARTS", {})
     monkeypatch.setattr(torch, "compile", lambda graph, **_: graph)
-    monkeypatch.setattr(landscape.measuring, "_LAST", {})
+    monkeypatch.setattr(landscape.answers.measure, "_LAST", {})
     ds = sweep("spectrum", fresh_run, seed=0, k=2, strategy="compiled")
     assert len(built) == len(traced) == 1
     assert ds.attrs["strategy"] == "compiled"
@@ -338,14 +338,14 @@ def test_recomputing_some_steps_keeps_the_others(fresh_run):
 
 def test_steps_stored_by_a_command_at_the_same_time_stay(fresh_run, monkeypatch):
     first, last = int(fresh_run.steps[0]), int(fresh_run.steps[-1])
-    finish = landscape.sweeping._finish
+    finish = landscape.answers.sweep._finish
 
     def another_first(question, parts):
-        monkeypatch.setattr(landscape.sweeping, "_finish", finish)
+        monkeypatch.setattr(landscape.answers.sweep, "_finish", finish)
         sweep("samples", fresh_run, seed=0, steps=[last])
         finish(question, parts)
 
-    monkeypatch.setattr(landscape.sweeping, "_finish", another_first)
+    monkeypatch.setattr(landscape.answers.sweep, "_finish", another_first)
     sweep("samples", fresh_run, seed=0, steps=[first])
     (file,) = files(fresh_run)
     assert load(fresh_run.path / file).step.values.tolist() == [first, last]

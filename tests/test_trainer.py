@@ -5,12 +5,13 @@ import pytest
 import torch
 
 from landscape import LandscapeError, train
-from landscape.evaluator import Evaluator
+from landscape.curvature.native_build import compiler
+from landscape.errors import DivergedError
+from landscape.loss.objective import Objective
 from landscape.models import build_model
-from landscape.native_build import compiler
-from landscape.objective import Objective
 from landscape.tasks import build_task
-from landscape.trainer import DivergedError, Trainer
+from landscape.training.evaluation import Evaluator
+from landscape.training.trainer import Trainer
 
 needs_compiler = pytest.mark.skipif(compiler() is None, reason="no C++ compiler")
 

@@ -13,13 +13,13 @@ import workers
 from conftest import small_config
 
 from landscape import LandscapeError, Run, RunFailedError, train
-from landscape.hdf5 import lookup3
-from landscape.lock import writer_lock
-from landscape.native_build import compiler
-from landscape.store import FILE_NAME
+from landscape.curvature.native_build import compiler
+from landscape.runs.hdf5 import lookup3
+from landscape.runs.lock import writer_lock
+from landscape.runs.reading import FILE_NAME
 
 # Processes to be killed start in milliseconds; making an optimiser is what imports the last of these.
-multiprocessing.set_forkserver_preload(["landscape.training", "torch._dynamo"])
+multiprocessing.set_forkserver_preload(["landscape.runs.train", "torch._dynamo"])
 
 needs_compiler = pytest.mark.skipif(compiler() is None, reason="no C++ compiler")
 

@@ -9,15 +9,15 @@ import click
 import numpy as np
 import xarray as xr
 
-from landscape.cli.common import emit_json, number, show_table
+from landscape.answers.files import save
+from landscape.cli.console import emit_json, number, show_table
 from landscape.cli.plot import save_figure
-from landscape.comparison import Abscissa, compare
 from landscape.errors import LandscapeError
 from landscape.figures.comparison import comparison
-from landscape.metric import METRICS
+from landscape.loss.metric import METRICS
 from landscape.probes import PROBES
-from landscape.results import save
-from landscape.study import Study
+from landscape.studies.compare import Abscissa, compare
+from landscape.studies.study import Study
 
 __all__ = ["command"]
 

@@ -10,15 +10,14 @@ from typing import Any, get_type_hints
 
 import click
 
+from landscape.answers.files import DamagedError
 from landscape.errors import LandscapeError, RunFailedError
 from landscape.figures import FIGURES
 from landscape.figures.style import paper
-from landscape.metric import METRICS
-from landscape.registry import lookup
-from landscape.results import DamagedError
-from landscape.room import advice
-from landscape.settings import coerce, nest
-from landscape.study import Study
+from landscape.loss.metric import METRICS
+from landscape.runs.disk import advice
+from landscape.settings import coerce, lookup, nest
+from landscape.studies.study import Study
 
 __all__ = ["command", "save_figure"]
 

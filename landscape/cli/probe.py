@@ -9,15 +9,15 @@ import click
 import torch
 import xarray as xr
 
-from landscape.cli.common import device_option, emit_json, labelled, progress_bars, resolve_device, show_table
-from landscape.cli.summaries import SUMMARIES
+from landscape.answers.sweep import answer, plan
+from landscape.cli.console import device_option, emit_json, labelled, progress_bars, resolve_device, show_table
+from landscape.cli.tables.summaries import SUMMARIES
 from landscape.errors import LandscapeError
-from landscape.metric import METRICS
+from landscape.loss.metric import METRICS
 from landscape.probes import PROBES
-from landscape.run import Run
+from landscape.runs.run import Run
 from landscape.settings import nest
-from landscape.study import Study
-from landscape.sweeping import answer, plan
+from landscape.studies.study import Study
 
 __all__ = ["command"]
 

@@ -10,17 +10,17 @@ from typing import Any
 import click
 import xarray as xr
 
-from landscape.cli.common import emit_json, labelled, number, show_table
-from landscape.cli.seeds import show_outcomes
-from landscape.cli.shifts import describe_shift, show_presets, show_shifts
-from landscape.cli.summaries import SUMMARIES
+from landscape.answers.files import is_answer, load
+from landscape.cli.console import emit_json, labelled, number, show_table
+from landscape.cli.tables.outcomes import show_outcomes
+from landscape.cli.tables.summaries import SUMMARIES
+from landscape.cli.tables.switches import describe_shift, show_presets, show_shifts
 from landscape.errors import LandscapeError
-from landscape.metric import METRICS
-from landscape.presets import presets
+from landscape.loss.metric import METRICS
 from landscape.probes import PROBES
-from landscape.results import is_answer, load
-from landscape.run import Run
-from landscape.study import Study
+from landscape.runs.run import Run
+from landscape.studies.study import Study
+from landscape.training.presets import presets
 
 __all__ = ["command"]
 

@@ -9,17 +9,18 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from landscape.branch import branch_config, branch_name, parse_source, stored_branch
-from landscape.cli.common import device_option, resolve_device
-from landscape.cli.grid import collect, variants, without_shift
-from landscape.cli.training import Job, summarise, train_all
-from landscape.config import RunConfig
+from landscape.cli.console import device_option, resolve_device
+from landscape.cli.train_grid import collect, variants, without_shift
+from landscape.cli.train_jobs import Job, summarise, train_all
 from landscape.models import MODELS, TRAININGS
-from landscape.optim import OPTIMIZERS, SCHEDULES
-from landscape.presets import load_preset
-from landscape.run import Run
+from landscape.runs.branch import branch_config, branch_name, parse_source, stored_branch
+from landscape.runs.run import Run
 from landscape.settings import nest
 from landscape.tasks import TASKS
+from landscape.training.config import RunConfig
+from landscape.training.optimizers import OPTIMIZERS
+from landscape.training.presets import load_preset
+from landscape.training.schedules import SCHEDULES
 
 __all__ = ["command"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from landscape.registry import lookup
+from landscape.settings import lookup
 from landscape.tasks.algorithmic import AlgorithmicConfig, AlgorithmicTask
 from landscape.tasks.base import Split, Task
 from landscape.tasks.markov import MarkovConfig, MarkovTask

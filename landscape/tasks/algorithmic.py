@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from landscape.errors import LandscapeError
-from landscape.registry import lookup
+from landscape.settings import lookup
 from landscape.tasks.base import IGNORE, FixedTask, Split, as_tokens, exact_match
 
 __all__ = ["AlgorithmicConfig", "AlgorithmicTask", "Symbols"]

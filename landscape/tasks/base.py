@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from landscape.errors import LandscapeError
-from landscape.registry import lookup
+from landscape.settings import lookup
 
 __all__ = [
     "IGNORE",

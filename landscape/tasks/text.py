@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from landscape.errors import LandscapeError
-from landscape.registry import lookup
+from landscape.settings import lookup
 from landscape.tasks.base import FixedTask, Split, as_tokens
 
 __all__ = ["TextConfig", "TextTask"]

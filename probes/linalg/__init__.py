@@ -1,8 +1,9 @@
 """Numerics that know no network."""
 
-from landscape.probes.linalg.dense import dense_eigenpairs
-from landscape.probes.linalg.lanczos import Eigenpairs, lanczos
-from landscape.probes.linalg.line import (
+from landscape.probes.linalg.eigen.dense import dense_eigenpairs
+from landscape.probes.linalg.eigen.lanczos import Eigenpairs, lanczos
+from landscape.probes.linalg.search.driver import Ask, Line, Search, drive
+from landscape.probes.linalg.search.floor import (
     Crossings,
     Floor,
     crossing_search,
@@ -11,8 +12,7 @@ from landscape.probes.linalg.line import (
     find_floor,
     floor_search,
 )
-from landscape.probes.linalg.lines import Ask, Line, Search, drive
-from landscape.probes.linalg.quadrature import Quadrature, hutchpp, lanczos_quadrature, spectral_sum
+from landscape.probes.linalg.trace.quadrature import Quadrature, hutchpp, lanczos_quadrature, spectral_sum
 
 __all__ = [
     "Ask",

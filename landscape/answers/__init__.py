@@ -1,0 +1,1 @@
+"""Probes asked at checkpoints, and what they answered, kept on disk."""

@@ -1,0 +1,208 @@
+"""Answers on disk: one netCDF file each, reused only by the very question that made it.
+
+A file carries a checksum of all its bytes (`landscape.answers.seal`), verified whenever it is read.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import json
+import os
+import re
+import warnings
+from collections.abc import Container, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import xarray as xr
+
+from landscape.answers.parts import packed, unpacked
+from landscape.answers.seal import NOTE, sealed, unsealed
+from landscape.errors import LandscapeError, RunFailedError
+from landscape.probes.base import Probe
+from landscape.provenance import code_revision, created, versions
+from landscape.runs.disk import advice
+from landscape.runs.hdf5 import check_structure
+from landscape.runs.run import Run
+
+__all__ = ["DamagedError", "Question", "available", "is_answer", "load", "save"]
+
+_ENGINE: Any = "h5netcdf"
+_SEALED = "checksum"
+"""Attribute of files that must carry a checksum; it is in the file only."""
+_PART = ".npz"
+
+
+class DamagedError(LandscapeError):
+    """A result that is not as it was written."""
+
+
+class Question:
+    """A probe with all its settings, asked of one run: what a stored answer must match to be reused.
+
+    Attributes:
+        settings: everything that determines the numbers: probe settings, split, samples, dtype, device, seed.
+        key: six hexadecimal digits of probe, version and settings; part of the file name.
+        path: where the answer is stored.
+        partial: folder that collects answers of single checkpoints until the file is complete.
+    """
+
+    def __init__(self, run: Run, probe: Probe, settings: Mapping[str, Any]) -> None:
+        self.run, self.probe = run, probe
+        self.settings = dict(settings)
+        self.text = json.dumps(self.settings, sort_keys=True)
+        identity = json.dumps([probe.name, probe.version, self.text])
+        self.key = hashlib.sha256(identity.encode()).hexdigest()[:6]
+        folder = run.path / "results"
+        self.path = folder / f"{probe.name}-{self.key}.nc"
+        self.partial = folder / f".{probe.name}-{self.key}"
+
+    def attributes(self) -> dict[str, Any]:
+        """What the answer's file says about its origin, beside the run's own attributes."""
+        return {
+            **self.run.attributes(self.probe.name),
+            "probe_version": self.probe.version,
+            "settings": self.text,
+            "seed": self.settings.get("seed", "none"),
+            "metric": self.settings.get("metric", "none"),
+            "data_fingerprint": self.run.provenance["data_fingerprint"],
+            "created": created(),
+            "code_revision": code_revision(),
+            "versions": json.dumps(versions()),
+        }
+
+    def matches(self, ds: xr.Dataset) -> bool:
+        """Whether a stored answer is to this question: same run, probe version and settings."""
+        a = ds.attrs
+        return bool(
+            a.get("run_id") == self.run.id
+            and a.get("probe") == self.probe.name
+            and a.get("probe_version") == self.probe.version
+            and a.get("settings") == self.text
+        )
+
+    def stored(self) -> xr.Dataset | None:
+        """The stored answer, None if there is none or it answers something else (an older run in this folder)."""
+        if not self.path.exists():
+            return None
+        ds = load(self.path)
+        return ds if self.matches(ds) else None
+
+    def parts(self, *, but: Container[int] = ()) -> dict[int, xr.Dataset]:
+        """Answers of single checkpoints that an interrupted sweep left behind, but for those of some steps."""
+        out = {}
+        for path in sorted(self.partial.glob(f"*{_PART}")):
+            if int(path.stem) in but:
+                continue
+            with contextlib.suppress(OSError, ValueError, KeyError):  # a damaged part is computed again
+                content, verified = unsealed(path.read_bytes())
+                if verified and self.matches(ds := unpacked(content)):
+                    out[int(path.stem)] = ds
+        return out
+
+    def keep(self, ds: xr.Dataset, step: int) -> None:
+        """Write the answer at a checkpoint, until there are all.
+
+        Raises:
+            RunFailedError: as `save`.
+        """
+        _write(sealed(packed(ds)), self.partial / f"{step}{_PART}")
+
+    def forget(self, step: int) -> None:
+        """Remove the answer at a checkpoint, also one that an earlier version wrote."""
+        for suffix in (_PART, ".nc"):
+            (self.partial / f"{step}{suffix}").unlink(missing_ok=True)
+
+
+def save(ds: xr.Dataset, path: Path) -> None:
+    """Write a dataset with its checksum to a temporary name, then rename it: a reader sees the whole file or none.
+
+    Raises:
+        RunFailedError: if it cannot be written (full disk, no permission).
+    """
+    # Made in memory: HDF5 cannot always close a file that it failed to write.
+    _write(sealed(bytes(ds.assign_attrs({_SEALED: NOTE}).to_netcdf(engine=_ENGINE))), path)
+
+
+def _write(data: bytes, path: Path) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as handle:
+            handle.write(data)
+            handle.flush()
+            os.fsync(handle.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        raise RunFailedError(f"could not write {path}: {error}. {advice(error)}, then repeat the command.") from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def load(path: Path) -> xr.Dataset:
+    """Read a stored answer and verify its checksum; files of earlier versions have none, which a warning says.
+
+    Raises:
+        LandscapeError: if the file is missing or not a result of this package.
+        DamagedError: if it is not as it was written.
+    """
+    try:
+        ds = _read(path)
+    except FileNotFoundError as error:
+        raise LandscapeError(f"expected a result at {path}, found none. Compute it with `landscape probe`.") from error
+    except Exception as error:  # h5netcdf passes on whatever HDF5, NumPy or its own parser raise
+        raise DamagedError(
+            f"expected a result of `landscape probe`, found a damaged or foreign file: {path} ({error}). "
+            "Delete it and ask the probe again, or repeat `landscape probe` with --recompute."
+        ) from error
+    if "probe" not in ds.attrs:
+        raise LandscapeError(f"expected a result of `landscape probe`, found another netCDF file: {path}.")
+    for name in ds.variables:  # text comes back as objects
+        if ds[name].dtype.kind in "OT":
+            ds[name] = ds[name].astype(np.str_)
+    return ds
+
+
+def _read(path: Path) -> xr.Dataset:
+    content, verified = unsealed(path.read_bytes())
+    if not verified:
+        check_structure(content)
+        h5py.File(io.BytesIO(content), "r").close()  # h5netcdf prints a traceback where it cannot open a file
+    ds: xr.Dataset = xr.load_dataset(io.BytesIO(content), engine=_ENGINE)
+    if ds.attrs.pop(_SEALED, None) is not None and not verified:
+        raise ValueError("its checksum is missing")
+    if not verified and "probe" in ds.attrs:
+        warnings.warn(
+            f"results in {path.parent} were written by an earlier version, without a checksum: damage to them could "
+            "not be seen. `landscape probe` with --recompute writes them anew.",
+            stacklevel=3,
+        )
+    return ds
+
+
+def is_answer(path: Path) -> bool:
+    """Whether a file is called like an answer of a probe, and so was one."""
+    return re.fullmatch(r"[a-z_]+-[0-9a-f]{6}\.nc", path.name) is not None
+
+
+def available(run: Run, probe: str) -> Iterator[xr.Dataset]:
+    """All stored answers of a probe that belong to this run, newest first.
+
+    Raises:
+        DamagedError: if one of them is damaged: another must not silently take its place.
+    """
+    found = []
+    for path in sorted((run.path / "results").glob(f"{probe}-*.nc")):
+        try:
+            found.append(load(path))
+        except LandscapeError as error:
+            if is_answer(path):
+                raise
+            warnings.warn(str(error), stacklevel=2)  # a foreign file must not hide the others
+    mine = [ds for ds in found if ds.attrs.get("run_id") == run.id]
+    return iter(sorted(mine, key=lambda ds: str(ds.attrs["created"]), reverse=True))

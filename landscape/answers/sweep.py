@@ -1,0 +1,295 @@
+"""Ask a probe at many checkpoints of a run: saved as it goes, resumed, in parallel."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import xarray as xr
+
+from landscape.answers.files import DamagedError, Question, save
+from landscape.answers.measure import DTYPES, Found, KilledError, Place, answers, answers_in_worker, answers_of_killed
+from landscape.answers.pool import shared_out
+from landscape.errors import LandscapeError, RunFailedError
+from landscape.loss.metric import METRICS
+from landscape.probes.base import Probe
+from landscape.runs.run import Run
+
+__all__ = ["Request", "answer", "plan", "sweep"]
+
+
+def sweep(
+    probe: Probe | str,
+    run: Run,
+    *,
+    seed: int,
+    steps: Sequence[int] | None = None,
+    split: str = "probe",
+    samples: int | None = None,
+    dtype: str = "float64",
+    device: str = "cpu",
+    chunk: int | None = None,
+    parameters: str | None = None,
+    metric: str = "euclidean",
+    jobs: int = 1,
+    recompute: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+    **settings: Any,
+) -> xr.Dataset:
+    """The answers of a probe at the checkpoints of a run, as one dataset with a `step` axis.
+
+    Every checkpoint's answer is written as soon as it is known. Answers already stored for exactly these settings are
+    reused; an interrupted sweep goes on where it stopped. A probe of the whole run (`surface`) is asked once, at the
+    last of `steps`, and has no `step` axis.
+
+    Args:
+        probe: a `Probe` or the name of one.
+        run: the run.
+        seed: of everything random in the probe; the same at every checkpoint.
+        steps: training steps to probe; None means every checkpoint there is (the last one, for a whole-run probe).
+        split: data split of the objective.
+        samples: use the first so many samples of the split; None means all.
+        dtype: "float64" or "float32".
+        device: "cpu" or "cuda".
+        chunk: samples evaluated at once; bounds memory and does not change the answer.
+        parameters: shell-style pattern of parameters to vary; None means all.
+        metric: "euclidean"; "filter" (each filter scaled by its norm at the checkpoint) or "adam" (preconditioned by
+            the checkpoint's second moments). Curvatures, distances and directions are then those of w = D u.
+        jobs: processes, each with one thread; checkpoints are shared out among them.
+        recompute: ignore stored answers.
+        progress: called with (checkpoints done, checkpoints in all).
+        settings: of the probe.
+
+    Returns:
+        The dataset that is also stored under ``results/``, restricted to `steps`.
+
+    Raises:
+        LandscapeError: for a step without a checkpoint, an unknown probe or setting, a value of the wrong type.
+
+    Example:
+        >>> import tempfile
+        >>> from landscape import RunConfig, sweep, train
+        >>> config = RunConfig.make(task={"n_train": 16, "n_probe": 8, "n_test": 8}, model={"width": 4}, steps=2)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     ds = sweep("spectrum", train(config, folder), seed=0, k=2)
+        >>> dict(ds.eigenvalue.sizes)
+        {'step': 3, 'mode': 2}
+    """
+    if isinstance(probe, str):
+        from landscape.probes import get_probe
+
+        probe = get_probe(probe)
+    request = plan(
+        probe,
+        run,
+        seed=seed,
+        steps=steps,
+        split=split,
+        samples=samples,
+        dtype=dtype,
+        device=device,
+        parameters=parameters,
+        metric=metric,
+        **settings,
+    )
+    report = None if progress is None else lambda _, done, total: progress(done, total)
+    found = answer([request], chunk=chunk, jobs=jobs, recompute=recompute, progress=report)[0]
+    if isinstance(found, LandscapeError):
+        raise found
+    return found
+
+
+@dataclass(frozen=True, eq=False)
+class Request:
+    """A question and the training steps it is asked at."""
+
+    question: Question
+    steps: tuple[int, ...]
+
+
+def plan(
+    probe: Probe,
+    run: Run,
+    *,
+    seed: int,
+    steps: Sequence[int] | None = None,
+    split: str = "probe",
+    samples: int | None = None,
+    dtype: str = "float64",
+    device: str = "cpu",
+    parameters: str | None = None,
+    metric: str = "euclidean",
+    **settings: Any,
+) -> Request:
+    """Check the arguments of `sweep` and say what there is to do, without doing it."""
+    wanted = _steps(run, steps, metric=metric)
+    if dtype not in DTYPES:
+        raise LandscapeError(f"expected dtype {' or '.join(map(repr, DTYPES))}, found {dtype!r}.")
+    objective = {"split": split, "samples": samples, "dtype": dtype, "device": device, "parameters": parameters}
+    identity = {**probe.settings(settings), **objective}
+    if probe.random:
+        identity["seed"] = seed
+    if metric not in METRICS:
+        raise LandscapeError(f"unknown metric {metric!r}. Valid names: {', '.join(METRICS)}.")
+    if probe.metric:
+        identity["metric"] = metric
+    elif metric != "euclidean":
+        raise LandscapeError(f"probe {probe.name!r} measures no curvature or distance: it has no metric {metric!r}.")
+    if probe.path:
+        identity["steps"] = wanted
+    if probe.whole_run:
+        identity["step"] = wanted[-1]
+        wanted = wanted[-1:]
+    return Request(Question(run, probe, identity), tuple(wanted))
+
+
+def answer(
+    requests: Sequence[Request],
+    *,
+    chunk: int | None = None,
+    jobs: int = 1,
+    recompute: bool = False,
+    progress: Callable[[int, int, int], None] | None = None,
+) -> list[xr.Dataset | LandscapeError]:
+    """Answer several requests with one pool of processes; `progress` gets (index of the request, done, total).
+
+    Every single checkpoint's answer is saved when it is there, every request's file when its last one is. A request
+    that cannot be answered gives its error in place of a dataset and does not stop the others.
+    """
+    have: list[dict[int, xr.Dataset]] = [{} for _ in requests]
+    errors: dict[int, LandscapeError] = {}
+    for i, request in enumerate(requests):
+        if recompute:
+            _forget(request.question, request.steps)
+            continue
+        try:
+            have[i] = _known(request.question)
+        except DamagedError as error:  # not overwritten unasked: it may hold what cannot be computed again
+            errors[i] = error
+    todo = [(i, s) for i, r in enumerate(requests) for s in r.steps if s not in have[i] and i not in errors]
+    report = progress or (lambda *_: None)
+    for i, request in enumerate(requests):
+        report(i, len(request.steps) - sum(j == i for j, _ in todo), len(request.steps))
+    waiting = [sum(j == i for j, _ in todo) for i in range(len(requests))]
+    for i, request in enumerate(requests):  # interrupted when only the joining was left
+        if not waiting[i] and i not in errors and request.question.partial.exists():
+            _finish(request.question, have[i])
+    killed: dict[int, list[int]] = {}
+    for i, step, part in _compute(requests, todo, chunk=chunk, jobs=jobs):
+        if isinstance(part, KilledError):
+            killed.setdefault(i, []).append(step)
+            continue
+        if isinstance(part, LandscapeError):
+            errors.setdefault(i, part)
+            continue
+        have[i][step] = part
+        waiting[i] -= 1
+        report(i, len(requests[i].steps) - waiting[i], len(requests[i].steps))
+        if not waiting[i]:
+            _finish(requests[i].question, have[i])
+    for i, steps in killed.items():
+        errors.setdefault(i, _killed(requests[i], steps, len(requests[i].steps) - waiting[i]))
+    return [errors.get(i) or _select(request, have[i]) for i, request in enumerate(requests)]
+
+
+def _known(question: Question, *, but: Container[int] = ()) -> dict[int, xr.Dataset]:
+    """Answers of single checkpoints that are on disk, from a finished file or an interrupted sweep.
+
+    Of an interrupted sweep those of the steps in `but` are not read: whoever has them need not wait for them.
+    """
+    stored = question.stored()
+    if question.probe.whole_run:
+        return {} if stored is None else {question.settings["step"]: stored}
+    return (_split_steps(question, stored) if stored is not None else {}) | question.parts(but=but)
+
+
+def _finish(question: Question, parts: Mapping[int, xr.Dataset]) -> None:
+    """Write the request's one file, with what other commands stored in it; single answers are then not needed."""
+    try:
+        kept = {} if question.probe.whole_run else _known(question, but=parts)
+    except DamagedError:  # to be computed again
+        kept = question.parts(but=parts)
+    every = {**kept, **parts}
+    save(_whole(question, every), question.path)
+    _forget(question, every)
+
+
+def _forget(question: Question, steps: Iterable[int]) -> None:
+    """Remove answers of single checkpoints; those of a command that runs at the same time stay."""
+    for step in steps:
+        question.forget(step)
+    with contextlib.suppress(OSError):  # not empty, or not there
+        question.partial.rmdir()
+
+
+def _whole(question: Question, parts: Mapping[int, xr.Dataset]) -> xr.Dataset:
+    if question.probe.whole_run:
+        return parts[question.settings["step"]]
+    first, *others = (ds.attrs for ds in parts.values())
+    said = {k: v for k, v in first.items() if k != "step" and all(a.get(k) == v for a in others)}
+    return question.probe.schema.stack(parts).assign_attrs(said).assign_attrs(question.attributes())
+
+
+def _select(request: Request, parts: Mapping[int, xr.Dataset]) -> xr.Dataset:
+    return _whole(request.question, {s: parts[s] for s in request.steps})
+
+
+def _compute(
+    requests: Sequence[Request], todo: Sequence[tuple[int, int]], *, chunk: int | None, jobs: int
+) -> Iterator[Found]:
+    """Measure, save and yield (request, step, answer) as each is done, in any order.
+
+    Requests at one checkpoint of one objective go to one process together: they share what they `remember`.
+    """
+    groups: dict[Any, list[tuple[int, Question]]] = {}
+    asked = [(i, requests[i].question, Place.of(requests[i].question, step, chunk)) for i, step in todo]
+    few = len({place for _, _, place in asked}) < jobs  # too few pieces to share out: each question on its own
+    for i, q, place in asked:
+        groups.setdefault((place, i if few else None), []).append((i, q))
+    calls = [(place, questions) for (place, _), questions in sorted(groups.items(), key=lambda g: g[0][0].order)]
+    if jobs == 1 or len(calls) <= 1:
+        for place, questions in calls:
+            yield from answers(place, questions)
+        return
+    work = [(place, [(i, q.probe, q.settings) for i, q in questions], os.getpid()) for place, questions in calls]
+    threads = torch.get_num_threads()
+    try:
+        with contextlib.closing(shared_out(answers_in_worker, work, jobs=jobs, lost=answers_of_killed)) as results:
+            for found in results:
+                yield from found
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _killed(request: Request, steps: Sequence[int], saved: int) -> RunFailedError:
+    """What to say of the steps whose worker was killed."""
+    return RunFailedError(
+        f"step {', '.join(map(str, sorted(steps)))} of {request.question.run.path}: the process that measured it was "
+        f"killed, as the system does when memory is short. Saved are the answers at {saved} of {len(request.steps)} "
+        "checkpoints. Repeat the command to compute what is missing, with fewer --jobs or a smaller --chunk."
+    )
+
+
+def _split_steps(question: Question, ds: xr.Dataset) -> dict[int, xr.Dataset]:
+    """A stored answer as single checkpoints again, so that new steps can be added."""
+    return {int(s): ds.sel(step=s, drop=True).assign_attrs(question.attributes()) for s in ds["step"].values}
+
+
+def _steps(run: Run, steps: Sequence[int] | None, *, metric: str) -> list[int]:
+    found = sorted({int(s) for s in (run.steps if steps is None else steps)})
+    if metric == "adam" and steps is None:  # no second moments before the first update
+        found = [s for s in found if s > 0]
+    if not found:
+        what = (
+            f"{run.path} has no checkpoint yet."
+            if steps is None
+            else "expected at least one step to probe, found none."
+        )
+        raise LandscapeError(what)
+    for step in found:
+        run.index(step)
+    return found

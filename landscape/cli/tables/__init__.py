@@ -1,0 +1,1 @@
+"""What was found, as tables of text: one file per probe."""

@@ -1,0 +1,297 @@
+"""The loss of a module on a fixed data set, as a function of one flat parameter vector."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from landscape.curvature.products import DEFAULT_MEMORY, value_and_gradient
+from landscape.curvature.symmetric import Symmetric
+from landscape.errors import LandscapeError
+from landscape.layout import Layout
+from landscape.loss.checks import check_deterministic, refuse_not_finite
+from landscape.loss.derivatives import Route, Trust
+from landscape.loss.failures import explained
+from landscape.loss.frozen import frozen_copy, original, uncompiled, without_checkpointing
+from landscape.loss.samples import common_length, place, take
+from landscape.loss.strategies import Strategy, curvature_operator
+from landscape.provenance import fingerprint
+
+__all__ = ["Objective", "Strategy"]
+
+_NO_GRADIENT = "Without a gradient, only probes of the loss itself can be asked, such as samples."
+
+
+class Objective:
+    r"""L(w) = (1/N) sum_i l_i(w): mean loss over a fixed data set of N samples, as a function of a vector w (P,).
+
+    A *sample* is one entry along the first axis of the data (for language models: a sequence, whose loss is the mean
+    over its scored tokens). Chunks only bound memory: per-sample losses are summed and divided once by N, so uneven
+    chunks cannot change the result beyond rounding.
+
+    The module is copied; the original, its mode, its ``.grad`` and the global random state are never touched.
+    Attention runs on PyTorch's math kernel, the only one with second derivatives; activation checkpointing is left out,
+    embeddings have dense gradients. Modules may differentiate inside `forward` (with respect to their inputs, say).
+
+    Args:
+        module: any module. Parameters enter by name through ``torch.func.functional_call``.
+        per_sample_loss: ``(outputs, targets) -> (N,)``, e.g. ``cross_entropy(..., reduction="none")``.
+        data: ``(inputs, targets)``; tensors or numpy arrays, or tuples / dicts of them, sharing their first axis of
+            length N; or a `Dataset`, or a `DataLoader` with a fixed order, of such pairs. Targets may be None. Numbers,
+            strings and None among the inputs are the same for all samples.
+            A tuple of inputs is passed as ``module(*inputs)``, a dict as ``module(**inputs)``.
+        chunk: samples evaluated at once; None means all.
+        dtype: floating dtype of parameters and floating data.
+        device: where to compute; None means where the module's parameters are.
+        parameters: shell-style pattern(s) selecting the parameters that make up w; the others stay fixed. None takes
+            all that are trainable (``requires_grad``).
+        check_derivatives: compare the first gradient with differences of the loss, and the first Hessian product with
+            differences of the gradient, on some samples; False leaves it out, and results carry the attribute
+            `derivatives` that says so.
+
+    Attributes:
+        size: P.
+        layout: `Layout` of w.
+        w0: (P,), the module's parameters at construction.
+        n_samples: N.
+
+    Raises:
+        LandscapeError: if shapes disagree, or the loss is not a deterministic function of w and each sample
+            (dropout on, batch normalisation in training mode, random numbers drawn in the forward pass), or the module
+            cannot be used (scripted, lazy, on the meta device). On the first `grad` or `hessian`: if derivatives are
+            not those of the loss, or torch has none; and at any point where the loss is not finite.
+
+    Example:
+        >>> import torch
+        >>> model = torch.nn.Linear(2, 1, bias=False)
+        >>> data = (torch.eye(2), torch.zeros(2, 1))
+        >>> objective = Objective(model, lambda y, t: ((y - t) ** 2).sum(1), data)
+        >>> objective.loss(torch.tensor([1.0, 3.0])).item()
+        5.0
+        >>> objective.hessian(objective.w0).dense().tolist()
+        [[1.0, 0.0], [0.0, 1.0]]
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        per_sample_loss: Callable[[Any, Any], Tensor],
+        data: tuple[Any, Any],
+        *,
+        chunk: int | None = None,
+        dtype: torch.dtype = torch.float64,
+        device: torch.device | str | None = None,
+        parameters: str | Sequence[str] | None = None,
+        check_derivatives: bool = True,
+    ) -> None:
+        if dtype not in (torch.float32, torch.float64):
+            raise LandscapeError(f"expected dtype torch.float64 or torch.float32, found {dtype}.")
+        if chunk is not None and (not isinstance(chunk, int) or chunk < 1):
+            raise LandscapeError(f"expected chunk to be an integer >= 1 or None, found {chunk!r}.")
+        module = original(module)
+        self.layout = Layout.of(module, only=parameters)
+        self.dtype = dtype
+        self.device = torch.device(device if device is not None else next(module.parameters()).device)
+        self._module = frozen_copy(module, self.dtype, self.device)
+        self._per_sample_loss = per_sample_loss
+        self._data = place(data, dtype=self.dtype, device=self.device)
+        self.n_samples = common_length(self._data)
+        self.chunk = min(chunk or self.n_samples, self.n_samples)
+        named = dict(self._module.named_parameters())
+        self.w0 = self.layout.flatten({n: named[n].detach() for n in self.layout.names})
+        self._kernels: dict[Any, Any] = {}  # traces and native kernels, for all checkpoints
+        self._memory: dict[str, tuple[Tensor, Any]] = {}
+        self._trust = Trust(check=check_derivatives)  # shared by this objective at all points
+        check_deterministic(self)
+
+    @property
+    def size(self) -> int:
+        """P, the number of parameters in w."""
+        return self.layout.size
+
+    @property
+    def fingerprint(self) -> str:
+        """Twelve hexadecimal digits that identify the data."""
+        return fingerprint(self._data)
+
+    # -- evaluation ---------------------------------------------------------------------------------------------------
+
+    def map(self, w: Tensor, function: Callable[[Any, Any], Tensor]) -> Tensor:
+        """``function(outputs, targets) -> (n, ...)`` over the data at w, chunk by chunk, joined to (N, ...)."""
+        w = self.vector(w)
+        return torch.cat([self.evaluate(w, c, function).detach() for c in self.chunks()])
+
+    def per_sample(self, w: Tensor) -> Tensor:
+        """Loss of every sample at w, shape (N,)."""
+        return self.map(w, self._per_sample_loss)
+
+    def loss(self, w: Tensor) -> Tensor:
+        """Mean loss over the samples at w, a scalar tensor."""
+        w = self.vector(w)
+        return self._mean(self.chunk_sum(c)(w).detach() for c in self.chunks())
+
+    def losses(self, W: Tensor) -> Tensor:
+        """Loss at each row of W (B, P); shape (B,)."""
+        if W.ndim != 2:
+            raise LandscapeError(f"expected a matrix (B, {self.size}), one vector a row, found {tuple(W.shape)}.")
+        # A loop, not vmap: on CPU vmap over parameters was measured to be slower than one evaluation at a time.
+        return torch.stack([self.loss(w) for w in W]) if len(W) else self.w0.new_zeros(0)
+
+    def grad(self, w: Tensor) -> Tensor:
+        """Gradient of the mean loss at w, shape (P,).
+
+        Raises:
+            LandscapeError: if the loss is not finite at w, has no gradient, or (the first time) has a wrong one.
+        """
+        w = self.vector(w)
+        self.check_derivatives(w)
+
+        def finite(index: slice) -> Tensor:
+            value, slope = value_and_gradient(self.chunk_sum(index), w)
+            if not bool(torch.isfinite(value)):
+                refuse_not_finite(self, w)
+            return slope
+
+        with explained("the gradient", _NO_GRADIENT):
+            return self._mean(finite(c) for c in self.chunks())
+
+    def hessian(
+        self, w: Tensor, *, strategy: Strategy = "auto", block: int = 1, memory: int = DEFAULT_MEMORY
+    ) -> Symmetric:
+        """Hessian of the mean loss at w as an operator (P, P); every strategy but "difference" is exact.
+
+        Args:
+            w: (P,).
+            strategy: "cached": double backward through the gradient's graph, which is kept for as many chunks as fit
+                in `memory` and rebuilt for the others. "forward": the derivative of the gradient along v, nothing is
+                kept. "compiled": the latter traced, cut and compiled (see `landscape.curvature.linearised`): seconds to
+                start, cheaper per product, and compiled once for all checkpoints. "native": a fused kernel for the toy
+                attention model on the CPU (see `landscape.curvature.native`), four to nine times faster than "cached"
+                at widths 16 and 32, three times at 64. "difference": differences of gradients, for losses that torch
+                differentiates only once; `Symmetric.error` is their error. "auto" is "native" where the kernel knows
+                the loss and a C++ compiler is there, else "cached"; also, with one `FallbackWarning`, where that
+                compiler or its kernel fails.
+            block: vectors that "compiled" multiplies at once in `Symmetric.mm` ("native" always takes 8).
+            memory: bytes kept between products.
+
+        Raises:
+            LandscapeError: for an unknown strategy, or one that cannot be used with this loss, and why; for a loss that
+                is not finite at w; and, the first time, for derivatives that are not those of the loss.
+        """
+        w = self.vector(w)
+        self.check_finite(w)
+        route: Route = "forward" if strategy in ("forward", "compiled") else "reverse"
+        self.check_derivatives(w, None if strategy == "difference" else route)
+        return curvature_operator(self, "hessian", w, strategy=strategy, block=block, memory=memory)
+
+    def ggn(self, w: Tensor, *, strategy: Strategy = "auto", block: int = 1, memory: int = DEFAULT_MEMORY) -> Symmetric:
+        r"""Generalised Gauss-Newton matrix G = (1/N) sum_i J_i' (\nabla^2 l_i) J_i at w, an operator (P, P).
+
+        J_i is the Jacobian of the module's outputs, \nabla^2 l_i the Hessian of the loss in the outputs. "forward" and
+        "auto" derive anew at each product; "compiled" as in `hessian`.
+
+        Raises:
+            LandscapeError: for an unknown strategy, or a loss that cannot be traced or compiled.
+        """
+        w = self.vector(w)
+        self.check_finite(w)
+        self.check_derivatives(w)
+        return curvature_operator(self, "ggn", w, strategy=strategy, block=block, memory=memory)
+
+    def residual(self, w: Tensor, *, strategy: Strategy = "auto", memory: int = DEFAULT_MEMORY) -> Symmetric:
+        """H - G at w: the curvature that comes from the bending of the module's outputs, an operator (P, P)."""
+        H = self.hessian(w, strategy=strategy, memory=memory)
+        G = self.ggn(w, strategy="compiled" if strategy == "compiled" else "auto", memory=memory)
+        return Symmetric(self.size, self.dtype, lambda v: H.mv(v) - G.mv(v), device=self.device)
+
+    def at(self, w: Tensor) -> Objective:
+        """The same objective with `w0` = w; what was traced and compiled for the one serves the other."""
+        twin = copy.copy(self)
+        twin.w0, twin._memory = self.vector(w).clone(), {}
+        return twin
+
+    def remember(self, name: str, w: Tensor, make: Callable[[], Any]) -> Any:
+        """What `make` gave for this name at this very w, made again only when w is another: one value per name."""
+        known = self._memory.get(name)
+        if known is None or not torch.equal(known[0], w):
+            known = self._memory[name] = (w.clone(), make())
+        return known[1]
+
+    def coordinates(self, w: Tensor) -> Tensor:
+        """The coordinates in which this objective takes its argument, of parameter vectors (.., P): here the same."""
+        return w.to(device=self.device, dtype=self.dtype)
+
+    # -- trust --------------------------------------------------------------------------------------------------------
+
+    def check_finite(self, w: Tensor) -> None:
+        """Raise, with the indices of the samples, if the loss at w is not finite."""
+        w = self.vector(w)
+        self.remember("finite", w, lambda: bool(torch.isfinite(self.loss(w))) or refuse_not_finite(self, w))
+
+    def check_derivatives(self, w: Tensor, route: Route | None = None) -> None:
+        """Once per objective: is the gradient that of the loss, and a product by `route` that of the gradient?"""
+        self._trust.check(self, w, route)
+
+    @property
+    def caveats(self) -> dict[str, str]:
+        """What a result must say of the derivatives it rests on: nothing, if they were checked and are right."""
+        return self._trust.caveats
+
+    # -- pieces -------------------------------------------------------------------------------------------------------
+
+    def vector(self, w: Tensor) -> Tensor:
+        """`w` checked against the layout and moved to this objective's dtype and device, detached."""
+        w = torch.as_tensor(w).detach().to(dtype=self.dtype, device=self.device)
+        self.layout.check(w, what="parameter vector")
+        return w
+
+    def chunks(self) -> Iterator[slice]:
+        """Slices of the samples, `chunk` at a time."""
+        return (slice(i, min(i + self.chunk, self.n_samples)) for i in range(0, self.n_samples, self.chunk))
+
+    def evaluate(self, w: Tensor, index: slice, function: Callable[[Any, Any], Tensor]) -> Tensor:
+        """``function(module(inputs; w), targets)`` on a slice of the samples; differentiable in w if w requires it."""
+        value: Tensor = self.apply(w, self.batch(index), function)
+        return value
+
+    def batch(self, index: slice) -> Any:
+        """The data of a slice of the samples."""
+        return take(self._data, index)
+
+    def apply(self, w: Tensor, batch: Any, function: Callable[[Any, Any], Any]) -> Any:
+        """``function(module(inputs; w), targets)`` on a batch; differentiable in w."""
+        inputs, targets = batch
+        args = tuple(inputs) if isinstance(inputs, tuple | list) else () if isinstance(inputs, dict) else (inputs,)
+        kwargs = inputs if isinstance(inputs, dict) else {}
+        # Gradients are on even where none is asked for: a module may differentiate inside `forward`. Nothing is
+        # recorded for others, since neither w nor the frozen parameters require a gradient.
+        with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH), without_checkpointing(), uncompiled():
+            outputs = functional_call(self._module, self.layout.unflatten(w), args, kwargs)
+            return function(outputs, targets)
+
+    def chunk_sum(self, index: slice) -> Callable[[Tensor], Tensor]:
+        """The function w -> sum of the losses of one chunk."""
+        return lambda w: self.evaluate(w, index, self._per_sample_loss).sum()
+
+    def loss_sum(self, w: Tensor) -> Tensor:
+        """The sum of all losses at w; differentiable in w."""
+        return torch.stack([self.chunk_sum(c)(w) for c in self.chunks()]).sum()
+
+    def _mean(self, terms: Iterator[Tensor]) -> Tensor:
+        """Sum over chunks divided by N: the one place where a loss is averaged over samples."""
+        total = next(terms)
+        for term in terms:
+            total = total + term
+        return total / self.n_samples
+
+    def __repr__(self) -> str:
+        return (
+            f"Objective(size={self.size}, n_samples={self.n_samples}, chunk={self.chunk}, dtype={self.dtype}, "
+            f"device={self.device}, layout={self.layout.hash})"
+        )

@@ -1,0 +1,218 @@
+"""Writing the file of a run: see `landscape.runs.reading` for how nothing committed is ever lost."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import uuid
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from landscape.errors import RunFailedError
+from landscape.runs.disk import advice, replacing, reserve
+from landscape.runs.hdf5 import SETTINGS
+from landscape.runs.reading import (
+    FORMAT,
+    GROUPS,
+    METRICS,
+    PEAK,
+    SINGLE,
+    STATUS,
+    VERSION,
+    committed,
+    digest,
+    open_for_reading,
+    read_everything,
+)
+
+__all__ = ["RunWriter"]
+
+_CHECKED: dict[str, Any] = {"fletcher32": True, "compression": "gzip", "compression_opts": 0}
+
+
+class RunWriter:
+    """Appends checkpoints and metrics to a run file. Use `create` or `recover`, then as a context manager."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._file = h5py.File(path, "r+", **SETTINGS)
+        try:
+            reserve(self._file)
+        except OSError as error:
+            self._file.close()
+            raise RunFailedError(_unwritten(path, "", error)) from error
+        self._file.swmr_mode = True
+        groups = [g for g in GROUPS if g in self._file]
+        self._written = {g: set(self._file[g]["step"][: committed(self._file[g])].tolist()) for g in groups}
+
+    @classmethod
+    def create(
+        cls,
+        path: Path,
+        *,
+        attributes: Mapping[str, Any],
+        parts: Mapping[str, NDArray[Any]],
+        checks: Sequence[str] = (),
+        splits: Sequence[str],
+        families: Sequence[str],
+        start: tuple[int, Mapping[str, NDArray[Any]]] | None = None,
+    ) -> RunWriter:
+        """Make a new file; `attributes` is stored as one JSON text with its checksum.
+
+        `parts` are those of a checkpoint, such as the first. A branch has its first checkpoint, `start`, from the
+        first moment on: it never needs its origin again. `checks` are the columns of a run that shifts, which also
+        stores the metrics just before its switch.
+        """
+        image = io.BytesIO()  # HDF5 does not survive a disk without room for its file
+        with h5py.File(image, "w", libver=SETTINGS["libver"]) as f:
+            f.attrs["format"], f.attrs["format_version"] = FORMAT, VERSION
+            both = (len(splits), len(families))
+            columns: dict[str, tuple[int, ...]] = {n: both if n in ("loss", "accuracy") else () for n in METRICS}
+            groups = {"metrics": columns}
+            groups |= {"checks": dict.fromkeys(checks, ()), "switch": columns} if checks else {}
+            labels = {"id": uuid.uuid4().hex[:12], "splits": list(splits), "families": list(families)}
+            names = {"/": list(parts), **{group: list(shapes) for group, shapes in groups.items()}}
+            header = json.dumps({**attributes, **labels, "columns": names})
+            f.attrs["header"], f.attrs["header_sha256"] = header, digest(header)
+            _make_single(f, "status", np.zeros(1, np.int8))
+            _make_single(f, PEAK, np.full(1, np.nan))
+            _make_rows(f, {name: (values.shape, values.dtype) for name, values in parts.items()})
+            for name, value in ({} if start is None else {**start[1], "step": start[0]}).items():
+                _put(f[name], 0, value)
+            for name, shapes in groups.items():
+                _make_rows(f.create_group(name), {n: (shape, np.dtype("float64")) for n, shape in shapes.items()})
+        try:
+            with replacing(path) as temporary:
+                temporary.write_bytes(image.getvalue())
+        except OSError as error:
+            raise RunFailedError(_unwritten(path, "", error)) from error
+        return cls(path)
+
+    @classmethod
+    def recover(cls, path: Path) -> RunWriter:
+        """Open an existing run to continue it, whether it was closed in order or its writer was killed."""
+        with open_for_reading(path, writer_alive=False) as old:  # no damage must be found after writing has begun
+            read_everything(old)
+        try:
+            return cls(path)
+        except OSError:  # flagged as open for writing: the last writer died
+            with (
+                replacing(path) as temporary,
+                open_for_reading(path, writer_alive=False) as old,
+                h5py.File(temporary, "w", **SETTINGS) as new,
+            ):
+                _copy_committed(old, new)
+            return cls(path)
+
+    def metrics_at(self, step: int) -> dict[str, float]:
+        """What a run counts, as committed at a step; nothing where the step is not there."""
+        metrics = self._file["metrics"]
+        found = np.flatnonzero(metrics["step"][: committed(metrics)] == step)
+        return {n: float(metrics[n][found[0]]) for n in ("tokens", "flops")} if len(found) else {}
+
+    def last_seconds(self) -> float | None:
+        """Training time recorded so far, None before the first evaluation."""
+        metrics = self._file["metrics"]
+        n = committed(metrics)
+        return float(metrics["seconds"][n - 1]) if n else None
+
+    def append(self, group: str, step: int, row: Mapping[str, Any]) -> None:
+        """Commit one row of `metrics`, `checks` or `switch`, unless the step has one: it would come out the same."""
+        if step not in self._written[group]:
+            self._append(self._file[group], step, row)
+            self._written[group].add(step)
+
+    def raise_peak(self, size: float) -> None:
+        """Note the largest memory so far, in bytes; a file of an earlier version has no place for it."""
+        if PEAK in self._file:
+            self._file[PEAK][0] = np.fmax(self._file[PEAK][0], size)
+            self._file[PEAK].flush()
+
+    def append_checkpoint(self, step: int, row: Mapping[str, NDArray[Any]]) -> None:
+        """Commit one checkpoint."""
+        self._append(self._file, step, row)
+
+    def set_status(self, status: str) -> None:
+        """Mark the run with one of `STATUS`."""
+        self._file["status"][0] = STATUS.index(status)
+        self._file["status"].flush()
+
+    def _append(self, group: h5py.Group, step: int, row: Mapping[str, Any]) -> None:
+        i = committed(group)
+        try:
+            reserve(self._file, [group[name] for name in (*row, "step")])
+            for name, value in row.items():
+                _put(group[name], i, value)
+            self._sync()
+            _put(group["step"], i, step)
+            self._sync()
+        except (OSError, RuntimeError) as error:  # h5py raises either, depending on the call that fails
+            raise RunFailedError(_unwritten(self.path, f"step {step} to ", error)) from error
+
+    def _sync(self) -> None:
+        """To the disk, not only to the system: after a power cut, too, a step number means that its row is there."""
+        self._file.flush()
+        os.fsync(self._file.id.get_vfd_handle())
+
+    def __enter__(self) -> RunWriter:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None and issubclass(kind, RunFailedError):
+            with contextlib.suppress(OSError, RuntimeError):  # a full disk fails again on closing
+                self._file.close()
+        else:
+            self._file.close()
+
+
+def _make_rows(group: h5py.Group, columns: Mapping[str, tuple[tuple[int, ...], np.dtype[Any]]]) -> None:
+    group.create_dataset("step", shape=(0,), maxshape=(None,), chunks=(256,), dtype="int64", fillvalue=-1, **_CHECKED)
+    for name, (shape, dtype) in columns.items():
+        # HDF5 has no chunks of size zero: a column without entries (plain gradient descent) gets chunks of one.
+        chunks = (1 if shape else 256, *(max(1, s) for s in shape))
+        sizes = {"shape": (0, *shape), "maxshape": (None, *(s or None for s in shape)), "chunks": chunks}
+        group.create_dataset(name, **sizes, dtype=dtype, fillvalue=np.nan, **_CHECKED)
+
+
+def _make_single(file: h5py.File, name: str, data: NDArray[Any]) -> None:
+    file.create_dataset(name, data=data, maxshape=(None,), chunks=(1,), **_CHECKED)
+
+
+def _put(dataset: h5py.Dataset, i: int, value: Any) -> None:
+    if len(dataset) <= i:
+        dataset.resize(i + 1, axis=0)
+    if dataset[i : i + 1].size:
+        dataset[i] = value
+
+
+def _copy_committed(old: h5py.File, new: h5py.File) -> None:
+    """Copy header and committed rows, one row at a time to bound memory."""
+    for key, value in old.attrs.items():
+        new.attrs[key] = value
+    for name in SINGLE:
+        if name in old:
+            _make_single(new, name, old[name][...])
+    groups = [g for g in GROUPS if g in old]
+    for source, target in ((old, new), *((old[g], new.create_group(g)) for g in groups)):
+        names = [n for n, d in source.items() if isinstance(d, h5py.Dataset) and n not in (*SINGLE, "step")]
+        _make_rows(target, {n: (source[n].shape[1:], source[n].dtype) for n in names})
+        for i in range(committed(source)):
+            try:
+                reserve(new, [target[name] for name in (*names, "step")])
+            except OSError as error:
+                raise RunFailedError(_unwritten(Path(new.filename), "", error)) from error
+            for name in [*names, "step"]:
+                _put(target[name], i, source[name][i])
+
+
+def _unwritten(path: Path, what: str, error: Exception) -> str:
+    safe = "Everything before it is safe. " if what else ""
+    todo = f"{advice(error)}, then start the same command again to continue."
+    return f"could not write {what}{path}: {error}. {safe}{todo}"

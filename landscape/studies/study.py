@@ -1,0 +1,156 @@
+"""Several runs at once: found on disk, with results that may be compared because their settings agree."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+
+import xarray as xr
+
+from landscape.answers.files import available
+from landscape.errors import LandscapeError
+from landscape.models import TRAININGS
+from landscape.runs.reading import FILE_NAME
+from landscape.runs.run import Run
+from landscape.studies.decay import decay_tables
+from landscape.studies.outcomes import outcomes
+from landscape.studies.switches import shift_records
+
+__all__ = ["Study"]
+
+_PLAIN = ("euclidean", "none")
+"""Metrics that are meant where none is named; "none" is that of probes without one."""
+
+
+class Study:
+    """Runs that are looked at together.
+
+    Attributes:
+        runs: in the order given; within a folder by task, architecture and seed.
+
+    Example:
+        >>> import tempfile
+        >>> from landscape import RunConfig, Study, sweep, train
+        >>> small = {"task": {"n_train": 16, "n_probe": 8, "n_test": 8}, "model": {"width": 4}, "steps": 2}
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     for arch in ("single", "looped"):
+        ...         run = train(RunConfig.make(arch=arch, **small), f"{folder}/{arch}")
+        ...         _ = sweep("samples", run, seed=0)
+        ...     study = Study.open([folder])
+        ...     [ds.attrs["arch"] for ds in study.results("samples")]
+        ['single', 'looped']
+    """
+
+    def __init__(self, runs: Iterable[Run]) -> None:
+        self.runs = tuple(runs)
+
+    @classmethod
+    def open(cls, paths: Iterable[str | os.PathLike[str]]) -> Study:
+        """The runs at these paths; a folder that is no run stands for the runs directly in it.
+
+        Raises:
+            LandscapeError: if a path holds no run, or a run cannot be read.
+        """
+        found: dict[Path, Run] = {}
+        for path in map(Path, paths):
+            inside = [] if (path / FILE_NAME).exists() else [p.parent for p in path.glob(f"*/{FILE_NAME}")]
+            runs = [Run.open(p) for p in inside or [path.parent if path.name == FILE_NAME else path]]
+            for run in sorted(runs, key=_order):
+                found.setdefault(run.path.resolve(), run)
+        if not found:
+            raise LandscapeError("expected at least one run folder, found none. Make one with `landscape train`.")
+        return cls(found.values())
+
+    def trunks(self) -> Study:
+        """The runs that are no branch of another run; all of them if they all are branches."""
+        return Study([run for run in self.runs if run.config.origin is None] or self.runs)
+
+    def metrics(self) -> list[xr.Dataset]:
+        """Metrics of every run.
+
+        Raises:
+            LandscapeError: if a run has not been evaluated yet.
+        """
+        found = [run.metrics for run in self.runs]
+        for run, metrics in zip(self.runs, found, strict=True):
+            if not metrics.sizes["step"]:
+                raise LandscapeError(f"{run.path} has no metrics yet: its training has only just begun.")
+        return found
+
+    def results(self, probe: str, *, metric: str | None = None) -> list[xr.Dataset]:
+        """One stored answer per run, all to the same question: the most recent settings that every run has.
+
+        Args:
+            probe: whose answers; or "metrics", "decay" or "shift", what the runs themselves tell.
+            metric: in which curvature and distance were measured; None takes the Euclidean one, and results of probes
+                that know no metric.
+
+        Raises:
+            LandscapeError: naming the runs that lack an answer, or if there are no common settings in this metric.
+        """
+        tables: dict[str, Callable[[], list[xr.Dataset]]] = {
+            "metrics": self.metrics,
+            "decay": partial(decay_tables, self.runs),
+            "shift": partial(shift_records, self.runs),
+        }
+        if probe in tables:
+            if metric is not None:
+                raise LandscapeError(f"{probe!r} has no metric, found metric {metric!r}. Leave it out.")
+            return tables[probe]()
+        stored = [list(available(run, probe)) for run in self.runs]
+        if lacking := self._without(stored):
+            raise LandscapeError(
+                f"no result of probe {probe!r} for {lacking}. "
+                f"Compute it with: landscape probe {lacking.replace(', ', ' ')} -p {probe}"
+            )
+        wanted = _PLAIN if metric is None else (metric,)
+        stored_in = [[ds for ds in found if _metric(ds) in wanted] for found in stored]
+        if lacking := self._without(stored_in):
+            there = ", ".join(sorted({_metric(ds) for found in stored for ds in found}))
+            there = "none, because it measures no curvature or distance" if there == "none" else there
+            raise LandscapeError(
+                f"expected results of probe {probe!r} in the metric {metric or _PLAIN[0]!r} for all runs, found none "
+                f"for {lacking}. Metrics that are there: {there}. Choose one of them, or compute what is missing."
+            )
+        answers = [{_settings(ds): ds for ds in reversed(found)} for found in stored_in]
+        common = [k for k in answers[0] if all(k in a for a in answers)]
+        if not common:
+            raise LandscapeError(
+                f"the runs have results of probe {probe!r}, but none with the same settings for all, from the same "
+                "version of the probe. "
+                f"Compute them in one command: landscape probe {' '.join(str(r.path) for r in self.runs)} -p {probe}"
+            )
+        return [a[common[-1]] for a in answers]
+
+    def outcomes(self, *, split: str = "test", against: str | None = None) -> xr.Dataset:
+        """The end of training over seeds, see `landscape.studies.outcomes.outcomes`."""
+        return outcomes(self.runs, split=split, against=against)
+
+    def _without(self, found: Sequence[Sequence[xr.Dataset]]) -> str:
+        return ", ".join(str(run.path) for run, results in zip(self.runs, found, strict=True) if not results)
+
+    def __len__(self) -> int:
+        return len(self.runs)
+
+    def __iter__(self) -> Iterator[Run]:
+        return iter(self.runs)
+
+
+def _order(run: Run) -> tuple[str, int, int, str]:
+    return run.config.task.name, list(TRAININGS).index(run.config.arch), run.config.seed, run.name
+
+
+def _metric(ds: xr.Dataset) -> str:
+    return str(ds.attrs.get("metric", "none"))
+
+
+def _settings(ds: xr.Dataset) -> str:
+    """What must agree between runs: the probe's version, and all settings but the step a whole-run probe was asked at.
+
+    Two versions of a probe may differ in what they compute.
+    """
+    settings = {k: v for k, v in json.loads(ds.attrs["settings"]).items() if k != "step"}
+    return json.dumps([str(ds.attrs.get("probe_version", "unknown")), settings], sort_keys=True)

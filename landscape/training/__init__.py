@@ -1,0 +1,1 @@
+"""From a config to updates: state in, state out. Knows no files."""

@@ -1,0 +1,1 @@
+"""Floors and walls of functions of one variable."""

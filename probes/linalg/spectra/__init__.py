@@ -1,0 +1,1 @@
+"""What a spectrum says: spread, ranks, counts, changes along a path."""

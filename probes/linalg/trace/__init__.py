@@ -1,0 +1,1 @@
+"""Traces and quadratures from random vectors, with intervals."""

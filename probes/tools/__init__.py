@@ -1,0 +1,1 @@
+"""What several probes use: directions, dense spectra, walls of valleys, scores."""

@@ -1,0 +1,1 @@
+"""What several tests share: oracles, builders of data sets, workers, the rooms of the package."""
