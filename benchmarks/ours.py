@@ -37,7 +37,7 @@ class Ours:
 
     def differs(self, p: Problem) -> bool:
         """Whether this is another method here than the default, which keeps graphs where there is no native kernel."""
-        kernel = native_obstacle(p.objective) is None
+        kernel = native_obstacle(p.objective.chunks) is None
         return kernel or not (self.strategy == "cached" or (self.strategy == "auto" and self.block > 1))
 
     def hessian(self, p: Problem) -> tuple[Symmetric, float]:

@@ -188,7 +188,7 @@ def problem(model: Trained, layout: str) -> Problem:
         "sequences": n,
         "tokens": model.work.length,
         "batches": sizes,
-        "our_chunks": [c.stop - c.start for c in objective.chunks()],
+        "our_chunks": [c.stop - c.start for c in objective.chunks.slices()],
         "dtype": "float32",
         "updates": model.work.updates,
         "loss_before": model.loss_before,

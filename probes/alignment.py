@@ -164,7 +164,7 @@ def _block_sums(objective: Objective, w: Tensor, borders: Any) -> Iterator[Tenso
         for i in range(first, last, objective.chunk):
             with torch.enable_grad():
                 u = w.clone().requires_grad_(True)
-                loss = objective.chunk_sum(slice(i, min(i + objective.chunk, last)))(u)
+                loss = objective.chunks.sum(slice(i, min(i + objective.chunk, last)))(u)
                 total = total + torch.autograd.grad(loss, u)[0]
         yield total
 

@@ -18,7 +18,6 @@ from landscape.probes.linalg import hutchpp, lanczos_quadrature
 from landscape.probes.linalg.spectra.statistics import spectral_statistics
 from landscape.probes.linalg.trace.blocks import lockstep_quadrature
 from landscape.probes.linalg.trace.intervals import Estimate
-from landscape.probes.tools.dense import operator_for
 from landscape.probes.tools.estimates import entries, with_intervals
 
 __all__ = ["PROBE", "density"]
@@ -123,7 +122,7 @@ def density(
         )
     if unit and block != 1:
         raise LandscapeError(f'distribution="unit" goes vector by vector: expected block=1, found {block}.')
-    H, used = operator_for(objective, w, strategy, products=0, block=block)
+    H = objective.hessian(w, strategy=strategy, block=block)
     if distribution == "unit":
         start = torch.eye(objective.size, dtype=objective.dtype, device=objective.device)
         quadrature = lanczos_quadrature(H, n_vectors=vectors, n_steps=quad, seed=seed, start=start)
@@ -144,7 +143,7 @@ def density(
     return SCHEMA.dataset(
         values | {"n_parameters": objective.size, "n_products": H.n_products},
         coords={"threshold": np.array(thresholds, float), "upper": np.array(uppers, float)},
-        strategy=used,
+        strategy=H.strategy,
         **objective.caveats,
     )
 

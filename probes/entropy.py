@@ -16,7 +16,7 @@ from landscape.probes.base import Probe, Schema, Variable
 from landscape.probes.linalg import lanczos_quadrature
 from landscape.probes.linalg.spectra.atoms import Atoms
 from landscape.probes.linalg.spectra.entropy import power_law, shape_statistics
-from landscape.probes.tools.dense import exact_spectrum, fits, operator_for
+from landscape.probes.tools.dense import exact_spectrum, fits
 from landscape.probes.tools.estimates import entries, with_intervals
 
 __all__ = ["PROBE", "Measured", "entropy", "measured"]
@@ -98,7 +98,7 @@ def measured(objective: Objective, w: Tensor, *, exact_up_to: int, vectors: int,
     else:
 
         def make() -> tuple[Atoms, int]:
-            H, _ = operator_for(objective, w, "auto", products=vectors * quad, block=1)
+            H = objective.hessian(w, products=vectors * quad)
             quadrature = lanczos_quadrature(H, n_vectors=vectors, n_steps=quad, seed=seed)
             return Atoms.of_quadrature(quadrature), quadrature.n_products
 

@@ -22,7 +22,7 @@ from landscape.probes.linalg.spectra.atoms import Atoms
 from landscape.probes.linalg.spectra.changepoints import FEWEST, Signal, change_points, noise_of_differences
 from landscape.probes.linalg.spectra.entropy import shape_statistics
 from landscape.probes.linalg.spectra.pairs import matrix_entropy, principal_angles
-from landscape.probes.tools.dense import DENSE_MEMORY, exact_spectrum, fits, operator_for
+from landscape.probes.tools.dense import DENSE_MEMORY, exact_spectrum, fits
 
 __all__ = ["PROBE", "evolution"]
 
@@ -182,7 +182,7 @@ class _Look:
             if keep:
                 self.size = (found.vectors * (values.abs() / values.abs().sum())) @ found.vectors.T
         else:
-            H, _ = operator_for(objective, w, "auto", products=0, block=1)
+            H = objective.hessian(w)
             pairs = lanczos(H, k=min(k + 1, size), which="top", tol=tol, seed=how["seed"])
             values, self.vectors = pairs.values.cpu().double(), pairs.vectors[:, :k].cpu().double()
             residual = float(pairs.residuals[:k].norm())

@@ -15,7 +15,7 @@ from landscape.loss.objective import Objective
 from landscape.loss.strategies import Strategy
 from landscape.probes.base import Probe, Schema, Variable
 from landscape.probes.linalg import Eigenpairs, dense_eigenpairs, lanczos
-from landscape.probes.tools.dense import dense_hessian, operator_for
+from landscape.probes.tools.dense import dense_hessian
 from landscape.probes.tools.pyhessian import pyhessian_eigenpairs
 
 __all__ = ["PROBE", "spectrum"]
@@ -120,7 +120,8 @@ def spectrum(
         pairs = dense_eigenpairs(dense, k=None if every else k, which="top" if which == "all" else which, tol=tol)
     else:
         limit = int(memory * 2**30)
-        H, used = operator_for(objective, w, strategy, products=0, block=1)
+        H = objective.hessian(w, strategy=strategy)
+        used = H.strategy
         pairs = lanczos(
             H,
             k=k,

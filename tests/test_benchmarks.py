@@ -88,7 +88,7 @@ def test_uneven_batches_cover_the_data_and_average_to_the_same_loss(modules):
         whole, uneven = problem(model, "whole"), problem(model, "uneven")
         assert len(whole.batches) == 1
         sizes = [len(x) for x, _ in uneven.batches]
-        assert len(sizes) == len(uneven.even) == 8 == len(list(uneven.objective.chunks()))
+        assert len(sizes) == len(uneven.even) == 8 == len(list(uneven.objective.chunks.slices()))
         assert len(set(sizes)) > 4
         assert all(torch.equal(a, b) for a, b in zip(whole.data, uneven.data, strict=True))
         losses = [uneven.loss(uneven.module(x), t).item() for x, t in uneven.batches]

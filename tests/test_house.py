@@ -79,7 +79,7 @@ def test_an_import_that_breaks_the_order_is_seen(tmp_path, path, text):
 
 
 def test_an_import_along_the_order_is_allowed(tmp_path):
-    text = "from landscape import __version__, Objective\nfrom ..errors import LandscapeError\nimport landscape.loss.metric"
+    text = "from landscape import __version__, Layout\nfrom ..errors import LandscapeError\nimport landscape.layout"
     found = planted(tmp_path, {"landscape/training/trainer.py": text, "landscape/errors.py": "", "figures/x.py": ""})
     assert rooms.faults(found, PUBLIC) == []
 

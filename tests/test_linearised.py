@@ -135,7 +135,7 @@ def test_memory_does_not_change_the_product(memory, uncompiled):
 @pytest.mark.slow
 def test_memory_bounds_what_is_kept(uncompiled):
     objective, traces = toy("single", chunk=8), {}
-    batches = [objective.batch(c) for c in objective.chunks()]
+    batches = [objective.chunks.batch(c) for c in objective.chunks.slices()]
     for memory, kept in ((0, 0), (10**9, 8)):
         linear = Linearised(operators._term(objective, "hessian"), objective.w0, batches, memory=memory, traces=traces)
         linear.mv(objective.w0)
@@ -161,10 +161,10 @@ def test_other_losses_and_parameter_subsets(uncompiled):
     # A sub-vector: the fixed parameters are constants of the module, other ones in another objective.
     for factor in (1.0, 2.0):
         whole = toy("single")
-        module = whole._module
+        module = whole.chunks.module
         with torch.no_grad():
             module.head.mul_(factor)
-        part = Objective(module, whole._per_sample_loss, whole._data, parameters="blocks.*")
+        part = Objective(module, whole.chunks.per_sample_loss, whole.chunks.data, parameters="blocks.*")
         assert relative(part.hessian(part.w0, strategy="compiled").dense(), part.hessian(part.w0).dense()) < 1e-12
 
 
@@ -206,9 +206,9 @@ def test_a_wrong_compiler_is_noticed(monkeypatch):
 def test_gauss_newton_of_the_toy_by_its_definition(chunk, strategy, uncompiled):
     objective = toy(loops=2, chunk=chunk)
     w = objective.w0
-    J = torch.func.jacrev(lambda u: objective.apply(u, objective._data, lambda z, _: z))(w)
+    J = torch.func.jacrev(lambda u: objective.chunks.apply(u, objective.chunks.data, lambda z, _: z))(w)
     z = objective.map(w, lambda out, _: out)
-    middle = torch.func.hessian(lambda out: objective._per_sample_loss(out, objective._data[1]).sum())(z)
+    middle = torch.func.hessian(lambda out: objective.chunks.per_sample_loss(out, objective.chunks.data[1]).sum())(z)
     J, n = J.reshape(-1, objective.size), z.numel()
     expected = J.T @ middle.reshape(n, n) @ J / objective.n_samples
     G = objective.ggn(w, strategy=strategy).dense()

@@ -16,9 +16,9 @@ import landscape.loss.strategies as operators
 from landscape import LandscapeError, Layout, Objective
 from landscape.curvature.native import NativeHessian, supported
 from landscape.errors import FallbackWarning
-from landscape.loss.strategies import native_obstacle
+from landscape.loss.strategies import BLOCK, native_obstacle
 from landscape.models import AttentionConfig, AttentionModel
-from landscape.probes.tools.dense import dense_hessian, operator_for
+from landscape.probes.tools.dense import dense_hessian
 from landscape.tasks.base import IGNORE, Task, token_loss
 
 CXX = any(shutil.which(name) for name in ("c++", "g++", "clang++"))
@@ -258,7 +258,7 @@ def falls_back(match):
 
     def ask():
         objective = Objective(model, token_loss, data)
-        assert operator_for(objective, w, "auto", products=10)[1] == "cached"
+        assert objective.hessian(w, products=10).strategy == "cached"
         assert relative(objective.hessian(w).dense(), H) < 1e-12
         matrix, used, _ = dense_hessian(objective, w)
         assert (used, relative(matrix, H) < 1e-12) == ("cached", True)
@@ -317,10 +317,10 @@ def test_without_a_compiler_that_works_auto_compiles_nothing(kind, unsaid, monke
     model = torch.nn.Linear(3, 1, dtype=torch.float64)
     objective = Objective(model, lambda y, t: ((y - t) ** 4).sum(1), (torch.ones(5, 3), torch.zeros(5, 1)))
     with pytest.warns(FallbackWarning, match=r"'compiled' failed: torch.compile failed") as said:
-        assert operator_for(objective, objective.w0, "auto", products=10_000)[1] == "cached"
+        assert objective.hessian(objective.w0, products=10_000, block=BLOCK).strategy == "cached"
     assert len(said) == 1
-    H, used = operator_for(objective, objective.w0, "auto", products=10_000)
-    assert used == "cached"
+    H = objective.hessian(objective.w0, products=10_000)
+    assert H.strategy == "cached"
     assert torch.isfinite(H.dense()).all()
     with pytest.raises(LandscapeError, match=r"torch.compile failed"):
         objective.hessian(objective.w0, strategy="compiled").mv(objective.w0)
@@ -369,6 +369,6 @@ def test_wide_models_are_left_to_torch():
     model = AttentionModel(AttentionConfig(width=768), vocabulary=3, length=2, generator=g)
     tokens = torch.zeros(2, 2, dtype=torch.int64)
     objective = Objective(model, token_loss, (tokens, tokens))
-    assert "widths up to 128, found 768" in native_obstacle(objective)
+    assert "widths up to 128, found 768" in native_obstacle(objective.chunks)
     v = torch.ones(objective.size, dtype=torch.float64)
     assert torch.isfinite(objective.hessian(objective.w0).mv(v)).all()

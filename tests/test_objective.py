@@ -40,7 +40,7 @@ def test_hessian_of_logistic_regression(chunk):
 def test_hessian_of_the_toy_by_a_second_route(arch, attention):
     """Double backward against forward-over-reverse on an independent, unchunked expression of the same loss."""
     objective = toy(arch, attention, chunk=8)
-    module, (inputs, targets) = objective._module, objective._data
+    module, (inputs, targets) = objective.chunks.module, objective.chunks.data
 
     def loss(w):
         logits = torch.func.functional_call(module, objective.layout.unflatten(w), (inputs,))

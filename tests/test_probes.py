@@ -69,8 +69,8 @@ def test_pairs_that_miss_the_tolerance_are_said_to():
 def test_scaling_the_loss_scales_everything(engine):
     a = toy()
     b = toy()
-    original = b._per_sample_loss
-    b._per_sample_loss = lambda y, t: 1e-8 * original(y, t)
+    original = b.chunks.per_sample_loss
+    b.chunks.per_sample_loss = lambda y, t: 1e-8 * original(y, t)
     one = spectrum(a, a.w0, seed=0, k=4, engine=engine)
     two = spectrum(b, b.w0, seed=0, k=4, engine=engine)
     assert np.allclose(two.eigenvalue.values, 1e-8 * one.eigenvalue.values, rtol=1e-12)
@@ -191,8 +191,8 @@ def test_line_that_falls_to_the_limit_has_no_floor():
 
 def test_scaling_loss_and_rises_leaves_widths_alone():
     a, b = toy(), toy()
-    original = b._per_sample_loss
-    b._per_sample_loss = lambda y, t: 1e-8 * original(y, t)
+    original = b.chunks.per_sample_loss
+    b.chunks.per_sample_loss = lambda y, t: 1e-8 * original(y, t)
     one = valley(a, a.w0, seed=0, top=2, bottom=0, random=1, rises=RISES)
     two = valley(b, b.w0, seed=0, top=2, bottom=0, random=1, rises=tuple(1e-8 * r for r in RISES))
     assert np.allclose(one.half_width, two.half_width, rtol=1e-6)

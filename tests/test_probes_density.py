@@ -104,8 +104,8 @@ def test_standard_errors_are_as_large_as_they_say():
 
 def test_scaling_the_loss_scales_curvatures_and_nothing_else():
     a, b = toy(), toy()
-    original = b._per_sample_loss
-    b._per_sample_loss = lambda y, t: 1e-8 * original(y, t)
+    original = b.chunks.per_sample_loss
+    b.chunks.per_sample_loss = lambda y, t: 1e-8 * original(y, t)
     one = density(a, a.w0, seed=0, vectors=3, quad=15, **GRIDS)
     scaled = {k: tuple(1e-8 * x for x in v) for k, v in GRIDS.items()}
     two = density(b, b.w0, seed=0, vectors=3, quad=15, **scaled)

@@ -163,8 +163,8 @@ def test_one_vector_has_no_standard_error():
 
 def test_scaling_the_loss_scales_curvatures_and_nothing_else():
     a, b = toy(), toy()
-    original = b._per_sample_loss
-    b._per_sample_loss = lambda y, t: 1e-8 * original(y, t)
+    original = b.chunks.per_sample_loss
+    b.chunks.per_sample_loss = lambda y, t: 1e-8 * original(y, t)
     for settings in ({}, {"exact_up_to": 0, "vectors": 3, "quad": 12}):
         one, two = (entropy(o, o.w0, seed=0, **settings) for o in (a, b))
         for name in two.variables:

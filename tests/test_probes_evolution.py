@@ -237,8 +237,8 @@ def test_slopes_constants_noise_and_short_series():
 
 def test_scaling_the_loss():
     a, b = toy(), toy()
-    original = b._per_sample_loss
-    b._per_sample_loss = lambda y, t: 1e-8 * original(y, t)
+    original = b.chunks.per_sample_loss
+    b.chunks.per_sample_loss = lambda y, t: 1e-8 * original(y, t)
     path = a.w0 + 0.1 * torch.randn(5, a.size, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     one, two = (evolution(o, path[-1], seed=0, k=3, checkpoints=path) for o in (a, b))
     for name in ("entropy", "mutual_information", "angle", "n_phases", "phase", "change_point"):

@@ -86,8 +86,8 @@ def test_estimates_have_errors_that_cover_the_truth_and_no_share():
 
 def test_scaling_the_loss():
     a, b = toy(), toy()
-    original = b._per_sample_loss
-    b._per_sample_loss = lambda y, t: 1e-8 * original(y, t)
+    original = b.chunks.per_sample_loss
+    b.chunks.per_sample_loss = lambda y, t: 1e-8 * original(y, t)
     one = force(a, a.w0, seed=0)
     scaled = {k: tuple(1e-8 * x for x in v) for k, v in get_probe("force").defaults.items() if k in ("eps", "tau")}
     two = force(b, b.w0, seed=0, **scaled)

@@ -19,8 +19,8 @@ RISES = (1e-4, 1e-3, 1e-2, 1e-1)
 
 
 def scaled(objective: Objective, factor: float) -> Objective:
-    original = objective._per_sample_loss
-    objective._per_sample_loss = lambda y, t: factor * original(y, t)
+    original = objective.chunks.per_sample_loss
+    objective.chunks.per_sample_loss = lambda y, t: factor * original(y, t)
     return objective
 
 

@@ -27,6 +27,7 @@ class Symmetric:
         mm: function (P, B) -> (P, B) computing A V where that is cheaper than B single products.
         dense: function () -> (P, P) giving the matrix where that is cheaper than P products.
         error: function () -> largest |error of A v| / |v| measured so far, for products that are not exact.
+        strategy: name of the way in which products are computed, where there is a choice.
 
     Attributes:
         n_products: number of products A v computed so far through this operator.
@@ -51,11 +52,13 @@ class Symmetric:
         mm: Callable[[Tensor], Tensor] | None = None,
         dense: Callable[[], Tensor] | None = None,
         error: Callable[[], float] | None = None,
+        strategy: str = "",
     ) -> None:
         self.size = size
         self.dtype = dtype
         self.device = torch.device(device)
         self.n_products = 0
+        self.strategy = strategy
         self._mv = mv
         self._mm = mm
         self._dense = dense
@@ -117,7 +120,14 @@ class Symmetric:
         dense = None if self._dense is None else lambda: d[:, None] * self.dense() * d
         error = None if self._error is None else lambda: float(d.max()) ** 2 * self.error
         return Symmetric(
-            self.size, self.dtype, lambda v: d * self.mv(d * v), device=self.device, mm=mm, dense=dense, error=error
+            self.size,
+            self.dtype,
+            lambda v: d * self.mv(d * v),
+            device=self.device,
+            mm=mm,
+            dense=dense,
+            error=error,
+            strategy=self.strategy,
         )
 
     def block(self, mask: Tensor) -> Symmetric:
@@ -140,6 +150,7 @@ class Symmetric:
             device=self.device,
             mm=mm,
             error=self._error,
+            strategy=self.strategy,
         )
 
     def scipy(self) -> LinearOperator:

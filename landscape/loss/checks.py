@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NoReturn
+from typing import NoReturn
 
 import torch
 from torch import Tensor, nn
@@ -10,30 +10,28 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
 from landscape.errors import LandscapeError
+from landscape.loss.chunks import Chunks
 from landscape.loss.failures import brief
-
-if TYPE_CHECKING:
-    from landscape.loss.objective import Objective
 
 __all__ = ["check_deterministic", "refuse_not_finite"]
 
 
-def check_deterministic(objective: Objective) -> None:
-    """Evaluate the first chunk twice and half of it alone; raise if the losses disagree or state changed.
+def check_deterministic(chunks: Chunks, w0: Tensor) -> None:
+    """Evaluate the first chunk at w0 (P,) twice and half of it alone; raise if the losses disagree or state changed.
 
     Raises:
         LandscapeError: with the reason and the modules that may cause it.
     """
-    module = objective._module
+    module = chunks.module
     buffers = {n: b.clone() for n, b in module.named_buffers()}
-    w0, kept = objective.w0, objective.w0.clone()
-    devices = [objective.device] if objective.device.type == "cuda" else []
+    kept = w0.clone()
+    devices = [chunks.device] if chunks.device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices), torch.no_grad():
         before = torch.random.get_rng_state()
-        index = next(objective.chunks())
-        first = _losses(objective, index)
+        index = next(chunks.slices())
+        first = _losses(chunks, w0, index)
         drew = not torch.equal(before, torch.random.get_rng_state())
-        second = _losses(objective, index)
+        second = _losses(chunks, w0, index)
     hint = _suspects(module)
     if not torch.equal(w0, kept):
         w0.copy_(kept)
@@ -46,11 +44,11 @@ def check_deterministic(objective: Objective) -> None:
     if any(not torch.equal(b.nan_to_num(), buffers[n].nan_to_num()) for n, b in module.named_buffers()):
         raise LandscapeError(f"evaluating the loss changes the module's buffers.{hint}")
     # Two samples at least, whatever the chunk: one sample cannot show that it depends on another.
-    group = slice(0, min(objective.n_samples, max(2, index.stop)))
+    group = slice(0, min(chunks.n_samples, max(2, index.stop)))
     half = slice(0, (group.stop + 1) // 2)
     with torch.random.fork_rng(devices=devices), torch.no_grad():
-        together, among = _losses(objective, group), _losses(objective, half)
-    tolerance = torch.finfo(objective.dtype).eps ** 0.5
+        together, among = _losses(chunks, w0, group), _losses(chunks, w0, half)
+    tolerance = torch.finfo(chunks.dtype).eps ** 0.5
     if not torch.allclose(
         together[half], among, rtol=tolerance, atol=tolerance * float(together.abs().nan_to_num().max()), equal_nan=True
     ):
@@ -60,18 +58,18 @@ def check_deterministic(objective: Objective) -> None:
         )
 
 
-def refuse_not_finite(objective: Objective, w: Tensor) -> NoReturn:
+def refuse_not_finite(chunks: Chunks, w: Tensor) -> NoReturn:
     """Say which samples have a loss that is infinite or NaN at w.
 
     Raises:
         LandscapeError: always.
     """
-    losses = objective.per_sample(w)
+    losses = chunks.losses(w)
     bad = (~torch.isfinite(losses)).nonzero().squeeze(1).tolist()
     if not bad:
         raise LandscapeError(
             f"the losses of the samples are finite but their sum is not: they reach {float(losses.abs().max()):.2g} in "
-            f"{objective.dtype}. Scale the loss down, or use dtype=torch.float64."
+            f"{chunks.dtype}. Scale the loss down, or use dtype=torch.float64."
         )
     shown = ", ".join(f"{i} ({float(losses[i]):.3g})" for i in bad[:5]) + (", ..." if len(bad) > 5 else "")
     raise LandscapeError(
@@ -81,20 +79,20 @@ def refuse_not_finite(objective: Objective, w: Tensor) -> NoReturn:
     )
 
 
-def _losses(objective: Objective, index: slice) -> Tensor:
+def _losses(chunks: Chunks, w0: Tensor, index: slice) -> Tensor:
     n = index.stop - index.start
     try:
-        losses = objective.evaluate(objective.w0, index, objective._per_sample_loss)
+        losses = chunks.evaluate(w0, index, chunks.per_sample_loss)
         losses = losses.detach() if isinstance(losses, Tensor) else losses
     except Exception as error:
         if isinstance(error, LandscapeError):
             raise
         fault = f"{type(error).__name__}: {brief(error)}"
-        if (hint := _suspects(objective._module)).startswith(" In training mode"):
+        if (hint := _suspects(chunks.module)).startswith(" In training mode"):
             # batch normalisation refuses a single sample in this way
             raise LandscapeError(f"the loss cannot be evaluated on {n} of the samples alone: {fault}.{hint}") from error
         raise LandscapeError(
-            f"the loss cannot be evaluated on {n} samples in {objective.dtype}: {fault}. Expected "
+            f"the loss cannot be evaluated on {n} samples in {chunks.dtype}: {fault}. Expected "
             "per_sample_loss(module(inputs), targets) to work on any slice of the data; a tuple of inputs is given as "
             "module(*inputs), a dict as module(**inputs)."
         ) from error

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from landscape.curvature.products import forward_product, gradient, hessian_product
 from landscape.errors import LandscapeError
+from landscape.loss.chunks import Chunks
 from landscape.loss.failures import custom_operations, explained
-from landscape.loss.frozen import frozen_copy
-from landscape.loss.samples import place, take
-
-if TYPE_CHECKING:
-    from landscape.loss.objective import Objective
 
 __all__ = ["Route", "Trust", "check_gradient", "check_product"]
 
@@ -85,15 +80,15 @@ class Trust:
         self._check = check
         self.found: dict[str, str] = {}
 
-    def check(self, objective: Objective, w: Tensor, route: Route | None) -> None:
+    def check(self, chunks: Chunks, w: Tensor, route: Route | None) -> None:
         """The gradient, and products by `route` unless it is None."""
         if not self._check:
             return
         if "gradient" not in self.found:
-            self.found["gradient"] = check_gradient(objective, w)
+            self.found["gradient"] = check_gradient(chunks, w)
         if route is not None and route not in self.found:
             with explained(f"a Hessian product ({route} mode)", NO_PRODUCT[route]):
-                self.found[route] = check_product(objective, w, route)
+                self.found[route] = check_product(chunks, w, route)
 
     @property
     def caveats(self) -> dict[str, str]:
@@ -104,7 +99,7 @@ class Trust:
         return {"derivatives": "; ".join(doubts)} if doubts else {}
 
 
-def check_gradient(objective: Objective, w: Tensor) -> str:
+def check_gradient(chunks: Chunks, w: Tensor) -> str:
     r"""Whether the gradient is the derivative of the loss: g'u against [L(w + h u) - L(w - h u)] / 2h, u random.
 
     All of it in float64 on some of the samples, near w and not at w, where a loss may have a kink by construction
@@ -118,19 +113,19 @@ def check_gradient(objective: Objective, w: Tensor) -> str:
     Raises:
         LandscapeError: with both numbers, if they disagree.
     """
-    return _decided(lambda seed: _gradient_verdict(objective, w, seed))
+    return _decided(lambda seed: _gradient_verdict(chunks, w, seed))
 
 
-def _gradient_verdict(objective: Objective, w: Tensor, seed: int) -> tuple[str, str]:
+def _gradient_verdict(chunks: Chunks, w: Tensor, seed: int) -> tuple[str, str]:
     """As `_compare`, for the gradient near w; what to say if it is wrong."""
-    excerpt, w, u, _ = _setting(objective, w, seed)
+    excerpt, w, u, _ = _setting(chunks, w, seed)
     with explained("the gradient", "Without one, only probes of the loss itself can be asked, such as samples."):
         graph = _value_with_graph(excerpt, w)
-        claimed = (gradient(excerpt.loss_sum, w) @ u).reshape(1)
-    size = float(excerpt.per_sample(w).abs().sum())
+        claimed = (gradient(excerpt.total, w) @ u).reshape(1)
+    size = float(excerpt.losses(w).abs().sum())
 
     def difference(h: float) -> _Difference:
-        coarse, fine = ((excerpt.per_sample(w + s * u) - excerpt.per_sample(w - s * u)) / (2 * s) for s in (h, h / 2))
+        coarse, fine = ((excerpt.losses(w + s * u) - excerpt.losses(w - s * u)) / (2 * s) for s in (h, h / 2))
         error = float((coarse - fine).abs().sum()) + 4 * torch.finfo(w.dtype).eps * size / h
         return _Difference(fine.sum().reshape(1), error, h)
 
@@ -145,7 +140,7 @@ def _gradient_verdict(objective: Objective, w: Tensor, seed: int) -> tuple[str, 
     )
 
 
-def check_product(objective: Objective, w: Tensor, route: Route) -> str:
+def check_product(chunks: Chunks, w: Tensor, route: Route) -> str:
     r"""Whether the product H u is the derivative of the gradient along u: [g(w + h u) - g(w - h u)] / 2h, u random.
 
     As `check_gradient`, with the vectors compared in coordinates in which all parameter tensors are of size 1.
@@ -156,21 +151,21 @@ def check_product(objective: Objective, w: Tensor, route: Route) -> str:
     Raises:
         LandscapeError: with the norms of both and of their difference, if they disagree.
     """
-    return _decided(lambda seed: _product_verdict(objective, w, route, seed))
+    return _decided(lambda seed: _product_verdict(chunks, w, route, seed))
 
 
-def _product_verdict(objective: Objective, w: Tensor, route: Route, seed: int) -> tuple[str, str]:
+def _product_verdict(chunks: Chunks, w: Tensor, route: Route, seed: int) -> tuple[str, str]:
     """As `_compare`, for a product near w; what to say if it is wrong."""
-    excerpt, w, u, scale = _setting(objective, w, seed)
+    excerpt, w, u, scale = _setting(chunks, w, seed)
     graph = _value_with_graph(excerpt, w)
     if route == "reverse":
-        claimed = scale * hessian_product([excerpt.loss_sum], w)(u)
+        claimed = scale * hessian_product([excerpt.total], w)(u)
     else:
-        claimed = scale * forward_product(excerpt.loss_sum, w, u)
-    size = float((scale * gradient(excerpt.loss_sum, w)).norm())
+        claimed = scale * forward_product(excerpt.total, w, u)
+    size = float((scale * gradient(excerpt.total, w)).norm())
 
     def difference(h: float) -> _Difference:
-        g = [[gradient(excerpt.loss_sum, w + sign * s * u) for sign in (1, -1)] for s in (h, h / 2)]
+        g = [[gradient(excerpt.total, w + sign * s * u) for sign in (1, -1)] for s in (h, h / 2)]
         coarse, fine = (scale * (up - down) / (2 * s) for (up, down), s in zip(g, (h, h / 2), strict=True))
         error = float((coarse - fine).norm()) + 16 * torch.finfo(w.dtype).eps * size / h
         return _Difference(fine, error, h)
@@ -240,40 +235,26 @@ def _compare(
     return "differences of the loss disagree with the derivative, but depend on the step size themselves", None
 
 
-def _setting(objective: Objective, w: Tensor, seed: int) -> tuple[Objective, Tensor, Tensor, Tensor]:
+def _setting(chunks: Chunks, w: Tensor, seed: int) -> tuple[Chunks, Tensor, Tensor, Tensor]:
     """Some samples in float64, a point near w, a random direction (P,), and the size of each entry's tensor (P,)."""
-    excerpt = _excerpt(objective)
-    w = w.to(excerpt.w0)
+    excerpt = chunks.excerpt(EXCERPT)
+    w = excerpt.vector(w)
     sizes = [float(p.square().mean().sqrt()) if p.numel() else 0.0 for p in excerpt.layout.unflatten(w).values()]
     typical = float(w.square().mean().sqrt()) or 1.0
     scale = torch.cat(
         [w.new_full((n,), s if s > 0 else typical) for n, s in zip(excerpt.layout.sizes, sizes, strict=True)]
     )
     generator = torch.Generator().manual_seed(seed)
-    aside, u = (torch.randn(2, excerpt.size, generator=generator, dtype=w.dtype).to(w.device) * scale).unbind()
+    aside, u = (torch.randn(2, excerpt.layout.size, generator=generator, dtype=w.dtype).to(w.device) * scale).unbind()
     near = w + 1e-3 * aside
     with torch.no_grad():
-        finite = bool(torch.isfinite(excerpt.per_sample(near)).all())
+        finite = bool(torch.isfinite(excerpt.losses(near)).all())
     return excerpt, near if finite else w, u, scale
 
 
-def _excerpt(objective: Objective) -> Objective:
-    """Some of the samples, spread over all, in float64 where the device has it."""
-    twin = copy.copy(objective)
-    n = min(objective.n_samples, EXCERPT)
-    twin.dtype = torch.float64 if objective.device.type != "mps" else objective.dtype
-    if twin.dtype != objective.dtype:
-        twin._module = frozen_copy(objective._module, twin.dtype, objective.device)
-    every = objective.n_samples // n
-    twin._data = place(take(objective._data, slice(0, n * every, every)), dtype=twin.dtype, device=objective.device)
-    twin.n_samples, twin.chunk = n, min(n, objective.chunk)
-    twin.w0, twin._memory, twin._kernels = objective.w0.to(twin.dtype), {}, {}
-    return twin
-
-
-def _value_with_graph(objective: Objective, w: Tensor) -> Tensor:
+def _value_with_graph(chunks: Chunks, w: Tensor) -> Tensor:
     with torch.enable_grad():
-        return objective.loss_sum(w.detach().requires_grad_(True))
+        return chunks.total(w.detach().requires_grad_(True))
 
 
 def _suspects(value: Tensor) -> str:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -113,6 +112,7 @@ class RescaledObjective(Objective):
         self.base, self.scale = base, base.vector(scale)
         if not bool((torch.isfinite(self.scale) & (self.scale >= 0)).all()):
             raise LandscapeError("expected a finite scale >= 0 of the metric, found NaN, infinity or a negative entry.")
+        self.chunks = base.chunks.rescaled(self.scale)
         self._memory = {}
         self.w0 = self.coordinates(base.w0)
 
@@ -132,20 +132,22 @@ class RescaledObjective(Objective):
         u = self.vector(u)
         return self.base.w0 if torch.equal(u, self.w0) else u * self.scale
 
-    def evaluate(self, w: Tensor, index: slice, function: Callable[[Any, Any], Tensor]) -> Tensor:
-        """As `Objective.evaluate`, at D u."""
-        return self.base.evaluate(w * self.scale, index, function)
-
     def check_derivatives(self, w: Tensor, route: Route | None = None) -> None:
         """Those of the base, at D u."""
         self.base.check_derivatives(self.parameters_at(w), route)
 
     def hessian(
-        self, w: Tensor, *, strategy: Strategy = "auto", block: int = 1, memory: int = DEFAULT_MEMORY
+        self,
+        w: Tensor,
+        *,
+        strategy: Strategy = "auto",
+        products: int = 0,
+        block: int = 1,
+        memory: int = DEFAULT_MEMORY,
     ) -> Symmetric:
         """D H D at D u."""
-        w = self.parameters_at(w)
-        return self.base.hessian(w, strategy=strategy, block=block, memory=memory).rescaled(self.scale)
+        H = self.base.hessian(self.parameters_at(w), strategy=strategy, products=products, block=block, memory=memory)
+        return H.rescaled(self.scale)
 
     def ggn(self, w: Tensor, *, strategy: Strategy = "auto", block: int = 1, memory: int = DEFAULT_MEMORY) -> Symmetric:
         """D G D at D u."""

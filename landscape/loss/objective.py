@@ -3,29 +3,25 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from landscape.curvature.products import DEFAULT_MEMORY, value_and_gradient
+from landscape.curvature.products import DEFAULT_MEMORY
 from landscape.curvature.symmetric import Symmetric
 from landscape.errors import LandscapeError
 from landscape.layout import Layout
 from landscape.loss.checks import check_deterministic, refuse_not_finite
+from landscape.loss.chunks import Chunks
 from landscape.loss.derivatives import Route, Trust
-from landscape.loss.failures import explained
-from landscape.loss.frozen import frozen_copy, original, uncompiled, without_checkpointing
-from landscape.loss.samples import common_length, place, take
-from landscape.loss.strategies import Strategy, curvature_operator
+from landscape.loss.frozen import original
+from landscape.loss.strategies import Strategy, chosen, curvature_operator, mean_gradient
 from landscape.provenance import fingerprint
 
 __all__ = ["Objective", "Strategy"]
-
-_NO_GRADIENT = "Without a gradient, only probes of the loss itself can be asked, such as samples."
 
 
 class Objective:
@@ -56,10 +52,8 @@ class Objective:
             `derivatives` that says so.
 
     Attributes:
-        size: P.
-        layout: `Layout` of w.
         w0: (P,), the module's parameters at construction.
-        n_samples: N.
+        chunks: the losses of the samples, some at a time, unchecked.
 
     Raises:
         LandscapeError: if shapes disagree, or the loss is not a deterministic function of w and each sample
@@ -95,20 +89,20 @@ class Objective:
         if chunk is not None and (not isinstance(chunk, int) or chunk < 1):
             raise LandscapeError(f"expected chunk to be an integer >= 1 or None, found {chunk!r}.")
         module = original(module)
-        self.layout = Layout.of(module, only=parameters)
-        self.dtype = dtype
-        self.device = torch.device(device if device is not None else next(module.parameters()).device)
-        self._module = frozen_copy(module, self.dtype, self.device)
-        self._per_sample_loss = per_sample_loss
-        self._data = place(data, dtype=self.dtype, device=self.device)
-        self.n_samples = common_length(self._data)
-        self.chunk = min(chunk or self.n_samples, self.n_samples)
-        named = dict(self._module.named_parameters())
+        self.chunks = Chunks(
+            module,
+            per_sample_loss,
+            data,
+            Layout.of(module, only=parameters),
+            chunk=chunk,
+            dtype=dtype,
+            device=torch.device(device if device is not None else next(module.parameters()).device),
+        )
+        named = dict(self.chunks.module.named_parameters())
         self.w0 = self.layout.flatten({n: named[n].detach() for n in self.layout.names})
-        self._kernels: dict[Any, Any] = {}  # traces and native kernels, for all checkpoints
         self._memory: dict[str, tuple[Tensor, Any]] = {}
         self._trust = Trust(check=check_derivatives)  # shared by this objective at all points
-        check_deterministic(self)
+        check_deterministic(self.chunks, self.w0)
 
     @property
     def size(self) -> int:
@@ -116,25 +110,49 @@ class Objective:
         return self.layout.size
 
     @property
+    def layout(self) -> Layout:
+        """`Layout` of w."""
+        return self.chunks.layout
+
+    @property
+    def n_samples(self) -> int:
+        """N."""
+        return self.chunks.n_samples
+
+    @property
+    def chunk(self) -> int:
+        """Samples evaluated at once."""
+        return self.chunks.chunk
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of parameters and floating data."""
+        return self.chunks.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Where it is computed."""
+        return self.chunks.device
+
+    @property
     def fingerprint(self) -> str:
         """Twelve hexadecimal digits that identify the data."""
-        return fingerprint(self._data)
+        return fingerprint(self.chunks.data)
 
     # -- evaluation ---------------------------------------------------------------------------------------------------
 
     def map(self, w: Tensor, function: Callable[[Any, Any], Tensor]) -> Tensor:
         """``function(outputs, targets) -> (n, ...)`` over the data at w, chunk by chunk, joined to (N, ...)."""
-        w = self.vector(w)
-        return torch.cat([self.evaluate(w, c, function).detach() for c in self.chunks()])
+        return self.chunks.map(self.vector(w), function)
 
     def per_sample(self, w: Tensor) -> Tensor:
         """Loss of every sample at w, shape (N,)."""
-        return self.map(w, self._per_sample_loss)
+        return self.chunks.losses(self.vector(w))
 
     def loss(self, w: Tensor) -> Tensor:
         """Mean loss over the samples at w, a scalar tensor."""
         w = self.vector(w)
-        return self._mean(self.chunk_sum(c)(w).detach() for c in self.chunks())
+        return self.chunks.mean(self.chunks.sum(c)(w).detach() for c in self.chunks.slices())
 
     def losses(self, W: Tensor) -> Tensor:
         """Loss at each row of W (B, P); shape (B,)."""
@@ -151,18 +169,16 @@ class Objective:
         """
         w = self.vector(w)
         self.check_derivatives(w)
-
-        def finite(index: slice) -> Tensor:
-            value, slope = value_and_gradient(self.chunk_sum(index), w)
-            if not bool(torch.isfinite(value)):
-                refuse_not_finite(self, w)
-            return slope
-
-        with explained("the gradient", _NO_GRADIENT):
-            return self._mean(finite(c) for c in self.chunks())
+        return mean_gradient(self.chunks, w)
 
     def hessian(
-        self, w: Tensor, *, strategy: Strategy = "auto", block: int = 1, memory: int = DEFAULT_MEMORY
+        self,
+        w: Tensor,
+        *,
+        strategy: Strategy = "auto",
+        products: int = 0,
+        block: int = 1,
+        memory: int = DEFAULT_MEMORY,
     ) -> Symmetric:
         """Hessian of the mean loss at w as an operator (P, P); every strategy but "difference" is exact.
 
@@ -175,8 +191,10 @@ class Objective:
                 attention model on the CPU (see `landscape.curvature.native`), four to nine times faster than "cached"
                 at widths 16 and 32, three times at 64. "difference": differences of gradients, for losses that torch
                 differentiates only once; `Symmetric.error` is their error. "auto" is "native" where the kernel knows
-                the loss and a C++ compiler is there, else "cached"; also, with one `FallbackWarning`, where that
-                compiler or its kernel fails.
+                the loss and a C++ compiler is there, else "compiled" where `products` pay for it, else "cached"; also,
+                with one `FallbackWarning`, where one of the first two fails. `Symmetric.strategy` is the one taken.
+            products: how many are to come, as far as known: from `landscape.loss.strategies.COMPILED_FROM` on "auto"
+                compiles.
             block: vectors that "compiled" multiplies at once in `Symmetric.mm` ("native" always takes 8).
             memory: bytes kept between products.
 
@@ -186,9 +204,12 @@ class Objective:
         """
         w = self.vector(w)
         self.check_finite(w)
+        if strategy == "auto":
+            trusted = partial(self.check_derivatives, w)
+            strategy = chosen(self.chunks, w, products=products, block=block, check=trusted)
         route: Route = "forward" if strategy in ("forward", "compiled") else "reverse"
         self.check_derivatives(w, None if strategy == "difference" else route)
-        return curvature_operator(self, "hessian", w, strategy=strategy, block=block, memory=memory)
+        return curvature_operator(self.chunks, "hessian", w, strategy=strategy, block=block, memory=memory)
 
     def ggn(self, w: Tensor, *, strategy: Strategy = "auto", block: int = 1, memory: int = DEFAULT_MEMORY) -> Symmetric:
         r"""Generalised Gauss-Newton matrix G = (1/N) sum_i J_i' (\nabla^2 l_i) J_i at w, an operator (P, P).
@@ -202,7 +223,7 @@ class Objective:
         w = self.vector(w)
         self.check_finite(w)
         self.check_derivatives(w)
-        return curvature_operator(self, "ggn", w, strategy=strategy, block=block, memory=memory)
+        return curvature_operator(self.chunks, "ggn", w, strategy=strategy, block=block, memory=memory)
 
     def residual(self, w: Tensor, *, strategy: Strategy = "auto", memory: int = DEFAULT_MEMORY) -> Symmetric:
         """H - G at w: the curvature that comes from the bending of the module's outputs, an operator (P, P)."""
@@ -232,63 +253,20 @@ class Objective:
     def check_finite(self, w: Tensor) -> None:
         """Raise, with the indices of the samples, if the loss at w is not finite."""
         w = self.vector(w)
-        self.remember("finite", w, lambda: bool(torch.isfinite(self.loss(w))) or refuse_not_finite(self, w))
+        self.remember("finite", w, lambda: bool(torch.isfinite(self.loss(w))) or refuse_not_finite(self.chunks, w))
 
     def check_derivatives(self, w: Tensor, route: Route | None = None) -> None:
         """Once per objective: is the gradient that of the loss, and a product by `route` that of the gradient?"""
-        self._trust.check(self, w, route)
+        self._trust.check(self.chunks, w, route)
 
     @property
     def caveats(self) -> dict[str, str]:
         """What a result must say of the derivatives it rests on: nothing, if they were checked and are right."""
         return self._trust.caveats
 
-    # -- pieces -------------------------------------------------------------------------------------------------------
-
     def vector(self, w: Tensor) -> Tensor:
         """`w` checked against the layout and moved to this objective's dtype and device, detached."""
-        w = torch.as_tensor(w).detach().to(dtype=self.dtype, device=self.device)
-        self.layout.check(w, what="parameter vector")
-        return w
-
-    def chunks(self) -> Iterator[slice]:
-        """Slices of the samples, `chunk` at a time."""
-        return (slice(i, min(i + self.chunk, self.n_samples)) for i in range(0, self.n_samples, self.chunk))
-
-    def evaluate(self, w: Tensor, index: slice, function: Callable[[Any, Any], Tensor]) -> Tensor:
-        """``function(module(inputs; w), targets)`` on a slice of the samples; differentiable in w if w requires it."""
-        value: Tensor = self.apply(w, self.batch(index), function)
-        return value
-
-    def batch(self, index: slice) -> Any:
-        """The data of a slice of the samples."""
-        return take(self._data, index)
-
-    def apply(self, w: Tensor, batch: Any, function: Callable[[Any, Any], Any]) -> Any:
-        """``function(module(inputs; w), targets)`` on a batch; differentiable in w."""
-        inputs, targets = batch
-        args = tuple(inputs) if isinstance(inputs, tuple | list) else () if isinstance(inputs, dict) else (inputs,)
-        kwargs = inputs if isinstance(inputs, dict) else {}
-        # Gradients are on even where none is asked for: a module may differentiate inside `forward`. Nothing is
-        # recorded for others, since neither w nor the frozen parameters require a gradient.
-        with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH), without_checkpointing(), uncompiled():
-            outputs = functional_call(self._module, self.layout.unflatten(w), args, kwargs)
-            return function(outputs, targets)
-
-    def chunk_sum(self, index: slice) -> Callable[[Tensor], Tensor]:
-        """The function w -> sum of the losses of one chunk."""
-        return lambda w: self.evaluate(w, index, self._per_sample_loss).sum()
-
-    def loss_sum(self, w: Tensor) -> Tensor:
-        """The sum of all losses at w; differentiable in w."""
-        return torch.stack([self.chunk_sum(c)(w) for c in self.chunks()]).sum()
-
-    def _mean(self, terms: Iterator[Tensor]) -> Tensor:
-        """Sum over chunks divided by N: the one place where a loss is averaged over samples."""
-        total = next(terms)
-        for term in terms:
-            total = total + term
-        return total / self.n_samples
+        return self.chunks.vector(w)
 
     def __repr__(self) -> str:
         return (

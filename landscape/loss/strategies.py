@@ -1,4 +1,4 @@
-"""The curvature matrices of an objective as operators, by the strategy asked for."""
+"""The curvature matrices of a mean loss as operators, and who decides how their products are computed."""
 
 from __future__ import annotations
 
@@ -10,17 +10,33 @@ import torch
 from torch import Tensor
 
 from landscape.curvature.differences import DifferenceProduct
-from landscape.curvature.products import DEFAULT_MEMORY, forward_product, gauss_newton_product, hessian_product
+from landscape.curvature.products import (
+    DEFAULT_MEMORY,
+    forward_product,
+    gauss_newton_product,
+    hessian_product,
+    value_and_gradient,
+)
 from landscape.curvature.symmetric import Symmetric
 from landscape.errors import FallbackWarning, KernelError, LandscapeError
+from landscape.loss.checks import refuse_not_finite
+from landscape.loss.chunks import Chunks
 from landscape.loss.derivatives import NO_PRODUCT, Route
 from landscape.loss.failures import explained
 
 if TYPE_CHECKING:
     from landscape.curvature.native import NativeHessian
-    from landscape.loss.objective import Objective
 
-__all__ = ["Kind", "Strategy", "curvature_operator", "fall_back", "native_obstacle"]
+__all__ = [
+    "BLOCK",
+    "COMPILED_FROM",
+    "Kind",
+    "Strategy",
+    "chosen",
+    "curvature_operator",
+    "mean_gradient",
+    "native_obstacle",
+]
 
 Strategy = Literal["auto", "cached", "forward", "compiled", "native", "difference"]
 """How products with a curvature matrix are computed; see `Objective.hessian`."""
@@ -30,64 +46,134 @@ _VALID = {
     "ggn": ("auto", "forward", "compiled"),
 }
 
+COMPILED_FROM = 1000
+"""Products from which on compiling is worth its seconds."""
+
+BLOCK = 8
+"""Vectors multiplied at once by a compiled product; more leave the cache."""
+
+
+def chosen(
+    chunks: Chunks, w: Tensor, *, products: int, block: int, check: Callable[[Route], None]
+) -> Literal["native", "compiled", "cached"]:
+    """What "auto" means for the Hessian at w: the one place where this is decided.
+
+    The native kernel where it knows the loss and works; else compiled, where so many products pay for it and it works;
+    else cached, which always works. What should have worked and does not is said in one `FallbackWarning`.
+
+    Args:
+        chunks: the losses.
+        w: (P,).
+        products: how many are to come.
+        block: vectors that a compiled product would multiply at once.
+        check: raises if derivatives by a route are not to be had, or not those of the loss.
+    """
+    if native_obstacle(chunks) is None:
+        return "native"
+    if products >= COMPILED_FROM and _compiles(chunks, w, block, check):
+        return "compiled"
+    return "cached"
+
 
 def curvature_operator(
-    objective: Objective, kind: Kind, w: Tensor, *, strategy: Strategy, block: int, memory: int
+    chunks: Chunks, kind: Kind, w: Tensor, *, strategy: Strategy, block: int, memory: int
 ) -> Symmetric:
     """The operator of the mean loss behind `Objective.hessian` and `Objective.ggn`."""
     *most, last = _VALID[kind]
     if strategy not in _VALID[kind]:
         raise LandscapeError(f"expected strategy {', '.join(most)} or {last} for the {kind}, found {strategy!r}.")
-    w = objective.vector(w).clone()
-    if strategy == "auto":
-        strategy = "forward" if kind == "ggn" else "cached" if native_obstacle(objective) else "native"
+    w = w.clone()
+    if strategy == "auto":  # of the Gauss-Newton matrix; for the Hessian see `chosen`
+        strategy = "forward"
     if strategy == "native":
-        return _native(objective, w, memory)
+        at = _native(chunks, memory).at(w)
+        return _mean(chunks, strategy, at.mv, at.mm, dense=at.dense)
     if strategy == "difference":
-        differences = DifferenceProduct(objective.grad, w)
+        differences = DifferenceProduct(lambda u: mean_gradient(chunks, u), w)
         return Symmetric(
-            objective.size, objective.dtype, differences.mv, device=objective.device, error=lambda: differences.error
+            chunks.layout.size,
+            chunks.dtype,
+            differences.mv,
+            device=chunks.device,
+            error=lambda: differences.error,
+            strategy=strategy,
         )
     if strategy == "cached":
-        terms = [objective.chunk_sum(c) for c in objective.chunks()]
         with explained("second derivatives", NO_PRODUCT["reverse"]):
-            product = hessian_product(terms, w, memory=memory)
-        return _mean(objective, _explained(product, "reverse"))
-    term = _term(objective, kind)
-    batches = [objective.batch(c) for c in objective.chunks()]
+            product = hessian_product([chunks.sum(index) for index in chunks.slices()], w, memory=memory)
+        return _mean(chunks, strategy, _explained(product, "reverse"))
+    term = _term(chunks, kind)
+    batches = [chunks.batch(index) for index in chunks.slices()]
     if strategy == "forward":
-        return _mean(objective, _explained(lambda v: torch.stack([term(w, v, b) for b in batches]).sum(0), "forward"))
+        product = _explained(lambda v: torch.stack([term(w, v, b) for b in batches]).sum(0), "forward")
+        return _mean(chunks, strategy, product)
     from landscape.curvature.linearised import Linearised  # the compiler's modules take a second to load
 
-    traces = objective._kernels.setdefault(kind, {})
+    traces = chunks.kernels.setdefault(kind, {})
     linear = Linearised(term, w, batches, block=block, memory=memory, traces=traces)
-    return _mean(objective, linear.mv, linear.mm if block > 1 else None)
+    return _mean(chunks, strategy, linear.mv, linear.mm if block > 1 else None)
 
 
-def native_obstacle(objective: Objective) -> str | None:
-    """None if the native kernel can be used for this objective here, else the reason why not, in words.
+def mean_gradient(chunks: Chunks, w: Tensor) -> Tensor:
+    """Gradient of the mean loss at w, (P,).
+
+    Raises:
+        LandscapeError: if the loss is not finite at w, or has no gradient.
+    """
+
+    def finite(index: slice) -> Tensor:
+        value, slope = value_and_gradient(chunks.sum(index), w)
+        if not bool(torch.isfinite(value)):
+            refuse_not_finite(chunks, w)
+        return slope
+
+    with explained("the gradient", "Without a gradient, only probes of the loss itself can be asked, such as samples."):
+        return chunks.mean(finite(index) for index in chunks.slices())
+
+
+def native_obstacle(chunks: Chunks) -> str | None:
+    """None if the native kernel can be used for these losses here, else the reason why not, in words.
 
     A kernel that is to be had in principle is compiled and checked. If that fails there is one `FallbackWarning`.
     """
-    if "obstacle" not in objective._kernels:
+    if "obstacle" not in chunks.kernels:
         from landscape.curvature.native_build import compiler
 
-        reason = _unsupported(objective) or ("there is no C++ compiler" if compiler() is None else None)
+        reason = _unsupported(chunks) or ("there is no C++ compiler" if compiler() is None else None)
         if reason is None:
             try:
-                _kernel(objective, DEFAULT_MEMORY)
+                _kernel(chunks, DEFAULT_MEMORY)
             except KernelError as error:
                 reason = error.reason
-                fall_back("native", reason)
-        objective._kernels["obstacle"] = reason
-    obstacle: str | None = objective._kernels["obstacle"]
+                _fall_back("native", reason)
+        chunks.kernels["obstacle"] = reason
+    obstacle: str | None = chunks.kernels["obstacle"]
     return obstacle
+
+
+def _compiles(chunks: Chunks, w: Tensor, block: int, check: Callable[[Route], None]) -> bool:
+    """Whether compiled products work here, which one of them tells; if not, a warning says why."""
+    from landscape.curvature.native_build import compiler
+
+    if chunks.device.type == "cpu" and compiler() is None:
+        return False
+    key = ("compiles", block)
+    if key not in chunks.kernels:
+        try:
+            check("forward")
+            H = curvature_operator(chunks, "hessian", w, strategy="compiled", block=block, memory=DEFAULT_MEMORY)
+            H.mm(torch.ones(H.size, block, dtype=chunks.dtype, device=chunks.device))
+            chunks.kernels[key] = True
+        except LandscapeError as error:
+            _fall_back("compiled", str(error).partition(". Use strategy=")[0])
+            chunks.kernels[key] = False
+    return bool(chunks.kernels[key])
 
 
 _SAID: set[str] = set()
 
 
-def fall_back(strategy: str, reason: str) -> None:
+def _fall_back(strategy: str, reason: str) -> None:
     """Say, once per process, that `strategy` would have been chosen and why "cached" is used instead."""
     if strategy not in _SAID:
         _SAID.add(strategy)
@@ -96,36 +182,28 @@ def fall_back(strategy: str, reason: str) -> None:
         warnings.warn(FallbackWarning(text), stacklevel=2)
 
 
-def _unsupported(objective: Objective) -> str | None:
+def _unsupported(chunks: Chunks) -> str | None:
     from landscape.curvature.native import supported
 
-    return supported(
-        objective._module,
-        objective._per_sample_loss,
-        objective._data,
-        dtype=objective.dtype,
-        device=objective.device,
-        layout=objective.layout,
-    )
+    c = chunks
+    return supported(c.module, c.per_sample_loss, c.data, dtype=c.dtype, device=c.device, layout=c.layout)
 
 
-def _kernel(objective: Objective, memory: int) -> NativeHessian:
+def _kernel(chunks: Chunks, memory: int) -> NativeHessian:
     from landscape.curvature.native import NativeHessian
 
     key = ("native", memory)
-    if key not in objective._kernels:
-        objective._kernels[key] = NativeHessian(
-            objective._module, objective._data, objective.layout, objective.dtype, memory=memory
-        )
-    found: NativeHessian = objective._kernels[key]
+    if key not in chunks.kernels:
+        chunks.kernels[key] = NativeHessian(chunks.module, chunks.data, chunks.layout, chunks.dtype, memory=memory)
+    found: NativeHessian = chunks.kernels[key]
     return found
 
 
-def _native(objective: Objective, w: Tensor, memory: int) -> Symmetric:
-    if ("native", memory) not in objective._kernels and (reason := _unsupported(objective)) is not None:
+def _native(chunks: Chunks, memory: int) -> NativeHessian:
+    """The kernel that was asked for by name."""
+    if ("native", memory) not in chunks.kernels and (reason := _unsupported(chunks)) is not None:
         raise LandscapeError(f'strategy="native" cannot be used: {reason}. Use strategy="cached".')
-    at = _kernel(objective, memory).at(w)
-    return _mean(objective, at.mv, at.mm, dense=at.dense)
+    return _kernel(chunks, memory)
 
 
 def _explained(product: Callable[[Tensor], Tensor], route: Route) -> Callable[[Tensor], Tensor]:
@@ -137,34 +215,36 @@ def _explained(product: Callable[[Tensor], Tensor], route: Route) -> Callable[[T
 
 
 def _mean(
-    objective: Objective,
+    chunks: Chunks,
+    strategy: Strategy,
     mv: Callable[[Tensor], Tensor],
     mm: Callable[[Tensor], Tensor] | None = None,
     *,
     dense: Callable[[], Tensor] | None = None,
 ) -> Symmetric:
     """A sum over the samples as an operator of the mean."""
-    n = objective.n_samples
+    n = chunks.n_samples
     return Symmetric(
-        objective.size,
-        objective.dtype,
+        chunks.layout.size,
+        chunks.dtype,
         lambda v: mv(v) / n,
         mm=None if mm is None else lambda V: mm(V) / n,
         dense=None if dense is None else lambda: dense() / n,
-        device=objective.device,
+        device=chunks.device,
+        strategy=strategy,
     )
 
 
-def _term(objective: Objective, kind: Kind) -> Callable[[Tensor, Tensor, Any], Tensor]:
+def _term(chunks: Chunks, kind: Kind) -> Callable[[Tensor, Tensor, Any], Tensor]:
     """F(w, v, batch): the product with v of the sum over one batch."""
-    loss = objective._per_sample_loss
+    loss = chunks.per_sample_loss
 
     def hessian(w: Tensor, v: Tensor, batch: Any) -> Tensor:
-        return forward_product(lambda u: objective.apply(u, batch, loss).sum(), w, v)
+        return forward_product(lambda u: chunks.apply(u, batch, loss).sum(), w, v)
 
     def ggn(w: Tensor, v: Tensor, batch: Any) -> Tensor:
         def outputs(u: Tensor) -> Any:
-            return objective.apply(u, batch, lambda y, _: y)
+            return chunks.apply(u, batch, lambda y, _: y)
 
         return gauss_newton_product(outputs, lambda y: loss(y, batch[1]).sum(), w, v)
 

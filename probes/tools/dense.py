@@ -8,24 +8,17 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from landscape.curvature.native_build import compiler
 from landscape.curvature.symmetric import Symmetric
 from landscape.errors import LandscapeError
 from landscape.loss.metric import RescaledObjective
 from landscape.loss.objective import Objective
-from landscape.loss.strategies import Strategy, fall_back, native_obstacle
+from landscape.loss.strategies import BLOCK, Strategy
 from landscape.probes.linalg import dense_eigenpairs
 
-__all__ = ["DENSE_MEMORY", "Spectrum", "dense_hessian", "exact_spectrum", "fits", "operator_for"]
+__all__ = ["DENSE_MEMORY", "Spectrum", "dense_hessian", "exact_spectrum", "fits"]
 
 DENSE_MEMORY = 8 * 2**30
 """Bytes that a dense solution may take: 32 P^2, for the matrix, its eigenvectors and LAPACK's workspace."""
-
-COMPILED_FROM = 1000
-"""Products from which on compiling is worth its seconds."""
-
-BLOCK = 8
-"""Vectors multiplied at once by a compiled product; more leave the cache."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,7 +89,8 @@ def dense_hessian(objective: Objective, w: Tensor, *, strategy: Strategy = "auto
             if used == "native":
                 off = _distance(objective.hessian(w, strategy="native"), matrix)
             return matrix, used, off / peak if peak > 0 else 0.0
-        H, used = operator_for(objective, w, strategy, products=objective.size)
+        H = objective.hessian(w, strategy=strategy, products=objective.size, block=BLOCK)
+        used = H.strategy
         matrix = H.dense().detach().to(torch.float64)
         if not bool(torch.isfinite(matrix).all()):
             raise LandscapeError(
@@ -156,33 +150,3 @@ def exact_spectrum(objective: Objective, w: Tensor, *, vectors: bool = False, st
 
     found: Spectrum = objective.remember(f"spectrum {vectors} {strategy}", w, make)
     return found
-
-
-def operator_for(
-    objective: Objective, w: Tensor, strategy: Strategy, *, products: int, block: int = BLOCK
-) -> tuple[Symmetric, str]:
-    """The Hessian at w for so many products, several at once where that is faster, and the strategy chosen."""
-    if strategy == "auto":
-        if native_obstacle(objective) is None:
-            strategy = "native"
-        else:
-            able = objective.device.type != "cpu" or compiler() is not None
-            paid = products >= COMPILED_FROM and able
-            strategy = "compiled" if paid and _compiles(objective, w, block) else "cached"
-    if strategy != "compiled":
-        return objective.hessian(w, strategy=strategy), strategy
-    return objective.hessian(w, strategy=strategy, block=block), strategy
-
-
-def _compiles(objective: Objective, w: Tensor, block: int) -> bool:
-    """Whether compiled products work here, which one of them tells; if not, a warning says why."""
-    key = ("compiles", block)
-    if key not in objective._kernels:
-        try:
-            H = objective.hessian(w, strategy="compiled", block=block)
-            H.mm(torch.ones(objective.size, block, dtype=objective.dtype, device=objective.device))
-            objective._kernels[key] = True
-        except LandscapeError as error:
-            fall_back("compiled", str(error).partition(". Use strategy=")[0])
-            objective._kernels[key] = False
-    return bool(objective._kernels[key])

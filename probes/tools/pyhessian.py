@@ -28,8 +28,7 @@ class _FlatModule(nn.Module):
     def forward(self, _: Tensor) -> Tensor:
         objective = self._objective[0]
         w = self.w.to(objective.dtype)
-        terms = [objective.chunk_sum(c)(w) for c in objective.chunks()]
-        return torch.stack(terms).sum() / objective.n_samples
+        return objective.chunks.total(w) / objective.n_samples
 
 
 def pyhessian_eigenpairs(

@@ -39,7 +39,7 @@ def scores(
     with torch.no_grad():
         for start in range(0, n, chunk):
             batch = pytree.tree_map(lambda x: x[start : start + chunk], data)  # noqa: B023
-            found.append(objective.apply(w, batch, each))
+            found.append(objective.chunks.apply(w, batch, each))
     values: NDArray[np.float64] = torch.cat(found).double().cpu().numpy()
     if not np.isfinite(values).all():
         bad = np.flatnonzero(~np.isfinite(values).all(1))

@@ -133,6 +133,11 @@ class Krylov:
         """Rows (l + steps, P), orthonormal: the locked ones, then those of the recurrence already multiplied."""
         return self._rows[: self.n_locked + len(self.alpha)]
 
+    @property
+    def newest(self) -> Tensor:
+        """The vector (P,) that the next step multiplies."""
+        return self._rows[self.n_locked + len(self.alpha)]
+
     def image(self, weights: Tensor) -> Tensor | None:
         """A times combinations (m, l + steps) of the rows of `basis`, from the products made; None if not kept."""
         steps = len(self.alpha)
@@ -171,7 +176,7 @@ class Krylov:
 
     def step(self) -> None:
         """Multiply the newest vector and append the next one, or set `ended`."""
-        w = self.op(self._rows[self.n_locked + len(self.alpha)])
+        w = self.op(self.newest)
         self._keep(w)
         before = float(w.norm())
         w, part = self._orthogonal(w)

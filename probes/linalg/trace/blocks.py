@@ -60,7 +60,7 @@ def lockstep_quadrature(
             starts = [z.sign() + (z == 0) for z in starts]
         runs = [Krylov(counted, z) for z in starts]
         while active := [r for r in runs if not r.ended and len(r.alpha) < n_steps]:
-            newest = torch.stack([r._rows[len(r.alpha)] for r in active], dim=1)
+            newest = torch.stack([r.newest for r in active], dim=1)
             answers.extend(op.mm(newest).T)
             for r in active:
                 r.step()

@@ -1,0 +1,147 @@
+"""Losses of samples as functions of a parameter vector, some at a time: what products and checks are made of."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from landscape.layout import Layout
+from landscape.loss.frozen import frozen_copy, uncompiled, without_checkpointing
+from landscape.loss.samples import common_length, place, take
+
+__all__ = ["Chunks"]
+
+
+class Chunks:
+    r"""The losses l_i(w) of N samples, `chunk` of them at a time, as functions of one vector w (P,).
+
+    Nothing is checked here: `landscape.loss.objective.Objective` is the checked face of it.
+
+    Args:
+        module: whose parameters w replaces by name; copied.
+        per_sample_loss: ``(outputs, targets) -> (n,)``.
+        data: ``(inputs, targets)``, as for `Objective`; copied.
+        layout: of w.
+        chunk: samples evaluated at once; None means all.
+        dtype: floating dtype of parameters and floating data.
+        device: where to compute.
+
+    Attributes:
+        n_samples: N.
+        kernels: what was traced or compiled for these functions, by whoever made it: it serves all points w.
+
+    Example:
+        >>> model = nn.Linear(2, 1, bias=False)
+        >>> data = (torch.eye(2), torch.zeros(2, 1))
+        >>> chunks = Chunks(
+        ...     model, lambda y, t: ((y - t) ** 2).sum(1), data, Layout.of(model),
+        ...     chunk=1, dtype=torch.float64, device=torch.device("cpu"),
+        ... )
+        >>> [chunks.sum(index)(chunks.vector(torch.tensor([1.0, 3.0]))).item() for index in chunks.slices()]
+        [1.0, 9.0]
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        per_sample_loss: Callable[[Any, Any], Tensor],
+        data: Any,
+        layout: Layout,
+        *,
+        chunk: int | None,
+        dtype: torch.dtype,
+        device: torch.device,
+    ) -> None:
+        self.layout, self.dtype, self.device = layout, dtype, device
+        self.module = frozen_copy(module, dtype, device)
+        self.per_sample_loss = per_sample_loss
+        self.data = place(data, dtype=dtype, device=device)
+        self.n_samples = common_length(self.data)
+        self.chunk = min(chunk or self.n_samples, self.n_samples)
+        self.kernels: dict[Any, Any] = {}
+
+    def vector(self, w: Tensor) -> Tensor:
+        """`w` checked against the layout and moved to this dtype and device, detached."""
+        w = torch.as_tensor(w).detach().to(dtype=self.dtype, device=self.device)
+        self.layout.check(w, what="parameter vector")
+        return w
+
+    def slices(self) -> Iterator[slice]:
+        """Slices of the samples, `chunk` at a time."""
+        return (slice(i, min(i + self.chunk, self.n_samples)) for i in range(0, self.n_samples, self.chunk))
+
+    def batch(self, index: slice) -> Any:
+        """The data of a slice of the samples."""
+        return take(self.data, index)
+
+    def apply(self, w: Tensor, batch: Any, function: Callable[[Any, Any], Any]) -> Any:
+        """``function(module(inputs; w), targets)`` on a batch; differentiable in w."""
+        inputs, targets = batch
+        args = tuple(inputs) if isinstance(inputs, tuple | list) else () if isinstance(inputs, dict) else (inputs,)
+        kwargs = inputs if isinstance(inputs, dict) else {}
+        # Gradients are on even where none is asked for: a module may differentiate inside `forward`. Nothing is
+        # recorded for others, since neither w nor the frozen parameters require a gradient.
+        with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH), without_checkpointing(), uncompiled():
+            outputs = functional_call(self.module, self.layout.unflatten(w), args, kwargs)
+            return function(outputs, targets)
+
+    def evaluate(self, w: Tensor, index: slice, function: Callable[[Any, Any], Tensor]) -> Tensor:
+        """``function(module(inputs; w), targets)`` on a slice of the samples; differentiable in w."""
+        value: Tensor = self.apply(w, self.batch(index), function)
+        return value
+
+    def map(self, w: Tensor, function: Callable[[Any, Any], Tensor]) -> Tensor:
+        """``function(outputs, targets) -> (n, ...)`` over all samples at w, chunk by chunk, joined to (N, ...)."""
+        return torch.cat([self.evaluate(w, index, function).detach() for index in self.slices()])
+
+    def losses(self, w: Tensor) -> Tensor:
+        """Loss of every sample at w, (N,)."""
+        return self.map(w, self.per_sample_loss)
+
+    def sum(self, index: slice) -> Callable[[Tensor], Tensor]:
+        """The function w -> sum of the losses of a slice of the samples."""
+        return lambda w: self.evaluate(w, index, self.per_sample_loss).sum()
+
+    def total(self, w: Tensor) -> Tensor:
+        """The sum of all losses at w; differentiable in w."""
+        return torch.stack([self.sum(index)(w) for index in self.slices()]).sum()
+
+    def mean(self, terms: Iterator[Tensor]) -> Tensor:
+        """Sum over chunks divided by N: the one place where a loss is averaged over samples."""
+        total = next(terms)
+        for term in terms:  # one at a time: a gradient may be large
+            total = total + term
+        return total / self.n_samples
+
+    def excerpt(self, most: int) -> Chunks:
+        """At most so many of the samples, spread over all, in float64 where the device has it."""
+        twin = copy.copy(self)
+        n = min(self.n_samples, most)
+        twin.dtype = torch.float64 if self.device.type != "mps" else self.dtype
+        if twin.dtype != self.dtype:
+            twin.module = frozen_copy(self.module, twin.dtype, self.device)
+        every = self.n_samples // n
+        twin.data = place(take(self.data, slice(0, n * every, every)), dtype=twin.dtype, device=self.device)
+        twin.n_samples, twin.chunk, twin.kernels = n, min(n, self.chunk), {}
+        return twin
+
+    def rescaled(self, scale: Tensor) -> Chunks:
+        """The same losses as functions of u with w = D u, D = diag(scale)."""
+        return _Rescaled(self, scale)
+
+
+class _Rescaled(Chunks):
+    """Evaluates at D u. What is compiled for the losses in w is shared."""
+
+    def __init__(self, base: Chunks, scale: Tensor) -> None:
+        self.__dict__.update(base.__dict__)
+        self._scale = scale
+
+    def apply(self, w: Tensor, batch: Any, function: Callable[[Any, Any], Any]) -> Any:
+        return super().apply(w * self._scale, batch, function)
