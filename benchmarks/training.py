@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,35 +39,36 @@ def gradients(settings: dict[str, Any], *, updates: int, repeats: int) -> dict[s
     """Loss and gradient of a batch of 128, per model: what else an update does takes a few tenths of a millisecond."""
     trainer = Trainer(RunConfig.make(loops=3, **settings))
     trainer.advance(50)
-    w, (x, y) = trainer.state().w.requires_grad_(True), trainer._batch(50)
+    setup, loss = trainer.setup, partial(trainer.setup.loss, loops=trainer.loops)
+    w, (x, y) = trainer.state().w.requires_grad_(True), setup.batch(50)
 
     def autograd(loss: Callable[..., Tensor]) -> Tensor:
         return torch.autograd.grad(loss(w, x, y), w)[0]
 
     start = time.perf_counter()
-    compiled = torch.compile(trainer._loss, fullgraph=True, dynamic=False)
-    expected, found = autograd(trainer._loss), [autograd(compiled)]
+    compiled = torch.compile(loss, fullgraph=True, dynamic=False)
+    expected, found = autograd(loss), [autograd(compiled)]
     seconds = time.perf_counter() - start
     ways: dict[str, Callable[[], Any]] = {
-        "autograd": lambda: autograd(trainer._loss),
+        "autograd": lambda: autograd(loss),
         "torch.compile": lambda: autograd(compiled),
     }
     if settings["model"].get("name") != "gpt" and compiler():
-        ways["native"] = lambda: native_gradient(trainer.module, w, x, y, layout=trainer.layout)
-        found.append(native_gradient(trainer.module, w, x, y, layout=trainer.layout)[1])
+        ways["native"] = lambda: native_gradient(setup.module(setup.loops), w, x, y, layout=setup.layout)
+        found.append(native_gradient(setup.module(setup.loops), w, x, y, layout=setup.layout)[1])
     error = max(float((g - expected).norm() / expected.norm()) for g in found)
     trainers = [Trainer(RunConfig.make(loops=3, seed=s, **settings)) for s in range(SEEDS)]
     W = torch.stack([t.state().w for t in trainers])
-    batches = [t._batch(50) for t in trainers]
+    batches = [t.setup.batch(50) for t in trainers]
     X, Y = torch.stack([b[0] for b in batches]), torch.stack([b[1] for b in batches])
-    together = torch.func.vmap(torch.func.grad(trainer._loss))
+    together = torch.func.vmap(torch.func.grad(loss))
     ways[f"vmap over {SEEDS} seeds, per seed"] = lambda: together(W, X, Y)
     outcomes = measure({name: _repeat(way, updates) for name, way in ways.items()}, repeats)
     rows = {name: row(done, compile_s=seconds if "compile" in name else 0.0) for name, done in outcomes.items()}
     for name, r in rows.items():
         each = updates * (SEEDS if "vmap" in name else 1)
         r["ms"] = [1e3 * r[key] / each for key in ("median_s", "min_s", "max_s")]
-    return {"parameters": trainer.layout.size, "error": error, "methods": rows}
+    return {"parameters": setup.layout.size, "error": error, "methods": rows}
 
 
 def _repeat(way: Callable[[], Any], updates: int) -> Callable[[], Outcome]:

@@ -23,6 +23,7 @@ from landscape.runs.writing import RunWriter
 from landscape.settings import difference
 from landscape.studies.decay import decay_table, decay_tables
 from landscape.training.projection import Projection, Projector
+from landscape.training.setup import Setup
 from landscape.training.trainer import Trainer
 
 landscape = test_cli.landscape  # the fixture that calls the command line
@@ -94,7 +95,7 @@ def test_counters_go_on_from_the_origin(config, tmp_path):
     assert float(found.flops[0]) == float(at.flops)
     assert float(at.seconds) <= float(found.seconds[0]) < float(at.seconds) + 0.1  # no update yet
     new = Trainer(looped.config)
-    seen = new.samples_seen(20) - new.samples_seen(4)
+    seen = new.setup.samples_seen(20) - new.setup.samples_seen(4)
     assert float(found.tokens[-1]) == float(at.tokens) + 6 * seen
     assert float(found.flops[-1]) == float(at.flops) + seen * new.flops_per_sample()
     assert (np.diff(found.seconds) >= 0).all()
@@ -285,7 +286,7 @@ def test_training_projects_on_the_dense_eigenvectors_of_the_probe_loss(config):
     projection = {"subspace": "valley", "k": 2, "samples": 13, "every": 4, "tol": 1e-11}
     trainer = Trainer(config(dtype="float64", projection=projection))
     start = trainer.state().w
-    H = trainer.objective("probe", n=13).hessian(start).dense()
+    H = trainer.setup.objective("probe", n=13).hessian(start).dense()
     V = torch.linalg.eigh(H).eigenvectors[:, -2:]
     trainer.advance(4)
     d = trainer.state().w - start
@@ -343,7 +344,7 @@ def test_projection_settings_are_checked(config):
     ):
         with pytest.raises(LandscapeError, match=message):
             config(projection=wrong)
-    P = Trainer(config()).layout.size
+    P = Setup(config()).layout.size
     with pytest.raises(LandscapeError, match=f"found projection.k = {P} of P = {P}"):
         Trainer(config(projection={"subspace": "river", "k": P}))
     with pytest.raises(LandscapeError, match="between 1 and 21 samples"):

@@ -11,6 +11,7 @@ import torch
 from landscape import LandscapeError, Layout, Objective, RunConfig, sweep, train
 from landscape.models import ARCHITECTURES, GPTConfig, build_model
 from landscape.tasks import MarkovTask
+from landscape.training.setup import Setup
 from landscape.training.trainer import Trainer
 
 TOKENS = torch.tensor([[0, 3, 1, 2, 4], [5, 5, 0, 4, 1], [2, 2, 2, 0, 3]])
@@ -166,29 +167,29 @@ def gpt(arch="looped", **changes):
 def test_training_gives_every_sequence_its_loops(by_first):
     config = gpt(loops=3, model={"per_length": True}, dtype="float64")
     trainer = Trainer(config)
-    split = trainer.task.split("probe")
-    loops = trainer.task.loops(split.inputs).clamp(max=3)
-    objective = trainer.objective("probe")
+    split = trainer.setup.task.split("probe")
+    loops = trainer.setup.task.loops(split.inputs).clamp(max=3)
+    objective = trainer.setup.objective("probe")
     expected = torch.cat(
         [
-            trainer.with_loops(int(n)).double()(x[None], torch.tensor([n])).detach()
+            trainer.setup.module(int(n)).double()(x[None], torch.tensor([n])).detach()
             for x, n in zip(split.inputs, loops, strict=True)
         ]
     )
-    losses = trainer.task.per_sample_loss(expected, split.targets)
+    losses = trainer.setup.task.per_sample_loss(expected, split.targets)
     assert torch.allclose(objective.per_sample(objective.w0), losses, rtol=1e-12)
-    uneven = trainer.objective("probe", chunk=4)
+    uneven = trainer.setup.objective("probe", chunk=4)
     assert torch.allclose(uneven.per_sample(objective.w0), losses, rtol=1e-12)
 
 
 def test_compute_follows_the_loops_of_each_batch(by_first):
     trainer = Trainer(gpt(loops=3, model={"per_length": True}))
-    costs = {n: Trainer(gpt("single" if n == 1 else "looped", loops=n)).flops_per_sample() for n in (1, 2, 3)}
+    costs = {n: Setup(gpt("single" if n == 1 else "looped", loops=n)).flops_per_sample() for n in (1, 2, 3)}
     assert costs[2] - costs[1] == costs[3] - costs[2] > 0
     expected = 0.0
     for step in range(6):
-        x, _ = trainer.task.batch(step, 16, seed=0)
-        expected += sum(costs[min(3, n)] for n in trainer.task.loops(x).tolist())
+        x, _ = trainer.setup.task.batch(step, 16, seed=0)
+        expected += sum(costs[min(3, n)] for n in trainer.setup.task.loops(x).tolist())
     trainer.advance(6)
     assert trainer.flops == expected
 
@@ -202,7 +203,7 @@ def test_flops_are_those_of_the_matrix_products():
     """Per loop and layer: qkv, out, MLP (12 d d n) and attention (2 n n d); the head once; backward is twice that."""
     n, d, V, T, L = 6, 8, 16, 3, 2
     forward = 2 * (T * L * (12 * n * d * d + 2 * n * n * d) + n * d * V)
-    assert Trainer(gpt(layers=2)).flops_per_sample() == pytest.approx(3 * forward)
+    assert Setup(gpt(layers=2)).flops_per_sample() == pytest.approx(3 * forward)
 
 
 # -- stopping by itself -----------------------------------------------------------------------------------------------

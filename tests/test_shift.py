@@ -185,7 +185,7 @@ def test_the_switch_is_measured_on_both_sides(runs):
 
 
 def test_recovery_is_the_first_evaluation_that_is_as_good(runs):
-    run, ds = runs["fixed"], runs["fixed"].shift
+    run, ds = runs["fixed"], shift_record(runs["fixed"])
     for split in ("probe", "test"):
         for family in ("all", "simple", "complex"):
             curve = run.metrics.accuracy.sel(split=split, family=family)
@@ -198,8 +198,8 @@ def test_recovery_is_the_first_evaluation_that_is_as_good(runs):
 
 def test_compute_is_one_pass_then_t(runs):
     run = runs["fixed"]
-    one, three = (Trainer(run._with_loops(n).config).flops_per_sample() for n in (1, 3))
-    seen = [Trainer(run.config).samples_seen(s) for s in (6, 20)]
+    one, three = (run.setup.flops_per_sample(loops=n) for n in (1, 3))
+    seen = [run.setup.samples_seen(s) for s in (6, 20)]
     assert three > 2 * one
     assert float(shift_record(run).flops_before) == seen[0] * one
     assert float(run.metrics.flops[-1]) == seen[0] * one + (seen[1] - seen[0]) * three
@@ -207,7 +207,7 @@ def test_compute_is_one_pass_then_t(runs):
 
 
 def test_checks_are_stored_and_repeat_the_criterion(runs):
-    ds = runs["eager"].shift
+    ds = shift_record(runs["eager"])
     assert int(ds.switch_step) == 9
     assert ds.check_step.values.tolist() == [3, 6, 9]
     assert set(runs["eager"].steps) - set(runs["single"].steps) == {9}  # the switch is a checkpoint
@@ -251,8 +251,8 @@ def test_interrupted_around_the_switch_and_continued(config, tmp_path, shift, op
     again = train(c, tmp_path / "b")
     identical(whole, again)
     drop = ["seconds", "flops_before"]
-    xr.testing.assert_equal(whole.shift.drop_vars(drop), again.shift.drop_vars(drop))
-    assert float(whole.shift.flops_before) == float(again.shift.flops_before)
+    xr.testing.assert_equal(shift_record(whole).drop_vars(drop), shift_record(again).drop_vars(drop))
+    assert float(shift_record(whole).flops_before) == float(shift_record(again).flops_before)
 
 
 def test_metrics_beyond_the_last_checkpoint_are_kept(config, runs, tmp_path):
@@ -265,7 +265,7 @@ def test_metrics_beyond_the_last_checkpoint_are_kept(config, runs, tmp_path):
         f["metrics/step"][int(np.flatnonzero(whole.metrics.step == 8)[0]) :] = -1
     again = train(whole.config, tmp_path / "killed")
     identical(whole, again)
-    assert again.shift.check_step.equals(whole.shift.check_step)
+    assert shift_record(again).check_step.equals(shift_record(whole).check_step)
 
 
 def test_a_new_optimiser_at_the_switch(config, tmp_path):
@@ -337,7 +337,7 @@ def test_branches_of_runs_that_shift(config, runs, tmp_path):
     assert torch.equal(train(on, tmp_path / "on").parameters[-1], run.parameters[-1])
     fresh = train(branch_config(runs["single"], 4, settings={"arch": "shift", "loops": 2, "shift": EAGER}),
                   tmp_path / "c")  # fmt: skip
-    assert fresh.shift.check_step.values.tolist()[0] == 6
+    assert shift_record(fresh).check_step.values.tolist()[0] == 6
     settings = {"arch": "shift", "shift": {"criterion": "fixed", "at": 3}}
     with pytest.raises(LandscapeError, match=r"shift\.at after step 4, where the branch starts, found 3"):
         branch_config(runs["single"], 4, settings=settings)

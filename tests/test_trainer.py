@@ -11,6 +11,7 @@ from landscape.loss.objective import Objective
 from landscape.models import build_model
 from landscape.tasks import build_task
 from landscape.training.evaluation import Evaluator
+from landscape.training.setup import Setup
 from landscape.training.trainer import Trainer
 
 needs_compiler = pytest.mark.skipif(compiler() is None, reason="no C++ compiler")
@@ -103,25 +104,25 @@ def test_metrics_are_those_of_the_definition(config):
     trainer = Trainer(config())
     trainer.advance(4)
     row = Evaluator(trainer)()
-    split = trainer.task.split("test")
-    objective = trainer.objective("test")
+    split = trainer.setup.task.split("test")
+    objective = trainer.setup.objective("test")
     losses = objective.per_sample(trainer.state().w).numpy()
     by_family = [losses.mean()] + [losses[split.family == i].mean() for i in range(2)]
     assert np.allclose(row["loss"][1], by_family, rtol=1e-5)
-    right = objective.map(trainer.state().w, trainer.task.correct).numpy()
+    right = objective.map(trainer.state().w, trainer.setup.task.correct).numpy()
     assert np.allclose(
         row["accuracy"][1], [right.mean()] + [right[split.family == i].mean() for i in range(2)], rtol=1e-5
     )
     assert row["gradient_norm"] == pytest.approx(
-        float(trainer.objective("probe").grad(trainer.state().w).norm()), rel=1e-4
+        float(trainer.setup.objective("probe").grad(trainer.state().w).norm()), rel=1e-4
     )
     assert row["tokens"] == 6 * (16 * 3 + 13)  # 61 sequences in batches of 16: the fourth has 13
 
 
 @pytest.mark.parametrize(("steps", "seen"), [(0, 0), (3, 48), (4, 61), (5, 77), (9, 2 * 61 + 16)])
 def test_samples_seen_counts_the_short_batch(config, steps, seen):
-    assert Trainer(config()).samples_seen(steps) == seen
-    assert Trainer(config(batch=None)).samples_seen(steps) == 61 * steps
+    assert Setup(config()).samples_seen(steps) == seen
+    assert Setup(config(batch=None)).samples_seen(steps) == 61 * steps
 
 
 def test_flops_are_those_of_the_matrix_products(config):
@@ -130,7 +131,7 @@ def test_flops_are_those_of_the_matrix_products(config):
     n, d, V, T = 6, 4, 16, 3
     forward = 2 * (T * (3 * n * d * d + 2 * n * n * d) + n * d * V)
     # every matrix product needs the gradient of both factors: backward is exactly twice forward
-    assert trainer.flops_per_sample() == pytest.approx(3 * forward)
+    assert trainer.setup.flops_per_sample() == pytest.approx(3 * forward)
 
 
 def test_divergence_is_noticed_at_its_step(config):
@@ -143,10 +144,10 @@ def test_divergence_is_noticed_at_its_step(config):
 def test_objective_is_the_training_loss(config):
     trainer = Trainer(config(batch=None))
     w = trainer.state().w
-    objective = trainer.objective("train")
+    objective = trainer.setup.objective("train")
     assert isinstance(objective, Objective)
-    x, y = trainer.task.batch(0, None, seed=0)
-    expected = trainer.task.per_sample_loss(trainer.module(x), y).mean().detach()
+    x, y = trainer.setup.task.batch(0, None, seed=0)
+    expected = trainer.setup.task.per_sample_loss(trainer.setup.module(trainer.loops)(x), y).mean().detach()
     assert float(objective.loss(w)) == pytest.approx(float(expected), rel=1e-6)
 
 

@@ -19,6 +19,7 @@ def with_tensors(data: Any, tensors: Any) -> Any:
     """A tree like `data` with other tensors in the places of its own.
 
     Example:
+        >>> import torch
         >>> with_tensors((torch.zeros(1), {"scale": 2.0}), [torch.ones(1)])
         (tensor([1.]), {'scale': 2.0})
     """

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import dataclasses
 import os
 from functools import cached_property
 from pathlib import Path
@@ -20,10 +19,11 @@ from landscape.layout import Layout
 from landscape.loss.metric import METRICS, RescaledObjective, adam_scale, filter_scale
 from landscape.loss.objective import Objective
 from landscape.runs.reading import FILE_NAME, PEAK, Rows, committed, open_for_reading, read_header, read_status
-from landscape.tasks import Task, build_task
+from landscape.tasks import Task
 from landscape.training.config import RunConfig
 from landscape.training.evaluation import UNITS
 from landscape.training.optimizers import second_moment
+from landscape.training.setup import Setup
 from landscape.training.shift import Monitor
 from landscape.training.trainer import Trainer, TrainState
 
@@ -186,43 +186,36 @@ class Run:
     # -- the model ----------------------------------------------------------------------------------------------------
 
     @cached_property
+    def setup(self) -> Setup:
+        """Task, model and loss, rebuilt from the config."""
+        return Setup(self.config)
+
+    @cached_property
     def _trainer(self) -> Trainer:
         return Trainer(self.config)
 
-    @cached_property
-    def _other_loops(self) -> dict[int, Trainer]:
-        return {}
-
-    def _with_loops(self, loops: int | None) -> Trainer:
-        """The trainer of the model with another number of loops, which has the same parameter vector."""
+    def _loops(self, loops: int | None) -> int:
+        """The number of loops to build the model with; None: the run's own, of a run that shifts that of its start."""
         config = self.config
-        if config.shift is None and (loops is None or loops == config.model.loops):
-            return self._trainer
-        if config.arch == "stacked":
+        if loops is None:
+            return self.setup.loops
+        if config.arch == "stacked" and loops != config.model.loops:
             raise LandscapeError(
                 "expected a run with one layer (single or looped), whose parameters fit any number of loops, found "
                 f"{config.arch!r} with {config.model.layers} layers: its parameters fit no other architecture."
             )
-        loops = 1 if loops is None else loops
-        if loops not in self._other_loops:
-            shape = {
-                "arch": "single" if loops == 1 else "looped",
-                "model": dataclasses.replace(config.model, loops=loops),
-            }
-            plain = dataclasses.replace(config, **shape, projection=None, shift=None)
-            self._other_loops[loops] = Trainer(plain)
-        return self._other_loops[loops]
+        return loops
+
+    @property
+    def task(self) -> Task:
+        """The task, rebuilt from the config."""
+        return self.setup.task
 
     def module(self, step: int, *, loops: int | None = None) -> nn.Module:
         """A copy of the model with the parameters of the checkpoint of `step`; `loops` as in `objective`."""
-        module = copy.deepcopy(self._with_loops(self.loops_at(step) if loops is None else loops).module)
+        module = copy.deepcopy(self.setup.module(self._loops(self.loops_at(step) if loops is None else loops)))
         nn.utils.vector_to_parameters(self.parameters[self.index(step)], module.parameters())
         return module
-
-    @cached_property
-    def task(self) -> Task:
-        """The task, rebuilt from the config."""
-        return build_task(self.config.task)
 
     def objective(
         self,
@@ -246,8 +239,10 @@ class Run:
         if parameters is not None and at is None:
             raise LandscapeError("with `parameters`, say at which step (at=...) the other parameters are held.")
         w = None if at is None else self.parameters[self.index(at)]
-        trainer = self._with_loops(self.loops_at(at) if loops is None and at is not None else loops)
-        return trainer.objective(split, n=n, at=w, dtype=dtype, chunk=chunk, device=device, parameters=parameters)
+        loops = self._loops(self.loops_at(at) if loops is None and at is not None else loops)
+        return self.setup.objective(
+            split, loops=loops, n=n, at=w, dtype=dtype, chunk=chunk, device=device, parameters=parameters
+        )
 
     def rescaled(self, objective: Objective, metric: str, *, step: int) -> Objective:
         """An objective of this run in the coordinates of a metric, `filter` or `adam`, taken at the step's checkpoint.

@@ -80,25 +80,25 @@ def train(
 
 
 def _create(config: RunConfig, trainer: Trainer, path: Path) -> RunWriter:
-    train_split = trainer.task.split("train")
+    train_split = trainer.setup.task.split("train")
     provenance = {
         "versions": versions(),
         "code_revision": code_revision(),
         "data_fingerprint": fingerprint((train_split.inputs, train_split.targets)),
         "created": created(),
         "threads": torch.get_num_threads(),
-        "layout_hash": trainer.layout.hash,
+        "layout_hash": trainer.setup.layout.hash,
     }
     if config.origin is not None:
         _load_origin(trainer, config.origin)
     row = trainer.state().row()
     return RunWriter.create(
         path,
-        attributes={"config": config.to_dict(), "layout": trainer.layout.to_json(), "provenance": provenance},
+        attributes={"config": config.to_dict(), "layout": trainer.setup.layout.to_json(), "provenance": provenance},
         parts=row,
         checks=() if config.shift is None else tuple(CHECKED),
         splits=EVALUATED,
-        families=("all", *trainer.task.families),
+        families=("all", *trainer.setup.task.families),
         start=None if config.origin is None else (config.start, row),
     )
 
@@ -111,10 +111,10 @@ def _load_origin(trainer: Trainer, origin: Origin) -> None:
             f"expected the run {origin.run_id} in {origin.run}, found {run.id}: the folder was used for another run "
             "since. Name the folder where the origin is now."
         )
-    if run.layout.hash != trainer.layout.hash:
+    if run.layout.hash != trainer.setup.layout.hash:
         raise LandscapeError(
             f"expected a model with the layout of {origin.run} ({run.layout.hash}, P = {run.layout.size}), found "
-            f"{trainer.layout.hash} (P = {trainer.layout.size}): its parameters do not fit. "
+            f"{trainer.setup.layout.hash} (P = {trainer.setup.layout.size}): its parameters do not fit. "
             "`single` and `looped` of the same width share theirs, `stacked` has its own."
         )
     trainer.load(run.state(origin.step))
@@ -166,7 +166,7 @@ def _train(trainer: Trainer, writer: RunWriter, folder: Path, progress: Callable
             row = evaluate()
             # After a kill some rows beyond the last checkpoint are already there; they would come out the same.
             writer.append("metrics", step, {**row, "seconds": seconds})
-            writer.raise_peak(_peak_memory(trainer.device))
+            writer.raise_peak(_peak_memory(trainer.setup.device))
             if (step in checkpoints or switched) and step not in saved:
                 writer.append_checkpoint(step, trainer.state().row())
             if progress is not None:

@@ -58,7 +58,7 @@ def decay_table(runs: Sequence[Run], *, split: str = "probe", family: str = "all
 
     Example:
         >>> import tempfile
-        >>> from landscape import branch_config, train
+        >>> from landscape import RunConfig, branch_config, train
         >>> config = RunConfig.make(task={"n_train": 16, "n_probe": 8, "n_test": 8}, model={"width": 4}, steps=4)
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     run = train(config, f"{folder}/a")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from landscape.loss.objective import Objective
+from landscape.training.setup import Setup
 from landscape.training.trainer import Trainer
 
 __all__ = ["EVALUATED", "UNITS", "Evaluator"]
@@ -35,7 +37,7 @@ class Evaluator:
     def __init__(self, trainer: Trainer) -> None:
         self._trainer = trainer
         self._objectives: dict[tuple[str, int], Objective] = {}
-        self._families = {s: trainer.task.split(s).family for s in EVALUATED}
+        self._families = {s: trainer.setup.task.split(s).family for s in EVALUATED}
 
     def __call__(self, *, loops: int | None = None) -> Mapping[str, NDArray[np.float64] | float]:
         """One row of metrics, without the time, with the loops of the next update or other ones."""
@@ -54,11 +56,11 @@ class Evaluator:
     def _objective(self, split: str, loops: int) -> Objective:
         key = (split, loops)
         if key not in self._objectives:
-            trainer = self._trainer
-            settings = {"dtype": trainer.dtype, "device": trainer.device, "chunk": _chunk(trainer)}
+            setup = self._trainer.setup
+            settings: dict[str, Any] = {"dtype": setup.dtype, "device": setup.device, "chunk": _chunk(setup)}
             # Of our own models and losses, which tests compare with differences; a probe checks each all the same.
             settings["check_derivatives"] = False
-            self._objectives[key] = trainer.objective(split, loops=loops, **settings)
+            self._objectives[key] = setup.objective(split, loops=loops, **settings)
         return self._objectives[key]
 
     def _gradient_norm(self, loops: int, w: Tensor) -> float:
@@ -66,15 +68,15 @@ class Evaluator:
 
     def _by_family(self, objective: Objective, split: str, w: Tensor) -> NDArray[np.float64]:
         """Mean loss and accuracy, (2, 1 + families): all samples first, then each family."""
-        task = self._trainer.task
+        task = self._trainer.setup.task
         both = objective.map(w, lambda y, t: torch.stack([task.per_sample_loss(y, t), task.correct(y, t)], dim=1))
         values = both.double().cpu().numpy()
         groups = [values] + [values[self._families[split] == i] for i in range(len(task.families))]
         return np.stack([g.mean(0) if len(g) else np.full(2, np.nan) for g in groups], axis=1)
 
 
-def _chunk(trainer: Trainer) -> int:
+def _chunk(setup: Setup) -> int:
     """Samples at once, so that the attention matrices that a gradient keeps take about half a GiB."""
-    model = trainer.config.model
-    sample: int = model.loops * model.layers * getattr(model, "heads", 1) * trainer.task.length**2
+    model = setup.config.model
+    sample: int = model.loops * model.layers * getattr(model, "heads", 1) * setup.task.length**2
     return max(1, min(1024, 2**27 // sample))
