@@ -97,7 +97,7 @@ def test_counters_go_on_from_the_origin(config, tmp_path):
     new = Trainer(looped.config)
     seen = new.setup.samples_seen(20) - new.setup.samples_seen(4)
     assert float(found.tokens[-1]) == float(at.tokens) + 6 * seen
-    assert float(found.flops[-1]) == float(at.flops) + seen * new.flops_per_sample()
+    assert float(found.flops[-1]) == float(at.flops) + seen * new.setup.flops_per_sample()
     assert (np.diff(found.seconds) >= 0).all()
 
 

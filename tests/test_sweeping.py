@@ -12,6 +12,7 @@ import landscape.answers.sweep
 import landscape.curvature.linearised
 from landscape import LandscapeError, Run, RunFailedError, Study, sweep, train
 from landscape.answers.files import load, save
+from landscape.answers.question import LossSpec
 from landscape.answers.sweep import answer, plan
 from landscape.curvature.symmetric import Symmetric
 from landscape.probes import PROBES, spectrum
@@ -148,7 +149,8 @@ def test_workers_give_the_same_answer(fresh_run):
 
 def test_several_requests_in_one_pool(fresh_run):
     requests = [
-        plan(PROBES[n], fresh_run, seed=0, steps=[0, 20], **FAST.get(n, {})) for n in ("samples", "surface", "spectrum")
+        plan(PROBES[n], fresh_run, seed=0, steps=[0, 20], settings=FAST.get(n, {}))
+        for n in ("samples", "surface", "spectrum")
     ]
     seen = []
     found = answer(requests, progress=lambda i, done, total: seen.append((i, done, total)))
@@ -322,8 +324,10 @@ def test_a_killed_worker_loses_its_checkpoint_only(fresh_run, tmp_path):
 @pytest.mark.slow
 def test_workers_give_the_same_for_several_requests(fresh_run):
     names = {"spectrum": {"k": 2}, "samples": {}, "density": {"vectors": 2, "quad": 4, "trace_products": 0}}
-    one = answer([plan(PROBES[n], fresh_run, seed=0, metric="euclidean", **s) for n, s in names.items()])
-    two = answer([plan(PROBES[n], fresh_run, seed=0, **s) for n, s in names.items()], jobs=2, recompute=True)
+    one = answer(
+        [plan(PROBES[n], fresh_run, LossSpec(metric="euclidean"), seed=0, settings=s) for n, s in names.items()]
+    )
+    two = answer([plan(PROBES[n], fresh_run, seed=0, settings=s) for n, s in names.items()], jobs=2, recompute=True)
     for a, b in zip(one, two, strict=True):
         assert a.equals(b)
 

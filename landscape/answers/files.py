@@ -1,4 +1,4 @@
-"""Answers on disk: one netCDF file each, reused only by the very question that made it.
+"""Answers on disk: one netCDF file each.
 
 A file carries a checksum of all its bytes (`landscape.answers.seal`), verified whenever it is read.
 """
@@ -6,13 +6,11 @@ A file carries a checksum of all its bytes (`landscape.answers.seal`), verified 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import io
-import json
 import os
 import re
 import warnings
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,102 +18,21 @@ import h5py
 import numpy as np
 import xarray as xr
 
-from landscape.answers.parts import packed, unpacked
 from landscape.answers.seal import NOTE, sealed, unsealed
 from landscape.errors import LandscapeError, RunFailedError
-from landscape.probes.base import Probe
-from landscape.provenance import code_revision, created, versions
 from landscape.runs.disk import advice
 from landscape.runs.hdf5 import check_structure
 from landscape.runs.run import Run
 
-__all__ = ["DamagedError", "Question", "available", "is_answer", "load", "save"]
+__all__ = ["DamagedError", "available", "is_answer", "load", "save", "write"]
 
 _ENGINE: Any = "h5netcdf"
 _SEALED = "checksum"
 """Attribute of files that must carry a checksum; it is in the file only."""
-_PART = ".npz"
 
 
 class DamagedError(LandscapeError):
     """A result that is not as it was written."""
-
-
-class Question:
-    """A probe with all its settings, asked of one run: what a stored answer must match to be reused.
-
-    Attributes:
-        settings: everything that determines the numbers: probe settings, split, samples, dtype, device, seed.
-        key: six hexadecimal digits of probe, version and settings; part of the file name.
-        path: where the answer is stored.
-        partial: folder that collects answers of single checkpoints until the file is complete.
-    """
-
-    def __init__(self, run: Run, probe: Probe, settings: Mapping[str, Any]) -> None:
-        self.run, self.probe = run, probe
-        self.settings = dict(settings)
-        self.text = json.dumps(self.settings, sort_keys=True)
-        identity = json.dumps([probe.name, probe.version, self.text])
-        self.key = hashlib.sha256(identity.encode()).hexdigest()[:6]
-        folder = run.path / "results"
-        self.path = folder / f"{probe.name}-{self.key}.nc"
-        self.partial = folder / f".{probe.name}-{self.key}"
-
-    def attributes(self) -> dict[str, Any]:
-        """What the answer's file says about its origin, beside the run's own attributes."""
-        return {
-            **self.run.attributes(self.probe.name),
-            "probe_version": self.probe.version,
-            "settings": self.text,
-            "seed": self.settings.get("seed", "none"),
-            "metric": self.settings.get("metric", "none"),
-            "data_fingerprint": self.run.provenance["data_fingerprint"],
-            "created": created(),
-            "code_revision": code_revision(),
-            "versions": json.dumps(versions()),
-        }
-
-    def matches(self, ds: xr.Dataset) -> bool:
-        """Whether a stored answer is to this question: same run, probe version and settings."""
-        a = ds.attrs
-        return bool(
-            a.get("run_id") == self.run.id
-            and a.get("probe") == self.probe.name
-            and a.get("probe_version") == self.probe.version
-            and a.get("settings") == self.text
-        )
-
-    def stored(self) -> xr.Dataset | None:
-        """The stored answer, None if there is none or it answers something else (an older run in this folder)."""
-        if not self.path.exists():
-            return None
-        ds = load(self.path)
-        return ds if self.matches(ds) else None
-
-    def parts(self, *, but: Container[int] = ()) -> dict[int, xr.Dataset]:
-        """Answers of single checkpoints that an interrupted sweep left behind, but for those of some steps."""
-        out = {}
-        for path in sorted(self.partial.glob(f"*{_PART}")):
-            if int(path.stem) in but:
-                continue
-            with contextlib.suppress(OSError, ValueError, KeyError):  # a damaged part is computed again
-                content, verified = unsealed(path.read_bytes())
-                if verified and self.matches(ds := unpacked(content)):
-                    out[int(path.stem)] = ds
-        return out
-
-    def keep(self, ds: xr.Dataset, step: int) -> None:
-        """Write the answer at a checkpoint, until there are all.
-
-        Raises:
-            RunFailedError: as `save`.
-        """
-        _write(sealed(packed(ds)), self.partial / f"{step}{_PART}")
-
-    def forget(self, step: int) -> None:
-        """Remove the answer at a checkpoint, also one that an earlier version wrote."""
-        for suffix in (_PART, ".nc"):
-            (self.partial / f"{step}{suffix}").unlink(missing_ok=True)
 
 
 def save(ds: xr.Dataset, path: Path) -> None:
@@ -125,10 +42,15 @@ def save(ds: xr.Dataset, path: Path) -> None:
         RunFailedError: if it cannot be written (full disk, no permission).
     """
     # Made in memory: HDF5 cannot always close a file that it failed to write.
-    _write(sealed(bytes(ds.assign_attrs({_SEALED: NOTE}).to_netcdf(engine=_ENGINE))), path)
+    write(sealed(bytes(ds.assign_attrs({_SEALED: NOTE}).to_netcdf(engine=_ENGINE))), path)
 
 
-def _write(data: bytes, path: Path) -> None:
+def write(data: bytes, path: Path) -> None:
+    """Write a file under a temporary name and rename it, when it is on the disk.
+
+    Raises:
+        RunFailedError: as `save`.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -11,16 +11,15 @@ from typing import Any
 import torch
 import xarray as xr
 
-from landscape.answers.files import Question
+from landscape.answers.question import LossSpec, Question
 from landscape.errors import FallbackWarning, LandscapeError, RunFailedError
 from landscape.loss.metric import units_in
 from landscape.loss.objective import Objective
 from landscape.probes.base import Context, Probe
 from landscape.runs.run import Run
 
-__all__ = ["DTYPES", "Found", "KilledError", "Place", "answers", "answers_in_worker", "answers_of_killed"]
+__all__ = ["Found", "KilledError", "Place", "answers", "answers_in_worker", "answers_of_killed"]
 
-DTYPES = {"float64": torch.float64, "float32": torch.float32}
 Found = tuple[int, int, xr.Dataset | LandscapeError]
 """Index of the request, step, answer."""
 
@@ -35,29 +34,20 @@ class Place:
 
     run: str
     step: int
-    split: str
-    samples: int | None
-    dtype: str
-    device: str
-    parameters: str | None
+    loss: LossSpec
     chunk: int | None
 
     @classmethod
     def of(cls, question: Question, step: int, chunk: int | None) -> Place:
-        """Where a question is asked at a step."""
-        s = question.settings
-        names = ("split", "samples", "dtype", "device", "parameters")
-        return cls(
-            run=str(question.run.path.absolute()),  # workers may have been started in another folder
-            step=step,
-            chunk=chunk,
-            **{n: s[n] for n in names},
-        )
+        """Where a question is asked at a step, in whatever metric."""
+        # Workers may have been started in another folder.
+        return cls(str(question.run.path.absolute()), step, question.loss.plain, chunk)
 
     @property
     def order(self) -> tuple[str, ...]:
         """Checkpoints of one objective after each other, so that its compiled products are used again."""
-        return (*(str(getattr(self, f)) for f in ("run", "split", "samples", "dtype")), f"{self.step:020}")
+        loss = self.loss
+        return (self.run, loss.split, str(loss.samples), loss.dtype, f"{self.step:020}")
 
 
 def answers_in_worker(place: Place, asked: Sequence[tuple[int, Probe, Mapping[str, Any]]], caller: int) -> list[Found]:
@@ -83,7 +73,7 @@ def answers(place: Place, questions: Sequence[tuple[int, Question]]) -> Iterator
     objectives: dict[str, Objective] = {}
     for i, question in questions:
         try:
-            metric = question.settings.get("metric", "euclidean")
+            metric = question.loss.metric
             if not objectives:
                 objectives["euclidean"] = _objective(question.run, place)
             if metric not in objectives:
@@ -103,20 +93,21 @@ _LAST: dict[str, tuple[Any, Objective]] = {}
 
 def _objective(run: Run, place: Place) -> Objective:
     """The objective at a checkpoint."""
-    held = place.parameters is not None  # the parameters that do not vary differ between checkpoints
+    loss = place.loss
+    held = loss.parameters is not None  # the parameters that do not vary differ between checkpoints
     loops = run.loops_at(place.step)  # in a run that shifts, not the same at all checkpoints
     key = (run.id, loops, replace(place, step=place.step if held else 0))
     if _LAST.get("objective", (None,))[0] != key:
         _LAST["objective"] = (
             key,
             run.objective(
-                place.split,
-                n=place.samples,
+                loss.split,
+                n=loss.samples,
                 at=place.step if held else None,
-                dtype=DTYPES[place.dtype],
+                dtype=loss.torch_dtype,
                 chunk=place.chunk,
-                device=place.device,
-                parameters=place.parameters,
+                device=loss.device,
+                parameters=loss.parameters,
                 loops=loops,
             ),
         )
@@ -126,15 +117,11 @@ def _objective(run: Run, place: Place) -> Objective:
 
 
 def _measure(question: Question, objective: Objective, step: int) -> xr.Dataset:
-    run, probe, s = question.run, question.probe, dict(question.settings)
-    steps = tuple(s.pop("steps", ()))
-    split, n = s.pop("split"), s.pop("samples")
-    metric = s.pop("metric", "euclidean")
-    for name in ("dtype", "step", "device", "parameters"):
-        s.pop(name, None)
+    run, probe, loss, options = question.run, question.probe, question.loss, question.options
     if probe.context is not None:
-        s |= probe.context(Context(run, objective, split, n, step, steps or (step,)))
-    ds = probe.function(objective, objective.w0, **s)
+        steps = tuple(question.settings.get("steps", (step,)))
+        options |= probe.context(Context(run, objective, loss.split, loss.samples, step, steps))
+    ds = probe.function(objective, objective.w0, **options)
     for variable in ds.variables.values():
-        variable.attrs["units"] = units_in(metric, variable.attrs["units"])
+        variable.attrs["units"] = units_in(loss.metric, variable.attrs["units"])
     return ds.assign_attrs(question.attributes(), step=step)

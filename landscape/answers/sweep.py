@@ -11,11 +11,11 @@ from typing import Any
 import torch
 import xarray as xr
 
-from landscape.answers.files import DamagedError, Question, save
-from landscape.answers.measure import DTYPES, Found, KilledError, Place, answers, answers_in_worker, answers_of_killed
+from landscape.answers.files import DamagedError, save
+from landscape.answers.measure import Found, KilledError, Place, answers, answers_in_worker, answers_of_killed
 from landscape.answers.pool import shared_out
+from landscape.answers.question import LossSpec, Question
 from landscape.errors import LandscapeError, RunFailedError
-from landscape.loss.metric import METRICS
 from landscape.probes.base import Probe
 from landscape.runs.run import Run
 
@@ -83,19 +83,8 @@ def sweep(
         from landscape.probes import get_probe
 
         probe = get_probe(probe)
-    request = plan(
-        probe,
-        run,
-        seed=seed,
-        steps=steps,
-        split=split,
-        samples=samples,
-        dtype=dtype,
-        device=device,
-        parameters=parameters,
-        metric=metric,
-        **settings,
-    )
+    loss = LossSpec(split=split, samples=samples, dtype=dtype, device=device, parameters=parameters, metric=metric)
+    request = plan(probe, run, loss, seed=seed, steps=steps, settings=settings)
     report = None if progress is None else lambda _, done, total: progress(done, total)
     found = answer([request], chunk=chunk, jobs=jobs, recompute=recompute, progress=report)[0]
     if isinstance(found, LandscapeError):
@@ -114,31 +103,18 @@ class Request:
 def plan(
     probe: Probe,
     run: Run,
+    loss: LossSpec | None = None,
     *,
     seed: int,
     steps: Sequence[int] | None = None,
-    split: str = "probe",
-    samples: int | None = None,
-    dtype: str = "float64",
-    device: str = "cpu",
-    parameters: str | None = None,
-    metric: str = "euclidean",
-    **settings: Any,
+    settings: Mapping[str, Any] | None = None,
 ) -> Request:
-    """Check the arguments of `sweep` and say what there is to do, without doing it."""
-    wanted = _steps(run, steps, metric=metric)
-    if dtype not in DTYPES:
-        raise LandscapeError(f"expected dtype {' or '.join(map(repr, DTYPES))}, found {dtype!r}.")
-    objective = {"split": split, "samples": samples, "dtype": dtype, "device": device, "parameters": parameters}
-    identity = {**probe.settings(settings), **objective}
+    """Check what is asked, and say what there is to do, without doing it; arguments as those of `sweep`."""
+    loss = LossSpec() if loss is None else loss
+    wanted = _steps(run, steps, metric=loss.metric)
+    identity = {**probe.settings(settings or {}), **loss.settings(probe)}
     if probe.random:
         identity["seed"] = seed
-    if metric not in METRICS:
-        raise LandscapeError(f"unknown metric {metric!r}. Valid names: {', '.join(METRICS)}.")
-    if probe.metric:
-        identity["metric"] = metric
-    elif metric != "euclidean":
-        raise LandscapeError(f"probe {probe.name!r} measures no curvature or distance: it has no metric {metric!r}.")
     if probe.path:
         identity["steps"] = wanted
     if probe.whole_run:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import click
 import torch
 import xarray as xr
 
+from landscape.answers.question import LossSpec
 from landscape.answers.sweep import answer, plan
 from landscape.cli.console import device_option, emit_json, labelled, progress_bars, resolve_device, show_table
 from landscape.cli.tables.summaries import SUMMARIES
@@ -79,7 +81,8 @@ def command(
     recompute: bool,
     as_json: bool,
     quiet: bool,
-    **settings: Any,
+    seed: int,
+    **which: Any,
 ) -> None:
     """Measure the checkpoints of runs. PATHS are run folders, or folders of runs.
 
@@ -110,15 +113,15 @@ def command(
         PROBES[name].settings(given.get(name, {}))
     study = Study.open(paths)
     wanted = {run.path: _select(run, every, steps) for run in study}
+    loss = LossSpec(device=resolve_device(device), **which)
     requests = [
         plan(
             PROBES[n],
             run,
+            dataclasses.replace(loss, metric=metric),
+            seed=seed,
             steps=_without_start(wanted[run.path]) if metric == "adam" and every is not None else wanted[run.path],
-            device=resolve_device(device),
-            metric=metric,
-            **settings,
-            **given.get(n, {}),
+            settings=given.get(n, {}),
         )
         for n in names
         for run in study

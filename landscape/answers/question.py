@@ -1,0 +1,175 @@
+"""What is asked: a probe with all its settings, of which loss of a run. An answer serves that very question only."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+from collections.abc import Container, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import xarray as xr
+
+from landscape.answers.files import load, write
+from landscape.answers.parts import packed, unpacked
+from landscape.answers.seal import sealed, unsealed
+from landscape.errors import LandscapeError
+from landscape.loss.metric import METRICS
+from landscape.probes.base import Probe
+from landscape.provenance import code_revision, created, versions
+from landscape.runs.run import Run
+
+__all__ = ["LossSpec", "Question"]
+
+_DTYPES = {"float64": torch.float64, "float32": torch.float32}
+_PART = ".npz"
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossSpec:
+    """Which loss of a run a probe is asked about.
+
+    Attributes:
+        split: data split.
+        samples: use the first so many samples of it; None means all.
+        dtype: "float64" or "float32".
+        device: "cpu" or "cuda".
+        parameters: shell-style pattern of the parameters that vary; None means all.
+        metric: coordinates of curvatures, distances and directions: "euclidean", "filter" or "adam".
+
+    Raises:
+        LandscapeError: for an unknown dtype or metric.
+
+    Example:
+        >>> LossSpec(samples=64, metric="filter").plain
+        LossSpec(split='probe', samples=64, dtype='float64', device='cpu', parameters=None, metric='euclidean')
+    """
+
+    split: str = "probe"
+    samples: int | None = None
+    dtype: str = "float64"
+    device: str = "cpu"
+    parameters: str | None = None
+    metric: str = "euclidean"
+
+    def __post_init__(self) -> None:
+        if self.dtype not in _DTYPES:
+            raise LandscapeError(f"expected dtype {' or '.join(map(repr, _DTYPES))}, found {self.dtype!r}.")
+        if self.metric not in METRICS:
+            raise LandscapeError(f"unknown metric {self.metric!r}. Valid names: {', '.join(METRICS)}.")
+
+    @property
+    def torch_dtype(self) -> torch.dtype:
+        """The dtype as torch's own."""
+        return _DTYPES[self.dtype]
+
+    @property
+    def plain(self) -> LossSpec:
+        """The same loss in the coordinates of the parameters themselves."""
+        return dataclasses.replace(self, metric="euclidean")
+
+    def settings(self, probe: Probe) -> dict[str, Any]:
+        """The part of the stored settings that names this loss; the metric only of a probe that knows metrics.
+
+        Raises:
+            LandscapeError: for a metric of a probe that has none.
+        """
+        found = dataclasses.asdict(self)
+        if not probe.metric and (metric := found.pop("metric")) != "euclidean":
+            raise LandscapeError(
+                f"probe {probe.name!r} measures no curvature or distance: it has no metric {metric!r}."
+            )
+        return found
+
+
+_FIELDS = tuple(field.name for field in dataclasses.fields(LossSpec))
+
+
+class Question:
+    """A probe with all its settings, asked of one run: what a stored answer must match to be reused.
+
+    Attributes:
+        settings: everything that determines the numbers, flat as it is stored: the probe's own and the loss's.
+        key: six hexadecimal digits of probe, version and settings; part of the file name.
+        path: where the answer is stored.
+        partial: folder that collects answers of single checkpoints until the file is complete.
+    """
+
+    def __init__(self, run: Run, probe: Probe, settings: Mapping[str, Any]) -> None:
+        self.run, self.probe = run, probe
+        self.settings = dict(settings)
+        self.text = json.dumps(self.settings, sort_keys=True)
+        identity = json.dumps([probe.name, probe.version, self.text])
+        self.key = hashlib.sha256(identity.encode()).hexdigest()[:6]
+        folder = run.path / "results"
+        self.path = folder / f"{probe.name}-{self.key}.nc"
+        self.partial = folder / f".{probe.name}-{self.key}"
+
+    @property
+    def loss(self) -> LossSpec:
+        """Which loss it is asked about."""
+        return LossSpec(**{f: self.settings[f] for f in _FIELDS if f in self.settings})
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What the probe's function takes as keywords: its own settings, and the seed if it draws."""
+        return {k: v for k, v in self.settings.items() if k not in (*_FIELDS, "step", "steps")}
+
+    def attributes(self) -> dict[str, Any]:
+        """What the answer's file says about its origin, beside the run's own attributes."""
+        return {
+            **self.run.attributes(self.probe.name),
+            "probe_version": self.probe.version,
+            "settings": self.text,
+            "seed": self.settings.get("seed", "none"),
+            "metric": self.settings.get("metric", "none"),
+            "data_fingerprint": self.run.provenance["data_fingerprint"],
+            "created": created(),
+            "code_revision": code_revision(),
+            "versions": json.dumps(versions()),
+        }
+
+    def matches(self, ds: xr.Dataset) -> bool:
+        """Whether a stored answer is to this question: same run, probe version and settings."""
+        a = ds.attrs
+        return bool(
+            a.get("run_id") == self.run.id
+            and a.get("probe") == self.probe.name
+            and a.get("probe_version") == self.probe.version
+            and a.get("settings") == self.text
+        )
+
+    def stored(self) -> xr.Dataset | None:
+        """The stored answer, None if there is none or it answers something else (an older run in this folder)."""
+        if not self.path.exists():
+            return None
+        ds = load(self.path)
+        return ds if self.matches(ds) else None
+
+    def parts(self, *, but: Container[int] = ()) -> dict[int, xr.Dataset]:
+        """Answers of single checkpoints that an interrupted sweep left behind, but for those of some steps."""
+        out = {}
+        for path in sorted(self.partial.glob(f"*{_PART}")):
+            if int(path.stem) in but:
+                continue
+            with contextlib.suppress(OSError, ValueError, KeyError):  # a damaged part is computed again
+                content, verified = unsealed(path.read_bytes())
+                if verified and self.matches(ds := unpacked(content)):
+                    out[int(path.stem)] = ds
+        return out
+
+    def keep(self, ds: xr.Dataset, step: int) -> None:
+        """Write the answer at a checkpoint, until there are all.
+
+        Raises:
+            RunFailedError: as `save`.
+        """
+        write(sealed(packed(ds)), self.partial / f"{step}{_PART}")
+
+    def forget(self, step: int) -> None:
+        """Remove the answer at a checkpoint, also one that an earlier version wrote."""
+        for suffix in (_PART, ".nc"):
+            (self.partial / f"{step}{suffix}").unlink(missing_ok=True)
