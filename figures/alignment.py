@@ -52,10 +52,14 @@ def alignment(runs: Sequence[xr.Dataset], *, scale: Scale = "symlog") -> Figure:
         LandscapeError: if there is no run, a dataset lacks what is drawn, or seeds were measured by different groups.
 
     Example:
-        >>> from landscape.figures import FIGURES
-        >>> FIGURES["alignment"].function([])
-        Traceback (most recent call last):
-        landscape.errors.LandscapeError: expected at least one run to draw, found none. Train one: `landscape train`.
+        >>> import tempfile
+        >>> from landscape import RunConfig, sweep, train
+        >>> small = {"task": {"n_train": 16, "n_probe": 8, "n_test": 8}, "model": {"width": 4}, "steps": 4}
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     run = train(RunConfig.make(**small), f"{folder}/a")
+        ...     figure = alignment([sweep("alignment", run, seed=0, steps=[4])])
+        >>> figure.axes[0].get_title(loc="left")
+        'trained as single (1 seed)'
     """
     runs = require_all(runs, _NEEDED)
     by = by_arch(runs)

@@ -65,10 +65,14 @@ def hopping(runs: Sequence[xr.Dataset], *, step: int | None = None, modes: int =
         LandscapeError: if there is no run, a dataset lacks what is drawn, or the step was not measured.
 
     Example:
-        >>> from landscape.figures import FIGURES
-        >>> FIGURES["hopping"].function([])
-        Traceback (most recent call last):
-        landscape.errors.LandscapeError: expected at least one run to draw, found none. Train one: `landscape train`.
+        >>> import tempfile
+        >>> from landscape import RunConfig, sweep, train
+        >>> small = {"task": {"n_train": 16, "n_probe": 8, "n_test": 8}, "model": {"width": 4}, "steps": 4}
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     run = train(RunConfig.make(**small), f"{folder}/a")
+        ...     figure = hopping([sweep("hopping", run, seed=0, steps=[0], n=3, k=1)])
+        >>> figure.axes[0].get_title(loc="left")
+        'single (1 seed), after step 0'
     """
     runs = require_all(runs, _NEEDED)
     if not 1 <= modes <= len(_MARKERS):

@@ -55,10 +55,13 @@ def learning(
         LandscapeError: if there is no run, or a dataset lacks what is drawn.
 
     Example:
-        >>> from landscape.figures import FIGURES
-        >>> FIGURES["learning"].function([])
-        Traceback (most recent call last):
-        landscape.errors.LandscapeError: expected at least one run to draw, found none. Train one: `landscape train`.
+        >>> import tempfile
+        >>> from landscape import RunConfig, train
+        >>> small = {"task": {"n_train": 16, "n_probe": 8, "n_test": 8}, "model": {"width": 4}, "steps": 4}
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     figure = learning([train(RunConfig.make(**small), folder).metrics])
+        >>> [ax.get_title(loc="left") for ax in figure.axes][:2]
+        ['simple family', 'complex family']
     """
     if x not in _X:
         raise LandscapeError(f"expected x to be one of {', '.join(_X)}, found {x!r}. Choose one of them.")

@@ -53,10 +53,15 @@ def shift(
         LandscapeError: if no run shifts, a dataset lacks what is drawn, or tasks are mixed.
 
     Example:
-        >>> from landscape.figures import FIGURES
-        >>> FIGURES["shift"].function([])
-        Traceback (most recent call last):
-        landscape.errors.LandscapeError: expected at least one run to draw, found none. Train one: `landscape train`.
+        >>> import tempfile
+        >>> from landscape import RunConfig, train
+        >>> from landscape.studies.switches import shift_record
+        >>> small = {"task": {"n_train": 16, "n_probe": 8, "n_test": 8}, "model": {"width": 4}, "steps": 4}
+        >>> config = RunConfig.make(arch="shift", shift={"criterion": "fixed", "at": 2, "check_every": 1}, **small)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     figure = shift([shift_record(train(config, folder))])
+        >>> figure.axes[0].get_title(loc="left")
+        'test split, all samples'
     """
     if x not in _X:
         raise LandscapeError(f"expected x to be one of {', '.join(_X)}, found {x!r}. Choose one of them.")

@@ -55,10 +55,14 @@ def surface(runs: Sequence[xr.Dataset], *, levels: Literal["auto", "linear", "lo
         LandscapeError: if there is no run, or a dataset lacks what is drawn.
 
     Example:
-        >>> from landscape.figures import FIGURES
-        >>> FIGURES["surface"].function([])
-        Traceback (most recent call last):
-        landscape.errors.LandscapeError: expected at least one run to draw, found none. Train one: `landscape train`.
+        >>> import tempfile
+        >>> from landscape import RunConfig, sweep, train
+        >>> small = {"task": {"n_train": 16, "n_probe": 8, "n_test": 8}, "model": {"width": 4}, "steps": 4}
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     run = train(RunConfig.make(**small), f"{folder}/a")
+        ...     figure = surface([sweep("surface", run, seed=0)])
+        >>> figure.axes[0].get_title(loc="left")[:9]
+        'a, step 4'
     """
     extra = [d["explained_variance"].values if "explained_variance" in d else None for d in runs]
     slices = require_all(runs, _NEEDED)

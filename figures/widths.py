@@ -63,10 +63,14 @@ def widths(runs: Sequence[xr.Dataset], *, step: int | None = None, rise: float |
             of one architecture were measured along different directions.
 
     Example:
-        >>> from landscape.figures import FIGURES
-        >>> FIGURES["widths"].function([])
-        Traceback (most recent call last):
-        landscape.errors.LandscapeError: expected at least one run to draw, found none. Train one: `landscape train`.
+        >>> import tempfile
+        >>> from landscape import RunConfig, sweep, train
+        >>> small = {"task": {"n_train": 16, "n_probe": 8, "n_test": 8}, "model": {"width": 4}, "steps": 4}
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     run = train(RunConfig.make(**small), f"{folder}/a")
+        ...     figure = widths([sweep("valley", run, seed=0, steps=[4], top=1, random=0)])
+        >>> figure.axes[0].get_title(loc="left")[:23]
+        'single (1 seed), step 4'
     """
     runs = require_all(runs, _NEEDED | {k: v for k, v in _OPTIONAL.items() if all(k in d.variables for d in runs)})
     at_step = _common("step", [d["step"].values for d in runs], step, at=-1)

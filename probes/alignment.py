@@ -12,11 +12,10 @@ from torch import Tensor
 
 from landscape.errors import LandscapeError
 from landscape.loss.objective import Objective
-from landscape.probes.base import Context, Probe, Schema, Variable
+from landscape.probes.base import LOSS, SLOPE, Context, Probe, Schema, Variable
 
 __all__ = ["PROBE", "alignment"]
 
-SLOPE = "nats per token per parameter unit"
 FORM = "parameter units, squared for a product of two"
 ARCHITECTURES = ("single", "looped")
 GROUPS = ("W_Q:*W_Q", "W_K:*W_K", "W_V:*W_V", "head:head", "embeddings:embedding,position", "all:*")
@@ -45,7 +44,7 @@ SCHEMA = Schema(
         "norm_single_stderr": Variable(("group",), SLOPE, "standard error of norm_single, likewise"),
         "norm_looped": Variable(("group",), SLOPE, "norm of the gradient of looped"),
         "norm_looped_stderr": Variable(("group",), SLOPE, "standard error of norm_looped, likewise"),
-        "loss": Variable(("architecture",), "nats per token", "loss at these parameters"),
+        "loss": Variable(("architecture",), LOSS, "loss at these parameters"),
         "loops": Variable((), "1", "passes T of the looped model", "i"),
         "n_samples": Variable((), "1", "samples behind every gradient", "i", swept=False),
         "n_blocks": Variable((), "1", "blocks of the jackknife", "i", swept=False),

@@ -17,7 +17,12 @@ if TYPE_CHECKING:
     from landscape.loss.objective import Objective
     from landscape.runs.run import Run
 
-__all__ = ["Context", "Probe", "Schema", "Variable"]
+__all__ = ["CURVATURE", "LOSS", "SLOPE", "Context", "Probe", "Schema", "Variable"]
+
+LOSS = "nats per token"
+SLOPE = "nats per token per parameter unit"
+CURVATURE = "nats per token per squared parameter unit"
+"""Units of a loss and of its first and second derivatives along a unit direction."""
 
 
 @dataclass(frozen=True)

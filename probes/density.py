@@ -13,7 +13,7 @@ from torch import Tensor
 from landscape.errors import LandscapeError
 from landscape.loss.objective import Objective
 from landscape.loss.strategies import Strategy
-from landscape.probes.base import Probe, Schema, Variable
+from landscape.probes.base import CURVATURE, Probe, Schema, Variable
 from landscape.probes.linalg import hutchpp, lanczos_quadrature
 from landscape.probes.linalg.spectra.statistics import spectral_statistics
 from landscape.probes.linalg.trace.blocks import lockstep_quadrature
@@ -22,7 +22,6 @@ from landscape.probes.tools.estimates import entries, with_intervals
 
 __all__ = ["PROBE", "density"]
 
-CURVATURE = "nats per token per squared parameter unit"
 WIDTH = "squared parameter unit per (nats per token)"
 
 _STATISTICS = {

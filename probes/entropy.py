@@ -12,7 +12,7 @@ from torch import Tensor
 
 from landscape.errors import LandscapeError
 from landscape.loss.objective import Objective
-from landscape.probes.base import Probe, Schema, Variable
+from landscape.probes.base import CURVATURE, Probe, Schema, Variable
 from landscape.probes.linalg import lanczos_quadrature
 from landscape.probes.linalg.spectra.atoms import Atoms
 from landscape.probes.linalg.spectra.entropy import power_law, shape_statistics
@@ -21,7 +21,6 @@ from landscape.probes.tools.estimates import entries, with_intervals
 
 __all__ = ["PROBE", "Measured", "entropy", "measured"]
 
-CURVATURE = "nats per token per squared parameter unit"
 
 STATISTICS = {
     "trace": Variable((), CURVATURE, "sum of all eigenvalues"),

@@ -15,8 +15,8 @@ from torch import Tensor
 from landscape.errors import LandscapeError
 from landscape.loss.metric import RescaledObjective
 from landscape.loss.objective import Objective
-from landscape.probes.base import Context, Probe, Schema, Variable
-from landscape.probes.entropy import CURVATURE, measured
+from landscape.probes.base import CURVATURE, Context, Probe, Schema, Variable
+from landscape.probes.entropy import measured
 from landscape.probes.linalg import lanczos
 from landscape.probes.linalg.spectra.atoms import Atoms
 from landscape.probes.linalg.spectra.changepoints import FEWEST, Signal, change_points, noise_of_differences

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from landscape.errors import LandscapeError
 from landscape.loss.objective import Objective
-from landscape.probes.base import Probe, Schema, Variable
-from landscape.probes.entropy import CURVATURE, MEASURED, measured
+from landscape.probes.base import CURVATURE, Probe, Schema, Variable
+from landscape.probes.entropy import MEASURED, measured
 from landscape.probes.linalg.spectra.atoms import Atoms
 from landscape.probes.linalg.spectra.entropy import flattest_share, window_sums
 from landscape.probes.linalg.trace.intervals import Estimate

@@ -12,14 +12,12 @@ from torch import Tensor
 
 from landscape.errors import DivergedError, LandscapeError
 from landscape.loss.objective import Objective
-from landscape.probes.base import Context, Probe, Schema, Variable
+from landscape.probes.base import CURVATURE, LOSS, Context, Probe, Schema, Variable
 from landscape.probes.linalg import lanczos
 from landscape.probes.tools.directions import oriented
 
 __all__ = ["PROBE", "hopping"]
 
-CURVATURE = "nats per token per squared parameter unit"
-LOSS = "nats per token"
 LENGTH = "parameter units"
 BLOCKS = 10
 """Blocks of consecutive pairs that the jackknife leaves out one by one."""

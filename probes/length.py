@@ -14,7 +14,7 @@ from torch import Tensor
 from landscape.errors import LandscapeError
 from landscape.loss.objective import Objective
 from landscape.models.gpt import Adapted
-from landscape.probes.base import Context, Probe, Schema, Variable
+from landscape.probes.base import LOSS, Context, Probe, Schema, Variable
 from landscape.probes.tools.scoring import Adapt, by_itself, scores
 from landscape.tasks.algorithmic import AlgorithmicTask
 
@@ -29,8 +29,8 @@ SCHEMA = Schema(
         "accuracy_upper": Variable(_BOTH, "1", "upper end of the 95 % interval of the accuracy (Clopper-Pearson)"),
         "token_accuracy": Variable(_BOTH, "1", "share of scored tokens predicted right, mean over samples"),
         "token_accuracy_stderr": Variable(_BOTH, "1", "standard error of the token accuracy over samples"),
-        "loss": Variable(_BOTH, "nats per token", "mean loss"),
-        "loss_stderr": Variable(_BOTH, "nats per token", "standard error of the loss over samples"),
+        "loss": Variable(_BOTH, LOSS, "mean loss"),
+        "loss_stderr": Variable(_BOTH, LOSS, "standard error of the loss over samples"),
         "own_loops": Variable(("length",), "1", "loops that the model makes as it was trained, mean over samples"),
         "rule_loops": Variable(("length",), "1", "loops that the task's rule asks for, mean over samples", swept=False),
         "adaptive_accuracy": Variable(("length",), "1", "accuracy where every sample stops by itself"),

@@ -12,13 +12,13 @@ from torch import Tensor
 
 from landscape.errors import LandscapeError
 from landscape.loss.objective import Objective
-from landscape.probes.base import Context, Probe, Schema, Variable
+from landscape.probes.base import LOSS, Context, Probe, Schema, Variable
 
 __all__ = ["PROBE", "samples"]
 
 SCHEMA = Schema(
     {
-        "loss": Variable(("sample",), "nats per token", "loss of the sample"),
+        "loss": Variable(("sample",), LOSS, "loss of the sample"),
         "correct": Variable(
             ("sample",), "1", "as the task counts it: share of scored tokens right, or the whole sample"
         ),

@@ -13,7 +13,7 @@ from landscape.curvature.symmetric import Symmetric
 from landscape.errors import LandscapeError
 from landscape.loss.objective import Objective
 from landscape.loss.strategies import Strategy
-from landscape.probes.base import Probe, Schema, Variable
+from landscape.probes.base import CURVATURE, Probe, Schema, Variable
 from landscape.probes.linalg import Eigenpairs, dense_eigenpairs, lanczos
 from landscape.probes.tools.dense import dense_hessian
 from landscape.probes.tools.pyhessian import pyhessian_eigenpairs
@@ -21,7 +21,6 @@ from landscape.probes.tools.pyhessian import pyhessian_eigenpairs
 __all__ = ["PROBE", "spectrum"]
 
 Engine = Literal["lanczos", "dense", "pyhessian"]
-CURVATURE = "nats per token per squared parameter unit"
 
 SCHEMA = Schema(
     {

@@ -12,12 +12,11 @@ from torch import Tensor
 
 from landscape.errors import LandscapeError
 from landscape.loss.objective import Objective
-from landscape.probes.base import Probe, Schema, Variable
+from landscape.probes.base import CURVATURE, Probe, Schema, Variable
 from landscape.probes.tools.dense import exact_spectrum, fits
 
 __all__ = ["PROBE", "split"]
 
-CURVATURE = "nats per token per squared parameter unit"
 ACCURACY = 1e-3
 """A condition number whose relative error is bounded by more than this is not called converged."""
 

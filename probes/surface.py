@@ -12,7 +12,7 @@ from torch import Tensor
 
 from landscape.errors import LandscapeError
 from landscape.loss.objective import Objective
-from landscape.probes.base import Context, Probe, Schema, Variable
+from landscape.probes.base import CURVATURE, LOSS, Context, Probe, Schema, Variable
 from landscape.probes.linalg import lanczos
 from landscape.probes.tools.directions import filter_normalised, oriented
 
@@ -22,16 +22,16 @@ SCHEMA = Schema(
     {
         "alpha": Variable(("alpha",), "lengths of direction 1", "coordinate along direction 1"),
         "beta": Variable(("beta",), "lengths of direction 2", "coordinate along direction 2"),
-        "loss": Variable(("alpha", "beta"), "nats per token", "L(w + alpha d1 + beta d2)"),
+        "loss": Variable(("alpha", "beta"), LOSS, "L(w + alpha d1 + beta d2)"),
         "gram": Variable(("direction", "direction_2"), "squared parameter units", "inner products of the directions"),
         "path_step": Variable(("path_step",), "updates", "training step of a path point", "i"),
         "path_alpha": Variable(("path_step",), "lengths of direction 1", "projection of a checkpoint on the plane"),
         "path_beta": Variable(("path_step",), "lengths of direction 2", "projection of a checkpoint on the plane"),
-        "path_loss": Variable(("path_step",), "nats per token", "true loss of the checkpoint, not of its projection"),
+        "path_loss": Variable(("path_step",), LOSS, "true loss of the checkpoint, not of its projection"),
         "path_distance": Variable(("path_step",), "parameter units", "distance of the checkpoint from the plane"),
         "explained_variance": Variable(("direction",), "1", "share of the path's squared displacement along it"),
-        "eigenvalue": Variable(("direction",), "nats per token per squared parameter unit", "Hessian eigenvalue"),
-        "eigen_residual": Variable(("direction",), "nats per token per squared parameter unit", "|H d - lambda d|"),
+        "eigenvalue": Variable(("direction",), CURVATURE, "Hessian eigenvalue"),
+        "eigen_residual": Variable(("direction",), CURVATURE, "|H d - lambda d|"),
         "direction_vector": Variable(("direction", "parameter"), "parameter units", "the two directions"),
     },
     optional=frozenset(

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from landscape.errors import LandscapeError
 from landscape.loss.objective import Objective
-from landscape.probes.base import Probe, Schema, Variable
+from landscape.probes.base import CURVATURE, LOSS, SLOPE, Probe, Schema, Variable
 from landscape.probes.tools.directions import Direction, eigen_directions, gradient_direction, random_directions
 from landscape.probes.tools.wall_lines import Lines, measure
 from landscape.probes.tools.wall_shapes import GROUPS, RULE, asymmetry, group_statistics, shape_labels
@@ -29,7 +29,7 @@ SCHEMA = Schema(
         "direction_group": Variable(("mode",), "", "kind of direction", "U", swept=False),
         "group": Variable(("group",), "", "kind of direction", "U", swept=False),
         "side": Variable(("side",), "", "side of the floor", "U", swept=False),
-        "rise": Variable(("rise",), "nats per token", "rise of the loss above the floor", swept=False),
+        "rise": Variable(("rise",), LOSS, "rise of the loss above the floor", swept=False),
         "half_width": Variable(("mode", "side", "rise"), DISTANCE, "distance from the floor to the rise"),
         "censored": Variable(("mode", "side", "rise"), "1", "the limit came first; half_width is a lower bound", "b"),
         "converged": Variable(
@@ -40,7 +40,7 @@ SCHEMA = Schema(
             DISTANCE,
             "longest gap between losses up to half_width; a narrower hump could hide",
         ),
-        "lowest": Variable(("mode", "side"), "nats per token", "lowest loss seen minus loss at the floor, at most 0"),
+        "lowest": Variable(("mode", "side"), LOSS, "lowest loss seen minus loss at the floor, at most 0"),
         "exponent": Variable(("mode", "side"), "1", "slope of log rise against log half-width"),
         "exponent_stderr": Variable(("mode", "side"), "1", "standard error of the exponent's fit"),
         "shape": Variable(("mode",), "", f"shape of the valley; {RULE}", "U"),
@@ -55,14 +55,12 @@ SCHEMA = Schema(
         "group_exponent_stderr": Variable(("group",), "1", "its standard error over directions, NaN with fewer than 2"),
         "n_exponents": Variable(("group",), "1", "directions with an exponent on both sides", "i"),
         "n_negative": Variable((), "1", "directions of negative curvature among the `negative` ones asked for", "i"),
-        "curvature": Variable(("mode",), "nats per token per squared parameter unit", "u'Hu at the checkpoint"),
-        "slope": Variable(("mode",), "nats per token per parameter unit", "u'grad L at the checkpoint"),
+        "curvature": Variable(("mode",), CURVATURE, "u'Hu at the checkpoint"),
+        "slope": Variable(("mode",), SLOPE, "u'grad L at the checkpoint"),
         "quadratic_half_width": Variable(("mode", "rise"), DISTANCE, "sqrt(2 rise / curvature), NaN if curvature <= 0"),
-        "eigen_residual": Variable(
-            ("mode",), "nats per token per squared parameter unit", "|H u - lambda u|, NaN if u is no eigenvector"
-        ),
+        "eigen_residual": Variable(("mode",), CURVATURE, "|H u - lambda u|, NaN if u is no eigenvector"),
         "floor": Variable(("mode",), DISTANCE, "position of the floor on the line; the checkpoint is at 0"),
-        "floor_drop": Variable(("mode",), "nats per token", "loss at the checkpoint minus loss at the floor"),
+        "floor_drop": Variable(("mode",), LOSS, "loss at the checkpoint minus loss at the floor"),
         "floor_converged": Variable(("mode",), "1", "the floor is a minimum, located to tolerance", "b"),
         "floor_censored": Variable(("mode",), "1", "the loss still fell at the limit", "b"),
         "limit": Variable((), DISTANCE, "largest distance from the checkpoint that was searched"),

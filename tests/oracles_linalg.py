@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from landscape.curvature.symmetric import Symmetric
+from landscape.probes.linalg import Crossings, Floor, crossing_search, floor_search, solve
 
 
 def orthogonal(size, seed):
@@ -121,3 +122,13 @@ def double_well_minimum() -> float:
     for _ in range(50):
         t -= (4 * t * (t * t - 1) + 0.1) / (12 * t * t - 4)
     return t
+
+
+def find_floor(line, **settings) -> Floor:
+    """The floor of one line."""
+    return solve(floor_search(**settings), line)
+
+
+def crossings(line, **settings) -> Crossings:
+    """The half-widths of one line on one side."""
+    return solve(crossing_search(**settings), line)

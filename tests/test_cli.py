@@ -414,9 +414,10 @@ def test_metrics_are_answered_apart_and_named(trained):
 
 
 def test_brackets_and_colons_are_text_in_a_table(capsys):
-    from landscape.cli.console import show_table
+    from landscape.cli.console import Table, show_table
 
-    show_table("title [bold] :x:", ["[red]", "b"], [["a [filter]", "[/]"], [":smile:", "1"]], caption="see [adam]")
+    rows = [["a [filter]", "[/]"], [":smile:", "1"]]
+    show_table(Table("title [bold] :x:", ["[red]", "b"], rows, caption="see [adam]"))
     out = capsys.readouterr().out
     for text in ("title [bold] :x:", "[red]", "a [filter]", "[/]", ":smile:", "see [adam]"):
         assert text in out, text
@@ -425,7 +426,7 @@ def test_brackets_and_colons_are_text_in_a_table(capsys):
 def test_titles_state_the_units_of_their_rows():
     import xarray as xr
 
-    from landscape.cli.console import units_of
+    from landscape.cli.tables.cells import units_of
 
     one, two = (xr.Dataset({"x": ((), 1.0, {"units": u})}) for u in ("nats per token", "nats per filter norm"))
     assert units_of([one, one], "x") == "nats per token"
@@ -433,10 +434,10 @@ def test_titles_state_the_units_of_their_rows():
 
 
 def test_every_probe_has_a_table():
-    from landscape.cli.tables.summaries import SUMMARIES
+    from landscape.cli.tables import TABLES
     from landscape.probes import PROBES
 
-    assert set(SUMMARIES) == set(PROBES)
+    assert set(TABLES) == set(PROBES)
 
 
 def test_the_valley_and_river_are_counted(trained):

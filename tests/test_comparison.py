@@ -19,7 +19,7 @@ from landscape.cli.compare import command
 from landscape.figures.comparison import comparison
 from landscape.figures.style import paper
 from landscape.probes import get_probe
-from landscape.studies.compare import abscissa, compare, dominance, interpolate, matched
+from landscape.studies.compare import abscissa, compare, dominance, interpolate
 
 
 @pytest.fixture(scope="module")
@@ -122,7 +122,7 @@ def test_seeds_are_paired_and_averaged(folder):
     np.testing.assert_allclose(ds.entropy_difference, (two - one).mean(0))
     np.testing.assert_allclose(ds.entropy_difference_stderr, (two - one).std(0, ddof=1) / np.sqrt(2))
     assert ds.attrs["n_seeds"] == 2
-    apart = matched(a, b, probe="entropy")
+    apart = compare(a, b, probe="entropy", by_seed=True)
     np.testing.assert_array_equal(apart.entropy_difference, two - one)
     assert apart.seed.values.tolist() == [0, 1]
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 from oracles import function_objective
+from oracles_linalg import crossings
 
 from landscape import LandscapeError
 from landscape.probes import valley
-from landscape.probes.linalg import crossings
 
 GRID = np.linspace(0.0, 4.0, 400_001)[1:]
 RISES = np.array([1e-2, 3e-2, 0.1, 0.3, 1.0])

@@ -8,11 +8,10 @@ import numpy as np
 import pytest
 import torch
 from oracles import function_objective
-from oracles_linalg import Curve
+from oracles_linalg import Curve, crossings, find_floor
 
 from landscape.errors import LandscapeError
 from landscape.probes import valley
-from landscape.probes.linalg import crossings, find_floor
 
 ONLY = {"top": 1, "bottom": 0, "random": 0, "gradient": False}
 

@@ -1,4 +1,4 @@
-"""`find_floor`, `crossings`, `exponent`, `drive` on curves whose floor and widths are known in closed form."""
+"""`floor_search`, `crossing_search`, `exponent`, `drive` on curves whose floor and widths are known in closed form."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import oracles_linalg as known
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from oracles_linalg import Curve
+from oracles_linalg import Curve, crossings, find_floor
 
 from landscape.errors import LandscapeError
-from landscape.probes.linalg import crossing_search, crossings, drive, exponent, find_floor, floor_search
-from landscape.probes.linalg.search.driver import Ask, inverse_quadratic, sign_change, solve
+from landscape.probes.linalg import crossing_search, drive, exponent, floor_search, solve
+from landscape.probes.linalg.search.driver import Ask, inverse_quadratic, sign_change
 
 RISES = np.geomspace(1e-4, 1.0, 9)
 

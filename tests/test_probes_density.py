@@ -10,7 +10,7 @@ from oracles import function_objective, least_squares, quadratic
 from test_objective import toy
 
 from landscape import LandscapeError, Symmetric, sweep
-from landscape.cli.tables.summaries import SUMMARIES
+from landscape.cli.tables import TABLES
 from landscape.probes import density, get_probe
 from landscape.probes.density import SCHEMA
 from landscape.probes.linalg import lanczos_quadrature
@@ -219,7 +219,7 @@ def test_a_sweep_stores_it_and_the_table_shows_it(fresh_run):
     assert int(ds.n_parameters) == fresh_run.layout.size
     again = sweep("density", fresh_run, seed=0, steps=[20], vectors=3, quad=10, trace_products=9)
     np.testing.assert_array_equal(again.node, ds.node.sel(step=[20]))
-    table = SUMMARIES["density"]([ds])
+    table = TABLES["density"]([ds])
     assert len(table.rows) == 1
     assert len(table.rows[0]) == len(table.columns)
     assert re.fullmatch(r"[\d.]+ \([\d.]+ to [\d.]+\)", table.rows[0][2])

@@ -9,7 +9,7 @@ from oracles import function_objective, least_squares, quadratic
 from test_objective import toy
 
 from landscape import LandscapeError, sweep
-from landscape.cli.tables.summaries import SUMMARIES
+from landscape.cli.tables import TABLES
 from landscape.curvature.symmetric import Symmetric
 from landscape.probes import entropy, get_probe
 from landscape.probes.entropy import SCHEMA, STATISTICS
@@ -209,7 +209,7 @@ def test_wrong_settings_are_explained(settings, message):
 def test_a_sweep_stores_it_and_the_table_shows_it(fresh_run):
     ds = sweep(get_probe("entropy"), fresh_run, seed=0, steps=[0, 20])
     assert dict(ds.eigenvalue.sizes) == {"step": 2, "rank": fresh_run.layout.size}
-    table = SUMMARIES["entropy"]([ds])
+    table = TABLES["entropy"]([ds])
     assert len(table.rows) == 1
     assert len(table.rows[0]) == len(table.columns)
     assert "1–" in table.rows[0][-2]

@@ -11,7 +11,7 @@ from scipy.linalg import subspace_angles
 from test_objective import toy
 
 from landscape import LandscapeError, sweep
-from landscape.cli.tables.summaries import SUMMARIES
+from landscape.cli.tables import TABLES
 from landscape.probes import evolution
 from landscape.probes.evolution import PROBE, _Look, _phases
 from landscape.probes.linalg.spectra.changepoints import change_points, noise_of_differences
@@ -270,7 +270,7 @@ def test_a_run_its_steps_and_its_table(fresh_run):
     assert some.step_b.values.tolist() == [steps[1], steps[-1]]
     alone = sweep("entropy", fresh_run, seed=0)
     np.testing.assert_allclose(ds.entropy, alone.entropy, rtol=1e-9)
-    table = SUMMARIES["evolution"]([ds])
+    table = TABLES["evolution"]([ds])
     assert all(len(row) == len(table.columns) for row in table.rows)
 
 

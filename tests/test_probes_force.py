@@ -9,7 +9,7 @@ from oracles import least_squares, quadratic
 from test_objective import toy
 
 from landscape import LandscapeError, sweep
-from landscape.cli.tables.summaries import SUMMARIES
+from landscape.cli.tables import TABLES
 from landscape.curvature.symmetric import Symmetric
 from landscape.probes import entropy, force, get_probe
 from landscape.probes.force import SCHEMA
@@ -116,6 +116,6 @@ def test_wrong_windows_are_explained(settings):
 def test_a_sweep_stores_it_and_the_table_shows_it(fresh_run):
     ds = sweep("force", fresh_run, seed=0, steps=[0, 20])
     assert dict(ds.inverse_sum.sizes) == {"step": 2, "eps": 5, "tau": 5}
-    table = SUMMARIES["force"]([ds])
+    table = TABLES["force"]([ds])
     assert len(table.rows) == 5
     assert all(len(row) == len(table.columns) for row in table.rows)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from oracles import function_objective, logistic, quadratic
 
 from landscape import LandscapeError, Run, RunFailedError, sweep, train
-from landscape.cli.tables.summaries import SUMMARIES
+from landscape.cli.tables import TABLES
 from landscape.probes import PROBES
 from landscape.probes.hopping import PROBE, _signs, hopping
 from landscape.runs.branch import branch_config
@@ -50,7 +50,7 @@ def test_the_table_says_how_many_pairs_there_are():
     objective, H, _ = quadratic(torch.tensor([4.0, 1.0, 0.1]))
     w = torch.ones(3, dtype=torch.float64)
     ds = hopping(objective, w, seed=0, replay=given_rows(descent(H, w, 0.4, 3)), n=3, k=2)
-    table = SUMMARIES["hopping"]([ds.expand_dims(step=[5]).assign_attrs(run="r", metric="euclidean")])
+    table = TABLES["hopping"]([ds.expand_dims(step=[5]).assign_attrs(run="r", metric="euclidean")])
     (row,) = table.rows
     assert len(set(table.columns)) == len(table.columns) == len(row)  # a name twice is lost in JSON
     cells = dict(zip(table.columns, row, strict=True))

@@ -8,7 +8,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from scipy.stats import binomtest
 
 from landscape import LandscapeError, RunConfig, sweep, train
-from landscape.cli.tables.summaries import SUMMARIES
+from landscape.cli.tables import TABLES
 from landscape.figures import FIGURES
 from landscape.loss.objective import Objective
 from landscape.probes.length import PROBE, length
@@ -250,7 +250,7 @@ def test_samples_that_stop_by_themselves(tmp_path):
     found = sweep(PROBE, run, threshold=middle, max_loops=50, **common).isel(step=0).adaptive_loops[1]
     expected = model.adaptive(part.inputs, max_loops=50, threshold=middle, scored=part.targets != -100).loops
     assert 2 < float(found) == pytest.approx(float(expected.double().mean()), rel=1e-12)
-    table = SUMMARIES["length"]([never.expand_dims("step")])
+    table = TABLES["length"]([never.expand_dims("step")])
     assert {len(row) for row in table.rows} == {len(table.columns)}
     assert [row[4] for row in table.rows].count("stops (3)") == 2
 
@@ -304,7 +304,7 @@ def test_the_table_shows_the_ends_of_training_and_test():
         token_accuracy=(("step", "length", "loops"), np.full((2, 17, 2), 0.75)),
         loss=(("step", "length", "loops"), np.full((2, 17, 2), 0.25)),
     )
-    table = SUMMARIES["length"]([ds])
+    table = TABLES["length"]([ds])
     assert [(row[3], row[4]) for row in table.rows] == [
         ("1", "own (1)"), ("1", "4"), ("20", "own (20)"), ("20", "4"), ("40", "own (24)"), ("40", "4"),
     ]  # fmt: skip

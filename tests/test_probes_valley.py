@@ -9,7 +9,7 @@ from oracles import function_objective, least_squares, quadratic
 from test_objective import toy
 
 from landscape import LandscapeError, Objective, sweep
-from landscape.cli.tables.summaries import SUMMARIES
+from landscape.cli.tables import TABLES
 from landscape.probes import valley
 from landscape.probes.split import split
 from landscape.probes.tools.wall_shapes import GROUPS, RULE, asymmetry, group_statistics, shape_labels
@@ -305,7 +305,7 @@ def test_the_table_marks_what_is_not_to_be_believed():
     parabola.censored[0, 1] = True
     parabola.converged[0, 1] = False
     runs = [d.expand_dims(step=[7]).assign_attrs(run=name) for d, name in ((ds, "no floor"), (parabola, "floor"))]
-    table = SUMMARIES["valley"](runs)
+    table = TABLES["valley"](runs)
     none, marked = (dict(zip(table.columns, row, strict=True)) for row in table.rows)
     assert [none[c] for c in ("width −", "width +", "exponent −", "exponent +")] == ["–"] * 4
     assert none["floor at"].startswith(">")

@@ -10,7 +10,7 @@ import numpy as np
 import xarray as xr
 
 from landscape.answers.files import save
-from landscape.cli.console import emit_json, number, show_table
+from landscape.cli.console import Table, emit_json, number, show_table
 from landscape.cli.plot import save_figure
 from landscape.errors import LandscapeError
 from landscape.figures.comparison import comparison
@@ -119,7 +119,7 @@ def _show(name: str, ds: xr.Dataset) -> None:
     title = f"{name}: a = {ds.attrs['runs_a']}, b = {ds.attrs['runs_b']}"
     if ds.attrs["metric"] not in ("euclidean", "none"):
         title += f", metric: {ds.attrs['metric']}"
-    show_table(title, [at, "quantity", label["a"], label["b"], "b minus a"], rows, caption=caption)
+    show_table(Table(title, [at, "quantity", label["a"], label["b"], "b minus a"], rows, caption))
     if "tau" in ds.dims and "dominance_fraction" in ds:
         parts = ("count_below_a", "count_below_b", "count_below_difference", "dominance_fraction")
         rows = [
@@ -129,7 +129,8 @@ def _show(name: str, ds: xr.Dataset) -> None:
         ]
         columns = [at, "tau", f"below tau, {label['a']}", f"below tau, {label['b']}", "b minus a", "share of ranks"]
         caption = "Share of ranks at which b's eigenvalue is no larger than a's, both counted from the smallest up."
-        show_table("Spectral dominance of b: eigenvalues above rounding, up to tau", columns, rows, caption=caption)
+        title = "Spectral dominance of b: eigenvalues above rounding, up to tau"
+        show_table(Table(title, columns, rows, caption))
 
 
 def _chosen(ds: xr.Dataset, at: str) -> list[int]:

@@ -8,17 +8,17 @@ import textwrap
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import click
 import numpy as np
-import xarray as xr
 from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
+from rich.table import Table as RichTable
 
-__all__ = ["Bars", "device_option", "emit_json", "labelled", "number", "progress_bars", "show_table", "units_of"]
+__all__ = ["Bars", "Table", "device_option", "emit_json", "number", "progress_bars", "resolve_device", "show_table"]
 
 TEXT_WIDTH = 76
 """Characters after which long text in a table is wrapped."""
@@ -96,34 +96,42 @@ class _Console(Console):
         raise BrokenPipeError  # `main` decides what that means, for tables as for all other output
 
 
-def show_table(
-    title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, caption: str = "", text: bool = False
-) -> None:
-    """A table on stdout. Headers wrap between words, but no number is ever broken: the table is rather too wide.
+@dataclass(frozen=True)
+class Table:
+    """What a command says in rows and columns.
 
-    Columns after the first are aligned for numbers, or with `text` for reading.
+    Attributes:
+        title: what it is about, with units.
+        columns: their names.
+        rows: of text.
+        caption: how to read it.
+        text: columns after the first are aligned for reading, not for numbers.
     """
-    table = Table(
-        title=title, caption=caption or None, box=box.SIMPLE_HEAD, title_justify="left", caption_justify="left",
-        pad_edge=False, padding=(0, 2, 0, 0),
+
+    title: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    caption: str = ""
+    text: bool = False
+
+
+def show_table(shown: Table) -> None:
+    """A table on stdout. Headers wrap between words, but no number is ever broken: the table is rather too wide."""
+    table = RichTable(
+        title=shown.title, caption=shown.caption or None, box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 2, 0, 0),
+        title_justify="left", caption_justify="left",
     )  # fmt: skip
-    for i, column in enumerate(columns):
+    for i, column in enumerate(shown.columns):
         # Wrapped here and not by rich, which breaks numbers to fit a terminal.
-        body = max((len(row[i]) for row in rows), default=0)
+        body = max((len(row[i]) for row in shown.rows), default=0)
         header = textwrap.fill(column, max(6, min(body, TEXT_WIDTH)), break_long_words=False, break_on_hyphens=False)
-        table.add_column(header, justify="left" if i == 0 or text else "right", no_wrap=True)
-    for row in rows:
+        table.add_column(header, justify="left" if i == 0 or shown.text else "right", no_wrap=True)
+    for row in shown.rows:
         table.add_row(
             *(textwrap.fill(cell, TEXT_WIDTH, break_long_words=False, break_on_hyphens=False) for cell in row)
         )
     wide = _Console(width=10_000)
-    _Console(width=max(wide.measure(table).maximum, len(title), len(caption))).print(table)
-
-
-def units_of(results: Sequence[xr.Dataset], name: str) -> str:
-    """The units of a variable for the title of a table of several results, which may be in different metrics."""
-    units = {str(ds[name].attrs["units"]) for ds in results}
-    return units.pop() if len(units) == 1 else "each row in the units of its metric"
+    _Console(width=max(wide.measure(table).maximum, len(shown.title), len(shown.caption))).print(table)
 
 
 def number(x: Any, digits: int = 4) -> str:
@@ -145,9 +153,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, np.generic):
         return _plain(value.item())
     return None if isinstance(value, float) and not np.isfinite(value) else value
-
-
-def labelled(ds: xr.Dataset) -> xr.Dataset:
-    """The metric beside the run's name where it is not the plain one."""
-    metric = ds.attrs.get("metric", "none")
-    return ds if metric in ("none", "euclidean") else ds.assign_attrs(run=f"{ds.attrs['run']} [{metric}]")

@@ -12,8 +12,9 @@ import xarray as xr
 
 from landscape.answers.question import LossSpec
 from landscape.answers.sweep import answer, plan
-from landscape.cli.console import device_option, emit_json, labelled, progress_bars, resolve_device, show_table
-from landscape.cli.tables.summaries import SUMMARIES
+from landscape.cli.console import device_option, emit_json, progress_bars, resolve_device, show_table
+from landscape.cli.tables import TABLES
+from landscape.cli.tables.cells import labelled
 from landscape.errors import LandscapeError
 from landscape.loss.metric import METRICS
 from landscape.probes import PROBES
@@ -154,12 +155,12 @@ def command(
 
 def _report(answers: dict[str, list[xr.Dataset]], *, as_json: bool) -> None:
     """What was found, as tables or as JSON."""
-    tables = {name: SUMMARIES[name]([labelled(ds) for ds in found]) for name, found in answers.items()}
+    tables = {name: TABLES[name]([labelled(ds) for ds in found]) for name, found in answers.items()}
     if as_json:
         emit_json({name: [dict(zip(t.columns, row, strict=True)) for row in t.rows] for name, t in tables.items()})
         return
     for table in tables.values():
-        show_table(table.title, table.columns, table.rows, caption=table.caption)
+        show_table(table)
 
 
 def _without_start(steps: list[int] | None) -> list[int] | None:

@@ -11,10 +11,12 @@ import click
 import xarray as xr
 
 from landscape.answers.files import is_answer, load
-from landscape.cli.console import emit_json, labelled, number, show_table
-from landscape.cli.tables.outcomes import show_outcomes
-from landscape.cli.tables.summaries import SUMMARIES
-from landscape.cli.tables.switches import describe_shift, show_presets, show_shifts
+from landscape.cli.console import Table, emit_json, number, show_table
+from landscape.cli.tables import TABLES
+from landscape.cli.tables.cells import labelled
+from landscape.cli.tables.outcomes import outcome_tables
+from landscape.cli.tables.presets import preset_table
+from landscape.cli.tables.switches import describe_shift, shift_tables
 from landscape.errors import LandscapeError
 from landscape.loss.metric import METRICS
 from landscape.probes import PROBES
@@ -40,7 +42,7 @@ def command(paths: tuple[Path, ...], as_json: bool, against: str | None, list_pr
     if list_presets == bool(paths):
         raise click.UsageError("name run folders, or ask for --presets" + (", not both." if paths else "."))
     if list_presets:
-        emit_json(presets()) if as_json else show_presets()
+        emit_json(presets()) if as_json else show_table(preset_table())
         return
     study = Study.open(paths)
     described = [describe(run) for run in study]
@@ -50,8 +52,8 @@ def command(paths: tuple[Path, ...], as_json: bool, against: str | None, list_pr
         _one(described[0])
     else:
         _several(described)
-        show_outcomes(study, against=against)
-        show_shifts(described)
+        for table in (*outcome_tables(study, against=against), *shift_tables(described)):
+            show_table(table)
         _found(study)
     if damaged := [r for d in described for r in d["results"] if r["damaged"]]:
         for r in damaged:
@@ -145,7 +147,7 @@ def _one(d: dict[str, Any]) -> None:
         ],
         ["data", f"fingerprint {provenance['data_fingerprint']}"],
     ]
-    show_table(f"{d['path']} (run {d['id']})", ["", ""], rows, text=True)
+    show_table(Table(f"{d['path']} (run {d['id']})", ["", ""], rows, text=True))
     if m:
         families = list(m["loss_test"])
         columns = ["metric at step " + str(m["step"]), *families]
@@ -155,16 +157,13 @@ def _one(d: dict[str, Any]) -> None:
             for split in ("probe", "test")
         ]
         table += [[f"Bayes-optimal {k}", *(number(m[f"bayes_{k}"][f]) for f in families)] for k in ("loss", "accuracy")]
-        show_table(
-            "Metrics (loss in nats per token, accuracy as a share)",
-            columns,
-            table,
-            caption=(
-                f"gradient norm {number(m['gradient_norm'])}, {m['tokens']:.3g} tokens, {m['flops']:.3g} FLOP, "
-                f"{m['seconds']:.1f} s of training, {number(d['peak_memory'] / 2**20)} MiB at most"
-            ),
+        caption = (
+            f"gradient norm {number(m['gradient_norm'])}, {m['tokens']:.3g} tokens, {m['flops']:.3g} FLOP, "
+            f"{m['seconds']:.1f} s of training, {number(d['peak_memory'] / 2**20)} MiB at most"
         )
-    show_shifts([d])
+        show_table(Table("Metrics (loss in nats per token, accuracy as a share)", columns, table, caption))
+    for shifted in shift_tables([d]):
+        show_table(shifted)
     if d["results"]:
         rows = [
             [
@@ -175,7 +174,7 @@ def _one(d: dict[str, Any]) -> None:
             ]
             for r in d["results"]
         ]
-        show_table("Results", ["file", "checkpoints", "created", "settings"], rows, text=True)
+        show_table(Table("Results", ["file", "checkpoints", "created", "settings"], rows, text=True))
 
 
 def _intervention(config: dict[str, Any]) -> list[list[str]]:
@@ -232,16 +231,15 @@ def _several(described: list[dict[str, Any]]) -> None:
         "probed",
     ]
     caption = "Test split: loss in nats per token; accuracy / Bayes-optimal accuracy, of all and by family."
-    show_table("Runs", columns, rows, caption=caption)
+    show_table(Table("Runs", columns, rows, caption))
 
 
 def _found(study: Study) -> None:
     """The stored results of all runs, each in its own table."""
-    for name, summary in SUMMARIES.items():
+    for name, table in TABLES.items():
         results: list[xr.Dataset] = []
         for metric in METRICS if PROBES[name].metric else (None,):
             with contextlib.suppress(LandscapeError):  # not all runs were asked the same question
                 results += [labelled(ds) for ds in study.results(name, metric=metric)]
         if results:
-            table = summary(results)
-            show_table(table.title, table.columns, table.rows, caption=table.caption)
+            show_table(table(results))

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from landscape.answers.pool import shared_out
-from landscape.cli.console import number, progress_bars, show_table
+from landscape.cli.console import Table, number, progress_bars, show_table
 from landscape.errors import LandscapeError, RunFailedError
 from landscape.runs.reading import FILE_NAME
 from landscape.runs.run import Run
@@ -111,4 +111,4 @@ def summarise(paths: list[Path]) -> None:
     if rows:
         columns = ["run", "status", "step", "loss", *families, "seconds"]
         caption = "Test split: loss in nats per token; accuracy / Bayes-optimal accuracy, of all and by family."
-        show_table("Trained", columns, rows, caption=caption)
+        show_table(Table("Trained", columns, rows, caption))

@@ -14,7 +14,7 @@ from landscape.runs.run import Run
 from landscape.studies.dominance import dominance, interpolate, with_dominance
 from landscape.studies.study import Study
 
-__all__ = ["Abscissa", "abscissa", "compare", "dominance", "interpolate", "matched"]
+__all__ = ["Abscissa", "abscissa", "compare", "dominance", "interpolate"]
 
 Array = NDArray[np.float64]
 Abscissa = Literal["step", "loss", "flops"]
@@ -44,13 +44,16 @@ def compare(
     points: int = 100,
     taus: Sequence[float] | None = None,
     metric: str | None = None,
+    by_seed: bool = False,
 ) -> xr.Dataset:
     """Stored results of a probe of two runs, or of two groups of runs with the same seeds, on a common abscissa.
 
     Between checkpoints values are interpolated linearly in the abscissa; beyond the range of a run there is none (NaN).
     Values that did not converge or were censored are left out before; what has no meaning across runs (a quadrature
     node, the sign of an eigenvector) is not compared. The result's attributes `interpolation` and `note` say what was
-    done, and how much was left out. See `matched` for how.
+    done, and how much was left out. With at="step" the abscissa are the steps that all runs have, and nothing is
+    interpolated; if there are none, and with "loss" and "flops", it is all values at the checkpoints of any run,
+    thinned evenly to `points`.
 
     Args:
         a: one run, or runs of one architecture that differ in their seeds.
@@ -60,6 +63,8 @@ def compare(
         points: most values of the abscissa.
         taus: thresholds of `dominance`, of results with all eigenvalues; None takes those of the result, if it has any.
         metric: of the results, as in `Study.results`.
+        by_seed: every pair of seeds for itself: all variables have a leading axis `seed` in place of standard errors
+            over seeds.
 
     Returns:
         For every variable NAME: NAME_a, NAME_b (means over seeds), NAME_difference (mean of b - a over pairs of the
@@ -86,43 +91,6 @@ def compare(
         ...     ds = compare(a, b, probe="entropy")
         >>> ds.step.values.tolist(), "entropy_difference" in ds, ds.attrs["interpolation"]
         ([0, 1, 2], True, 'none: steps that all runs have')
-    """
-    both = matched(a, b, probe=probe, at=at, points=points, taus=taus, metric=metric)
-    n = both.sizes["seed"]
-    values: dict[str, Any] = {}
-    for name, variable in both.data_vars.items():
-        if str(name).endswith("_stderr"):
-            continue
-        mean = variable.mean("seed", skipna=False)
-        own = both.get(f"{name}_stderr")
-        error = variable.std("seed", ddof=1, skipna=False) / np.sqrt(n) if n > 1 else _one(mean, own)
-        long_name = variable.attrs["long_name"]
-        kind = f"over {n} seeds" if n > 1 else "from the probe's own"
-        values[str(name)] = mean.assign_attrs(variable.attrs)
-        values[f"{name}_stderr"] = error.assign_attrs(
-            units=variable.attrs["units"], long_name=f"standard error {kind}: {long_name}"
-        )
-    return xr.Dataset(values, attrs={**both.attrs, "n_seeds": n})
-
-
-def _one(mean: xr.DataArray, own: xr.DataArray | None) -> xr.DataArray:
-    return xr.full_like(mean, np.nan) if own is None else own.isel(seed=0, drop=True)
-
-
-def matched(
-    a: Study,
-    b: Study,
-    *,
-    probe: str,
-    at: Abscissa = "step",
-    points: int = 100,
-    taus: Sequence[float] | None = None,
-    metric: str | None = None,
-) -> xr.Dataset:
-    """As `compare`, every pair of seeds for itself: all variables have a leading axis `seed`.
-
-    With at="step" the abscissa are the steps that all runs have, and nothing is interpolated; if there are none, and
-    with "loss" and "flops", it is all values at the checkpoints of any run, thinned evenly to `points`.
     """
     if at not in get_args(Abscissa):
         raise LandscapeError(f"expected at to be one of {', '.join(get_args(Abscissa))}, found {at!r}.")
@@ -154,10 +122,34 @@ def matched(
     coords = _coordinates(results[0], values, at, grid)
     coords["seed"] = ("seed", [run.config.seed for run in sides[0]], {"units": "1", "long_name": "seed of run a"})
     located = list(zip(where, results, strict=True))
-    out, note = with_dominance(xr.Dataset(values, coords), located[:n], located[n:], grid, at, taus)
-    if not out.data_vars:
+    both, note = with_dominance(xr.Dataset(values, coords), located[:n], located[n:], grid, at, taus)
+    if not both.data_vars:
         raise LandscapeError(f"results of {probe!r} have no variable of numbers over training steps in common.")
-    return out.assign_attrs(_attributes(results, n, probe, at, how, [*notes, *note]))
+    both = both.assign_attrs(_attributes(results, n, probe, at, how, [*notes, *note]))
+    return both if by_seed else _averaged(both)
+
+
+def _averaged(both: xr.Dataset) -> xr.Dataset:
+    """Means over seeds with their standard errors; of one pair, the errors of the probe itself."""
+    n = both.sizes["seed"]
+    values: dict[str, Any] = {}
+    for name, variable in both.data_vars.items():
+        if str(name).endswith("_stderr"):
+            continue
+        mean = variable.mean("seed", skipna=False)
+        own = both.get(f"{name}_stderr")
+        error = variable.std("seed", ddof=1, skipna=False) / np.sqrt(n) if n > 1 else _one(mean, own)
+        long_name = variable.attrs["long_name"]
+        kind = f"over {n} seeds" if n > 1 else "from the probe's own"
+        values[str(name)] = mean.assign_attrs(variable.attrs)
+        values[f"{name}_stderr"] = error.assign_attrs(
+            units=variable.attrs["units"], long_name=f"standard error {kind}: {long_name}"
+        )
+    return xr.Dataset(values, attrs={**both.attrs, "n_seeds": n})
+
+
+def _one(mean: xr.DataArray, own: xr.DataArray | None) -> xr.DataArray:
+    return xr.full_like(mean, np.nan) if own is None else own.isel(seed=0, drop=True)
 
 
 def _coordinates(like: xr.Dataset, values: dict[str, Any], at: Abscissa, grid: Array) -> dict[str, Any]:

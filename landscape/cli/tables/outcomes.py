@@ -5,23 +5,23 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 
-from landscape.cli.console import number, show_table
+from landscape.cli.console import Table, number
 from landscape.errors import LandscapeError
 from landscape.studies.study import Study
 
-__all__ = ["show_outcomes"]
+__all__ = ["outcome_tables"]
 
 
-def show_outcomes(study: Study, *, against: str | None) -> None:
+def outcome_tables(study: Study, *, against: str | None) -> list[Table]:
     """Means with intervals per kind of run, if some kind has several seeds; asked for by name, the reason why not."""
     try:
         ds = study.outcomes(against=against)
     except LandscapeError:
         if against is not None:
             raise
-        return
+        return []
     if against is None and int(ds.n_seeds.max()) < 2:
-        return
+        return []
     families = [str(f) for f in ds.family.values]
     rows, differences = [], []
     for kind in map(str, ds.kind.values):
@@ -35,11 +35,13 @@ def show_outcomes(study: Study, *, against: str | None) -> None:
     level = f"{ds.attrs['level']:.0%} intervals over seeds (Student's t)"
     left = f" {ds.attrs['left_out']} unfinished runs are left out." if ds.attrs["left_out"] else ""
     columns = ["kind of run", "seeds", *families, "FLOP", "seconds"]
-    show_table("Over seeds", columns, rows, caption=f"Accuracy on the test split at the last step; {level}.{left}")
+    caption = f"Accuracy on the test split at the last step; {level}.{left}"
+    tables = [Table("Over seeds", columns, rows, caption)]
     if differences:
         columns = ["kind of run", "pairs", *families, "FLOP ratio", "time ratio"]
         caption = f"Accuracy, kind minus {ds.attrs['against']}, and ratios to it, paired by seed; {level}."
-        show_table(f"Against {ds.attrs['against']}", columns, differences, caption=caption, text=True)
+        tables.append(Table(f"Against {ds.attrs['against']}", columns, differences, caption, text=True))
+    return tables
 
 
 def _interval(at: xr.Dataset, name: str) -> str:

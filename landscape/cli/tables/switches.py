@@ -1,4 +1,4 @@
-"""Tables of `landscape show` on runs that shift, and on presets."""
+"""Table of `landscape show` on runs that shift."""
 
 from __future__ import annotations
 
@@ -7,12 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from landscape.cli.console import number, show_table
+from landscape.cli.console import Table, number
 from landscape.runs.run import Run
 from landscape.studies.switches import shift_record
-from landscape.training.presets import presets
 
-__all__ = ["describe_shift", "show_presets", "show_shifts"]
+__all__ = ["describe_shift", "shift_tables"]
 
 
 def describe_shift(run: Run) -> dict[str, Any]:
@@ -29,7 +28,7 @@ def describe_shift(run: Run) -> dict[str, Any]:
     }
 
 
-def show_shifts(described: Sequence[Mapping[str, Any]]) -> None:
+def shift_tables(described: Sequence[Mapping[str, Any]]) -> list[Table]:
     """One row per run that shifts, whatever its thresholds: when, at what price, and where it ended."""
     rows = []
     for d in (d for d in described if d["shift"]):
@@ -45,28 +44,9 @@ def show_shifts(described: Sequence[Mapping[str, Any]]) -> None:
                 number(found["accuracy_final"]["all"], 3), f"{m['flops']:.3g}", f"{m['seconds']:.1f}",
             ]
         )  # fmt: skip
-    if rows:
-        columns = ["run", "criterion", "delta1", "delta2", "W", "switch at", "accuracy before", "after", "recovered in"]
-        columns += ["final accuracy", "FLOP", "seconds"]
-        caption = "Test split, all samples. Before and after: one pass and T loops at the same parameters; – : not yet."
-        show_table("shift: from one pass to T loops", columns, rows, caption=caption)
-
-
-def show_presets() -> None:
-    """The presets with their main numbers."""
-    rows = []
-    for name, p in presets().items():
-        task, model = p["task"], p["model"]
-        lengths = " / ".join(str(task[n]) for n in ("max_train_length", "test_length") if n in task)
-        size = f"{model['name']}, d {model['width']}, heads {model.get('heads', 1)}, layers {p.get('layers', 1)}"
-        rate = p.get("optimizer", {}).get("lr")
-        rows.append(
-            [
-                name, p["about"], size, f"{p['loops']}{' at most' if model.get('per_length') else ''}",
-                lengths or str(task.get("length", "–")), str(p["steps"]), str(p.get("batch", 128)),
-                "–" if rate is None else f"{rate:g}",
-            ]
-        )  # fmt: skip
-    columns = ["preset", "what", "model", "loops", "length (trained / tested)", "steps", "batch", "learning rate"]
-    caption = "landscape train --preset NAME; every other option overrides it. – : the default."
-    show_table("Presets", columns, rows, caption=caption, text=True)
+    if not rows:
+        return []
+    columns = ["run", "criterion", "delta1", "delta2", "W", "switch at", "accuracy before", "after", "recovered in"]
+    columns += ["final accuracy", "FLOP", "seconds"]
+    caption = "Test split, all samples. Before and after: one pass and T loops at the same parameters; – : not yet."
+    return [Table("shift: from one pass to T loops", columns, rows, caption)]

@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from landscape.errors import LandscapeError
-from landscape.probes.linalg.search.driver import Line, Search, solve
+from landscape.probes.linalg.search.driver import Search
 from landscape.probes.linalg.search.scan import Scan
 from landscape.probes.linalg.search.walls import ACCURACY, Wall
 
-__all__ = ["Crossings", "crossing_search", "crossings"]
+__all__ = ["Crossings", "crossing_search"]
 
 Array = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -49,8 +49,7 @@ class Crossings:
     n_evaluations: int
 
 
-def crossings(
-    line: Line,
+def crossing_search(
     *,
     t0: float,
     f0: float,
@@ -61,7 +60,7 @@ def crossings(
     rounding: float = EPS,
     guess: float | None = None,
     gap: float = GAP,
-) -> Crossings:
+) -> Search[Crossings]:
     r"""Half-widths s > 0 with f(t0 + side s) - f0 = rise, within \|t0 + side s\| <= limit.
 
     A scan outward, shared by all rises and stopped at the largest. log(f - f0) is close to a straight line in log s (it
@@ -76,8 +75,9 @@ def crossings(
     is not seen: f may be above the rise there. At most 256 points are spent so; where they do not suffice, the
     half-width is neither `converged` nor `censored`. +inf counts as above every rise.
 
+    A search for `drive` or `solve`, which asks for values only.
+
     Args:
-        line: the function; only `values` is used.
         t0: the floor's place.
         f0: the floor's value.
         side: +1 or -1.
@@ -97,42 +97,14 @@ def crossings(
         (1973), chapter 4.
 
     Example:
+        >>> from landscape.probes.linalg.search.driver import solve
         >>> class Parabola:
         ...     def values(self, ts): return 3.0 * np.asarray(ts) ** 2
         ...     def slope(self, t): return 6.0 * t
-        >>> found = crossings(Parabola(), t0=0.0, f0=0.0, side=1, rises=np.array([3.0, 12.0, 300.0]), limit=5.0)
+        >>> search = crossing_search(t0=0.0, f0=0.0, side=1, rises=np.array([3.0, 12.0, 300.0]), limit=5.0)
+        >>> found = solve(search, Parabola())
         >>> found.half_width.round(8).tolist(), found.censored.tolist()
         ([1.0, 2.0, 5.0], [False, False, True])
-    """
-    search = crossing_search(
-        t0=t0, f0=f0, side=side, rises=rises, limit=limit, tol=tol, rounding=rounding, guess=guess, gap=gap
-    )
-    return solve(search, line)
-
-
-def crossing_search(
-    *,
-    t0: float,
-    f0: float,
-    side: int,
-    rises: Array,
-    limit: float,
-    tol: float = 1e-9,
-    rounding: float = EPS,
-    guess: float | None = None,
-    gap: float = GAP,
-) -> Search[Crossings]:
-    """`crossings` as a search for `drive`, with the same arguments.
-
-    Raises:
-        LandscapeError: as `crossings`.
-
-    Example:
-        >>> class Wall:
-        ...     def values(self, ts): return np.abs(np.asarray(ts))
-        ...     def slope(self, t): return math.copysign(1.0, t)
-        >>> solve(crossing_search(t0=0.0, f0=0.0, side=1, rises=np.array([0.5]), limit=1.0), Wall()).half_width.tolist()
-        [0.5]
     """
     rises = np.asarray(rises, dtype=np.float64)
     _check(t0, f0, side, rises, limit, tol)

@@ -9,11 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from landscape.errors import LandscapeError
-from landscape.probes.linalg.search.crossings import Crossings, crossing_search, crossings
 from landscape.probes.linalg.search.descent import Floor, Points, descend
-from landscape.probes.linalg.search.driver import Line, Search, solve
+from landscape.probes.linalg.search.driver import Search
 
-__all__ = ["Crossings", "Floor", "Line", "crossing_search", "crossings", "exponent", "find_floor", "floor_search"]
+__all__ = ["exponent", "floor_search"]
 
 FIRST_STEP = 2.0**-20
 """The first step of a walk, as a part of its limit."""
@@ -22,7 +21,14 @@ Array = NDArray[np.float64]
 EPS = float(np.finfo(np.float64).eps)
 
 
-def find_floor(line: Line, *, limit: float, step: float | None = None, tol: float = 1e-10) -> Floor:
+def floor_search(
+    *,
+    limit: float,
+    step: float | None = None,
+    tol: float = 1e-10,
+    start: tuple[float, float] | None = None,
+    rounding: float = EPS,
+) -> Search[Floor]:
     r"""Walk downhill from t = 0 to the first minimum, t0 = argmin f on the basin of 0 within \|t\| <= limit.
 
     Steps double from limit * 2^-20 until the slope changes sign; then the root of the slope (`sign_change`). The slope,
@@ -39,58 +45,31 @@ def find_floor(line: Line, *, limit: float, step: float | None = None, tol: floa
     the steeper side (+ if both are the same). Where it comes no deeper than rounding, t0 = 0, not converged.
 
     Args:
-        line: the function.
         limit: how far to go, in the units of t.
         step: the first step; a good guess (Newton's -f'/f'') saves evaluations. Default limit * 2^-20.
         tol: error of t0 relative to the bracket, which is about as wide as t0 is far from 0 (or the first step).
+        start: f(0) and f'(0) where they are known, which saves asking for them.
+        rounding: relative rounding of f; give the one of float32 for a line computed in it. Values closer than 8 of it
+            count as equal, so that no floor is lost where they scatter.
 
     Returns:
-        The floor. NaN on the way gives t0 = NaN, neither converged nor censored; +inf counts as a wall.
+        The floor, by a search for `drive` or `solve`. NaN on the way gives t0 = NaN, neither converged nor censored;
+        +inf counts as a wall.
 
     Raises:
-        LandscapeError: for a limit, step or tol that is not positive.
+        LandscapeError: for a limit, step or tol that is not positive, or a rounding that is not between 0 and 1.
 
     Source:
         Chandrupatla, Advances in Engineering Software 28 (1997), for the root.
 
     Example:
+        >>> from landscape.probes.linalg.search.driver import solve
         >>> class Parabola:
         ...     def values(self, ts): return 1.0 + (np.asarray(ts) - 0.25) ** 2
         ...     def slope(self, t): return 2.0 * (t - 0.25)
-        >>> floor = find_floor(Parabola(), limit=1.0)
-        >>> floor.t0, floor.converged, round(floor.drop, 12)
+        >>> found = solve(floor_search(limit=1.0), Parabola())
+        >>> found.t0, found.converged, round(found.drop, 12)
         (0.25, True, 0.0625)
-    """
-    return solve(floor_search(limit=limit, step=step, tol=tol), line)
-
-
-def floor_search(
-    *,
-    limit: float,
-    step: float | None = None,
-    tol: float = 1e-10,
-    start: tuple[float, float] | None = None,
-    rounding: float = EPS,
-) -> Search[Floor]:
-    """`find_floor` as a search for `drive`, also for a function that is computed in less than double precision.
-
-    Args:
-        limit: how far to go.
-        step: the first step.
-        tol: error of t0 relative to the bracket.
-        start: f(0) and f'(0) where they are known, which saves asking for them.
-        rounding: relative rounding of f; give the one of float32 for a line computed in it. Values closer than 8 of it
-            count as equal, so that no floor is lost where they scatter.
-
-    Raises:
-        LandscapeError: for a limit, step or tol that is not positive, or a rounding that is not between 0 and 1.
-
-    Example:
-        >>> class Parabola:
-        ...     def values(self, ts): return (np.asarray(ts) - 0.25) ** 2
-        ...     def slope(self, t): return 2.0 * (t - 0.25)
-        >>> solve(floor_search(limit=1.0, start=(0.0625, -0.5)), Parabola()).t0
-        0.25
     """
     first = limit * FIRST_STEP if step is None else step
     if not (0 < limit < math.inf and first > 0 and tol > 0):
@@ -115,8 +94,8 @@ def floor_search(
         here = Floor(0.0, f0, 0.0, right >= 0.0 >= left, False, points.n)
         if here.converged or math.isnan(right) or math.isnan(left):
             return here
-        floor = yield from descend(points, 1.0 if -right >= left else -1.0, first, limit, tol, rounding)
-        return floor if not floor.drop <= 8 * rounding * abs(f0) else replace(here, n_evaluations=points.n)
+        found = yield from descend(points, 1.0 if -right >= left else -1.0, first, limit, tol, rounding)
+        return found if not found.drop <= 8 * rounding * abs(f0) else replace(here, n_evaluations=points.n)
     return (yield from descend(points, -1.0 if s0 > 0 else 1.0, first, limit, tol, rounding))
 
 

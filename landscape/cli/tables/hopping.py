@@ -1,0 +1,44 @@
+"""Table of the probe `hopping`: updates along leading eigenvectors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import xarray as xr
+
+from landscape.cli.console import Table, number
+
+__all__ = ["table"]
+
+
+def table(results: Sequence[xr.Dataset]) -> Table:
+    """The last checkpoint with the most updates of every run."""
+    rows = []
+    for ds in results:
+        most = np.flatnonzero(ds.n_updates.values == ds.n_updates.values.max())[-1]
+        last = ds.isel(step=most)
+        hops, lag = (
+            [f"{number(last[n][i], 3)} ± {number(last[f'{n}_stderr'][i], 1)}" for i in (0, -1)]
+            for n in ("hop_rate", "autocorrelation")
+        )
+        loss = [*last.net_sum.values, last.cross_term_sum, last.remainder_sum, last.decrease_sum]
+        pairs = [str(int(last.n_pairs[i])) for i in (0, -1)]
+        cells = [*hops, *pairs, *lag, number(last.river_progress, 3), number(last.straightness, 3), *map(number, loss)]
+        rows.append([ds.attrs["run"], str(int(last.step)), str(int(last.n_updates)), *cells])
+    columns = ["run", "step", "updates", "hop rate first", "hop rate last", "pairs first", "pairs last"]
+    columns += [
+        "lag-1 first",
+        "lag-1 last",
+        "river progress",
+        "straightness",
+        "decrease: valley",
+        "river",
+        "cross",
+        "remainder",
+        "in all",
+    ]
+    caption = (
+        "Last checkpoint with the most updates. First, last: eigenvector. Hop rate: 1 crosses the valley each time."
+    )
+    return Table("hopping: updates along leading eigenvectors (decreases in nats per token)", columns, rows, caption)

@@ -1,0 +1,39 @@
+"""Table of the probe `surface`: loss on a plane."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import xarray as xr
+
+from landscape.cli.console import Table, number
+
+__all__ = ["table"]
+
+
+def table(results: Sequence[xr.Dataset]) -> Table:
+    """One row per run."""
+    rows = [
+        [
+            ds.attrs["run"],
+            str(ds.attrs["step"]),
+            str(ds.attrs["directions"]),
+            f"{ds.sizes['alpha']} x {ds.sizes['beta']}",
+            number(ds.loss.min()),
+            number(ds.loss.max()),
+            number(ds.explained_variance.sum(), 3) if "explained_variance" in ds else "–",
+            number(ds.path_distance.max(), 3) if "path_distance" in ds else "–",
+        ]
+        for ds in results
+    ]
+    columns = [
+        "run",
+        "centre step",
+        "plane",
+        "grid",
+        "lowest loss",
+        "highest loss",
+        "path explained",
+        "path's distance from plane",
+    ]
+    return Table("surface: loss on a plane (nats per token)", columns, rows)
