@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
+from landscape.figures.datasets import alike, by_arch, count, require_all
 from landscape.figures.marks import Scale, fit_steps, seed_curves, step_axis
-from landscape.figures.runs import alike, by_arch, count, require_all
 from landscape.figures.style import NEUTRAL, arch_style, family_color, grid, styled
 
 __all__ = ["alignment"]
@@ -36,7 +36,7 @@ _NAMES = {"W_Q'W_K": r"$W_Q^{\mathsf{T}}W_K$", **{f"W_{x}": f"$W_{x}$" for x in 
 
 
 @styled
-def alignment(runs: Sequence[xr.Dataset], *, scale: Scale = "symlog") -> Figure:
+def alignment(datasets: Sequence[xr.Dataset], *, scale: Scale = "symlog") -> Figure:
     """Cosine per parameter group (top) and premises (bottom) against the step, one column per trained architecture.
 
     Lines are means over seeds. Bands reach from the smallest ``value - stderr`` of the seeds to their largest
@@ -45,7 +45,7 @@ def alignment(runs: Sequence[xr.Dataset], *, scale: Scale = "symlog") -> Figure:
     eigenvalues of the symmetric parts of W_Q' W_K and W_V, which have no error.
 
     Args:
-        runs: one ``alignment`` dataset per run, all of one task.
+        datasets: one ``alignment`` dataset per run, all of one task.
         scale: of the step axis; the linear part of ``"symlog"`` ends at the first step after 0.
 
     Raises:
@@ -61,10 +61,10 @@ def alignment(runs: Sequence[xr.Dataset], *, scale: Scale = "symlog") -> Figure:
         >>> figure.axes[0].get_title(loc="left")
         'trained as single (1 seed)'
     """
-    runs = require_all(runs, _NEEDED)
-    by = by_arch(runs)
-    names = list(dict.fromkeys(str(g) for d in runs for g in d["group"].values))
-    forms = list(dict.fromkeys(str(f) for d in runs for f in d["form"].values))
+    datasets = require_all(datasets, _NEEDED)
+    by = by_arch(datasets)
+    names = list(dict.fromkeys(str(g) for d in datasets for g in d["group"].values))
+    forms = list(dict.fromkeys(str(f) for d in datasets for f in d["form"].values))
     figure, axes = grid(2, len(by), height=2.2, sharex=True, sharey="row")
     for column, (arch, group) in enumerate(by.items()):
         top, bottom = axes[0][column], axes[1][column]
@@ -77,17 +77,17 @@ def alignment(runs: Sequence[xr.Dataset], *, scale: Scale = "symlog") -> Figure:
         for i, name in enumerate(alike(group, "form")):
             _draw(bottom, group, "form_definiteness", {"form": i}, _form(forms.index(name)), error=False)
         top.set_title(f"trained as {arch} ({count(group)})")
-    steps = np.unique(np.concatenate([d["step"].values for d in runs])).astype(float)
+    steps = np.unique(np.concatenate([d["step"].values for d in datasets])).astype(float)
     for ax in axes[1]:
         ax.set_xlabel(step_axis(ax, steps, scale=scale))
         fit_steps(ax, steps)
-    loops = sorted({int(t) for d in runs for t in d["loops"].values})
+    loops = sorted({int(t) for d in datasets for t in d["loops"].values})
     passes = " or ".join(map(str, loops))
     axes[0][0].set_ylabel(f"cosine of gradients,\n1 and {passes} passes")
     axes[0][0].set_ylim(-1.05, 1.05)
     axes[1][0].set_ylim(top=max(0.25, axes[1][0].get_ylim()[1]))
     axes[1][0].set_ylabel("premise (dimensionless,\nholds above 0)")
-    figure.legend(handles=_legend(names, runs, forms), loc="outside upper center", ncols=2 if len(by) == 1 else 4)
+    figure.legend(handles=_legend(names, datasets, forms), loc="outside upper center", ncols=2 if len(by) == 1 else 4)
     return figure
 
 
@@ -128,9 +128,9 @@ def _form(index: int) -> dict[str, Any]:
     return {"color": "0.25" if index == 0 else "0.6", "marker": "xP"[index % 2], "linestyle": (":", "-.")[index % 2]}
 
 
-def _legend(names: Sequence[str], runs: Sequence[xr.Dataset], forms: Sequence[str]) -> list[Line2D | Patch]:
+def _legend(names: Sequence[str], datasets: Sequence[xr.Dataset], forms: Sequence[str]) -> list[Line2D | Patch]:
     """What the marks mean."""
-    archs = list(dict.fromkeys(str(a) for d in runs for a in d["architecture"].values))
+    archs = list(dict.fromkeys(str(a) for d in datasets for a in d["architecture"].values))
     marks: list[Line2D | Patch] = [
         Line2D([], [], **_look(i, name), label=_NAMES.get(name, name)) for i, name in enumerate(names)
     ]

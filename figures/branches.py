@@ -10,8 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from landscape.errors import LandscapeError
+from landscape.figures.datasets import by_arch, require_all
 from landscape.figures.marks import Scale, arch_curves, step_axis
-from landscape.figures.runs import by_arch, require_all
 from landscape.figures.style import NEUTRAL, arch_style, grid, styled
 
 __all__ = ["branches"]
@@ -24,7 +24,7 @@ _PANELS = {
 
 
 @styled
-def branches(runs: Sequence[xr.Dataset], *, scale: Scale = "linear") -> Figure:
+def branches(datasets: Sequence[xr.Dataset], *, scale: Scale = "linear") -> Figure:
     """Loss, river loss and valley loss against the step at which a branch left its run, one line per architecture.
 
     The first two panels share their axis, so the third is the distance between their curves. Lines are means over
@@ -32,7 +32,7 @@ def branches(runs: Sequence[xr.Dataset], *, scale: Scale = "linear") -> Figure:
     that diverged is a gap, marked by a cross on the lower border.
 
     Args:
-        runs: one decay table (`landscape.runs.branch.decay_table`) per origin, all of one task and decay length.
+        datasets: one decay table (`landscape.runs.branch.decay_table`) per origin, all of one task and decay length.
         scale: of the steps; ``"symlog"`` shows early training.
 
     Raises:
@@ -45,16 +45,16 @@ def branches(runs: Sequence[xr.Dataset], *, scale: Scale = "linear") -> Figure:
         >>> [ax.get_title(loc="left").split(":")[0] for ax in branches([ds]).axes]
         ['loss', 'river loss', 'valley loss']
     """
-    kinds = {tuple(str(ds.attrs.get(k)) for k in ("decay_steps", "split", "family")) for ds in runs}
-    runs = require_all(runs, dict.fromkeys((*_PANELS, "complete", "step"), ("step",)))
+    kinds = {tuple(str(ds.attrs.get(k)) for k in ("decay_steps", "split", "family")) for ds in datasets}
+    datasets = require_all(datasets, dict.fromkeys((*_PANELS, "complete", "step"), ("step",)))
     if len(kinds) > 1:
         found = "; ".join(f"{n} steps, {split} split, {family}" for n, split, family in sorted(kinds))
         raise LandscapeError(f"expected decays of one length, split and family, found {found}. Draw a figure for each.")
     ((length, split, family),) = kinds
-    groups = by_arch(runs)
+    groups = by_arch(datasets)
     figure, axes = grid(1, len(_PANELS), height=2.7, sharex=True)
     axes[0][1].sharey(axes[0][0])
-    every = np.unique(np.concatenate([d["step"].values.astype(float) for d in runs]))
+    every = np.unique(np.concatenate([d["step"].values.astype(float) for d in datasets]))
     for ax, (name, title) in zip(axes[0], _PANELS.items(), strict=True):
         for arch, group in groups.items():
             _draw(ax, arch, group, name)

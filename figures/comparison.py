@@ -14,8 +14,8 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from landscape.errors import LandscapeError
+from landscape.figures.datasets import Array, shown_units, unknown_error
 from landscape.figures.marks import curve, fit_steps, spread_ticks, step_axis
-from landscape.figures.runs import Array, shown_units, unknown_error
 from landscape.figures.style import MAP, NEUTRAL, ArchStyle, arch_style, grid, styled
 
 __all__ = ["comparison"]

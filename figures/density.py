@@ -14,8 +14,8 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FixedLocator, NullLocator
 
 from landscape.errors import LandscapeError
+from landscape.figures.datasets import Array, by_arch, count, over_seeds, require_all, units
 from landscape.figures.marks import error_marks, scale_note, signed_scale
-from landscape.figures.runs import Array, by_arch, count, over_seeds, require_all, units
 from landscape.figures.style import NEUTRAL, arch_style, grid, styled
 
 __all__ = ["density"]
@@ -32,7 +32,7 @@ _FLOOR = 0.1
 
 
 @styled
-def density(runs: Sequence[xr.Dataset], *, steps: Sequence[int] | None = None, width: float = 0.2) -> Figure:
+def density(datasets: Sequence[xr.Dataset], *, steps: Sequence[int] | None = None, width: float = 0.2) -> Figure:
     """Smoothed density of the Hessian eigenvalues on a symlog axis, one panel per step, one curve per architecture.
 
     Every quadrature node is a Gaussian of standard deviation `width`, in decades of the drawn axis, so the area below
@@ -42,7 +42,7 @@ def density(runs: Sequence[xr.Dataset], *, steps: Sequence[int] | None = None, w
     spectrum's.
 
     Args:
-        runs: one ``density`` dataset per run, all of one task.
+        datasets: one ``density`` dataset per run, all of one task.
         steps: training steps to draw; None means the first, the middle and the last that all runs have.
         width: of the Gaussian kernel, in decades.
 
@@ -60,10 +60,10 @@ def density(runs: Sequence[xr.Dataset], *, steps: Sequence[int] | None = None, w
     """
     if not width > 0:
         raise LandscapeError(f"expected a kernel width > 0 decades, found {width!r}. Try 0.2.")
-    runs = require_all(runs, _NEEDED)
-    groups = by_arch(runs)
-    chosen = _steps(runs, steps)
-    nodes = np.concatenate([d["node"].sel(step=chosen).values.ravel() for d in runs])
+    datasets = require_all(datasets, _NEEDED)
+    groups = by_arch(datasets)
+    chosen = _steps(datasets, steps)
+    nodes = np.concatenate([d["node"].sel(step=chosen).values.ravel() for d in datasets])
     name, linthresh = signed_scale(nodes[np.isfinite(nodes)])
     figure, axes = grid(1, len(chosen), height=2.6 if len(chosen) > 2 else 3.1, sharex=True, sharey=True)
     axes[0][0].set_xscale(name, **({"linthresh": linthresh, "linscale": 1.0} if name == "symlog" else {}))
@@ -80,7 +80,7 @@ def density(runs: Sequence[xr.Dataset], *, steps: Sequence[int] | None = None, w
             ax.plot(x, mean, color=look.color, linestyle=look.linestyle)
         ax.set_title(f"step {step}")
         ax.set_xlim(x[0], x[-1])
-    _label(axes[0], name, linthresh, width, units(runs, "node"))
+    _label(axes[0], name, linthresh, width, units(datasets, "node"))
     axes[0][0].set_ylim(_FLOOR, 3 * peak)
     axes[0][0].xaxis.set_major_locator(FixedLocator(_ticks(place, x, linthresh)))
     axes[0][0].xaxis.set_minor_locator(NullLocator())
@@ -88,9 +88,9 @@ def density(runs: Sequence[xr.Dataset], *, steps: Sequence[int] | None = None, w
     return figure
 
 
-def _steps(runs: Sequence[xr.Dataset], steps: Sequence[int] | None) -> list[int]:
+def _steps(datasets: Sequence[xr.Dataset], steps: Sequence[int] | None) -> list[int]:
     """The steps to draw, all of them in every run."""
-    common = sorted(set.intersection(*({int(s) for s in d["step"].values} for d in runs)))
+    common = sorted(set.intersection(*({int(s) for s in d["step"].values} for d in datasets)))
     wanted = list(dict.fromkeys([common[0], common[len(common) // 2], common[-1]] if common else []))
     chosen = wanted if steps is None else [int(s) for s in steps]
     if not chosen or not set(chosen) <= set(common):

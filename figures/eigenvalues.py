@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
+from landscape.figures.datasets import alike, by_arch, count, require_all, units
 from landscape.figures.marks import Scale, fit_steps, scale_note, seed_curves, signed_scale, step_axis
-from landscape.figures.runs import alike, by_arch, count, require_all, units
 from landscape.figures.style import NEUTRAL, arch_style, grid, styled, tint
 
 __all__ = ["eigenvalues"]
@@ -28,14 +28,14 @@ _NEEDED = {
 
 
 @styled
-def eigenvalues(runs: Sequence[xr.Dataset], *, scale: Scale = "symlog") -> Figure:
+def eigenvalues(datasets: Sequence[xr.Dataset], *, scale: Scale = "symlog") -> Figure:
     """Extreme eigenvalues of the Hessian against the step, one panel per architecture, on shared axes.
 
     The band reaches from the smallest ``eigenvalue - residual`` of the seeds to their largest ``eigenvalue +
     residual``; a point is hollow if any of the seeds has not converged there.
 
     Args:
-        runs: one ``spectrum`` dataset per run, all of one task.
+        datasets: one ``spectrum`` dataset per run, all of one task.
         scale: of the step axis; the linear part of ``"symlog"`` ends at the first step after 0.
 
     Raises:
@@ -50,28 +50,30 @@ def eigenvalues(runs: Sequence[xr.Dataset], *, scale: Scale = "symlog") -> Figur
         >>> eigenvalues([ds]).axes[0].get_title(loc="left")
         'single (1 seed)'
     """
-    runs = require_all(runs, _NEEDED)
-    groups = by_arch(runs)
+    datasets = require_all(datasets, _NEEDED)
+    groups = by_arch(datasets)
     figure, axes = grid(1, len(groups), height=3.1, sharex=True, sharey=True)
     for ax, (arch, group) in zip(axes[0], groups.items(), strict=True):
         _draw_arch(ax, group, color=arch_style(arch).color)
         ax.set_title(f"{arch} ({count(group)})")
-    values = np.concatenate([(d["eigenvalue"] + s * d["residual"]).values.ravel() for d in runs for s in (-1, 0, 1)])
+    values = np.concatenate(
+        [(d["eigenvalue"] + s * d["residual"]).values.ravel() for d in datasets for s in (-1, 0, 1)]
+    )
     name, linthresh = signed_scale(values)
     axes[0][0].set_yscale(name, **({"linthresh": linthresh, "linscale": 0.9} if name == "symlog" else {}))
     notes = [
         "Hessian eigenvalue",
-        f"({units(runs, 'eigenvalue')})",
+        f"({units(datasets, 'eigenvalue')})",
         f"({scale_note(name, linthresh)})".replace("()", ""),
     ]
     axes[0][0].set_ylabel("\n".join(filter(None, notes)))
-    steps = np.unique(np.concatenate([d["step"].values for d in runs])).astype(float)
+    steps = np.unique(np.concatenate([d["step"].values for d in datasets])).astype(float)
     for ax in axes[0]:
         ax.set_xlabel(step_axis(ax, steps, scale=scale))
         fit_steps(ax, steps)
         if name == "symlog":
             ax.axhline(0, color=NEUTRAL, linewidth=0.5, zorder=1)
-    figure.legend(handles=_legend(runs), loc="outside upper center", ncols=2 if len(groups) == 1 else 4)
+    figure.legend(handles=_legend(datasets), loc="outside upper center", ncols=2 if len(groups) == 1 else 4)
     return figure
 
 
@@ -103,17 +105,17 @@ def _look(ends: Sequence[str], mode: int, color: str) -> dict[str, Any]:
     }
 
 
-def _legend(runs: Sequence[xr.Dataset]) -> list[Line2D | Patch]:
+def _legend(datasets: Sequence[xr.Dataset]) -> list[Line2D | Patch]:
     """What the marks that are there mean."""
-    archs = list(dict.fromkeys(d.attrs["arch"] for d in runs))
-    ends = {str(e) for d in runs for e in d["end"].values}
+    archs = list(dict.fromkeys(d.attrs["arch"] for d in datasets))
+    ends = {str(e) for d in datasets for e in d["end"].values}
     top = "largest magnitude" if "largest" in ends else "top"
     marks: list[Line2D | Patch] = [
         Line2D([], [], color=arch_style(a).color, marker="o", label=f"{a}, {top}") for a in archs if ends != {"bottom"}
     ]
     if "bottom" in ends:
         marks.append(Line2D([], [], color=NEUTRAL, marker="v", linestyle=":", label="bottom"))
-    if not all(bool(d["converged"].all()) for d in runs):
+    if not all(bool(d["converged"].all()) for d in datasets):
         hollow = Line2D([], [], color=NEUTRAL, marker="o", linestyle="none", markerfacecolor="white")
         hollow.set_label("not converged")
         marks.append(hollow)

@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
+from landscape.figures.datasets import Array, by_arch, require_all, unknown_error
 from landscape.figures.marks import Scale, arch_handles, error_marks, fit_steps, hollow_handle, seed_curves, step_axis
-from landscape.figures.runs import Array, by_arch, require_all, unknown_error
 from landscape.figures.style import arch_style, grid, styled
 
 __all__ = ["entropy"]
@@ -33,7 +33,7 @@ _NEEDED = {
 
 
 @styled
-def entropy(runs: Sequence[xr.Dataset], *, scale: Scale = "symlog") -> Figure:
+def entropy(datasets: Sequence[xr.Dataset], *, scale: Scale = "symlog") -> Figure:
     """Four threshold-free statistics of the spectrum against the step, one curve per architecture.
 
     The curve is the mean over seeds; the band reaches from the smallest ``value - standard error`` of the seeds to
@@ -41,7 +41,7 @@ def entropy(runs: Sequence[xr.Dataset], *, scale: Scale = "symlog") -> Figure:
     from random vectors, not from all eigenvalues.
 
     Args:
-        runs: one ``entropy`` dataset per run, all of one task.
+        datasets: one ``entropy`` dataset per run, all of one task.
         scale: of the step axis; the linear part of ``"symlog"`` ends at the first step after 0.
 
     Raises:
@@ -54,10 +54,10 @@ def entropy(runs: Sequence[xr.Dataset], *, scale: Scale = "symlog") -> Figure:
         >>> entropy([ds]).axes[0].get_ylabel()
         'matrix entropy (nats)'
     """
-    runs = require_all(runs, _NEEDED)
-    groups = by_arch(runs)
+    datasets = require_all(datasets, _NEEDED)
+    groups = by_arch(datasets)
     figure, axes = grid(2, 2, height=2.2, sharex=True)
-    steps = np.unique(np.concatenate([d["step"].values for d in runs])).astype(float)
+    steps = np.unique(np.concatenate([d["step"].values for d in datasets])).astype(float)
     flat = [ax for row in axes for ax in row]
     for ax, (name, label) in zip(flat, _PANELS.items(), strict=True):
         for arch, group in groups.items():
@@ -72,10 +72,10 @@ def entropy(runs: Sequence[xr.Dataset], *, scale: Scale = "symlog") -> Figure:
                 marker=style.marker,
                 linestyle=style.linestyle,
             )
-        ax.set_ylabel(label if name != "slope" else f"{label}\n({_ranks(runs)})")
+        ax.set_ylabel(label if name != "slope" else f"{label}\n({_ranks(datasets)})")
         x_label = step_axis(ax, steps, scale=scale)
     _finish(flat, steps, x_label)
-    figure.legend(handles=_legend(runs, groups), loc="outside upper center", ncols=3)
+    figure.legend(handles=_legend(datasets, groups), loc="outside upper center", ncols=3)
     return figure
 
 
@@ -86,16 +86,16 @@ def _finish(axes: Sequence[Axes], steps: Array, label: str) -> None:
         fit_steps(ax, steps)
 
 
-def _ranks(runs: Sequence[xr.Dataset]) -> str:
+def _ranks(datasets: Sequence[xr.Dataset]) -> str:
     """The ranks of the fit, which may end earlier at some checkpoints."""
-    first, last = (np.concatenate([d[n].values for d in runs]) for n in ("slope_first", "slope_last"))
+    first, last = (np.concatenate([d[n].values for d in datasets]) for n in ("slope_first", "slope_last"))
     end = f"{last.max():g}" if last.min() == last.max() else f"{last.min():g} to {last.max():g}"
     return f"ranks {first.min():g}–{end}"
 
 
-def _legend(runs: Sequence[xr.Dataset], groups: dict[str, list[xr.Dataset]]) -> list[Line2D | Patch]:
+def _legend(datasets: Sequence[xr.Dataset], groups: dict[str, list[xr.Dataset]]) -> list[Line2D | Patch]:
     marks = arch_handles(groups)
-    if not all(bool(d["exact"].all()) for d in runs):
+    if not all(bool(d["exact"].all()) for d in datasets):
         marks.append(hollow_handle("estimated from random vectors"))
-    values, errors = ([d[f"{n}{end}"].values for d in runs for n in _PANELS] for end in ("", "_stderr"))
+    values, errors = ([d[f"{n}{end}"].values for d in datasets for n in _PANELS] for end in ("", "_stderr"))
     return [*marks, *error_marks(unknown_error(values, errors))]

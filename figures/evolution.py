@@ -14,8 +14,8 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
+from landscape.figures.datasets import Array, by_arch, count, require_all, unknown_error
 from landscape.figures.marks import seed_curves, spread_ticks
-from landscape.figures.runs import Array, by_arch, count, require_all, unknown_error
 from landscape.figures.style import MAP, NEUTRAL, arch_style, grid, missing, no_value, styled
 
 __all__ = ["evolution"]
@@ -34,7 +34,7 @@ _NEEDED = {
 
 
 @styled
-def evolution(runs: Sequence[xr.Dataset]) -> Figure:
+def evolution(datasets: Sequence[xr.Dataset]) -> Figure:
     """Entropy with its phases, number of phases for each penalty, mutual information and mean angle of all pairs.
 
     One column per architecture. Checkpoints are evenly spaced, as the search for change points takes them. The entropy
@@ -42,7 +42,7 @@ def evolution(runs: Sequence[xr.Dataset]) -> Figure:
     maps are its, too. Hatching shows through where there is no value.
 
     Args:
-        runs: one ``evolution`` dataset per run, all of one task.
+        datasets: one ``evolution`` dataset per run, all of one task.
 
     Raises:
         LandscapeError: if there is no run, or a dataset lacks what is drawn.
@@ -57,8 +57,8 @@ def evolution(runs: Sequence[xr.Dataset]) -> Figure:
         >>> evolution([ds]).axes[0].get_title(loc="left").splitlines()
         ['single (1 seed)', 'run r']
     """
-    runs = require_all(runs, _NEEDED)
-    groups = by_arch(runs)
+    datasets = require_all(datasets, _NEEDED)
+    groups = by_arch(datasets)
     figure, axes = grid(4, len(groups), height=2.0)
     first = [group[0] for group in groups.values()]
     information = np.concatenate([d["mutual_information"].values.ravel() for d in first])
@@ -77,7 +77,7 @@ def evolution(runs: Sequence[xr.Dataset]) -> Figure:
     for row, label in zip(axes, labels, strict=True):
         row[0].set_ylabel(label)
     low, high = (f([ax.get_ylim()[i] for ax in axes[0]]) for i, f in enumerate((min, max)))
-    most = max([3, *(int(d["n_phases"].max()) for d in runs)])
+    most = max([3, *(int(d["n_phases"].max()) for d in datasets)])
     for above, below in zip(axes[0], axes[1], strict=True):
         above.set_ylim(low, high)
         below.set_ylim(0.5, most + 0.5)
@@ -147,9 +147,9 @@ def _legend(groups: dict[str, list[xr.Dataset]], holes: bool) -> list[Line2D | P
     if any(len(group) > 1 for group in groups.values()):
         marks.append(Line2D([], [], color=NEUTRAL, linewidth=0.6, label="other seeds (entropy)"))
         marks.append(Patch(facecolor=NEUTRAL, alpha=0.2, label="range over seeds (phases)"))
-    runs = [ds for group in groups.values() for ds in group]
-    if any((ds["entropy_stderr"] > 0).any() for ds in runs):
+    datasets = [ds for group in groups.values() for ds in group]
+    if any((ds["entropy_stderr"] > 0).any() for ds in datasets):
         marks.append(Patch(facecolor=NEUTRAL, alpha=0.2, label="± standard error (entropy)"))
-    if unknown_error([ds["entropy"].values for ds in runs], [ds["entropy_stderr"].values for ds in runs]):
+    if unknown_error([ds["entropy"].values for ds in datasets], [ds["entropy_stderr"].values for ds in datasets]):
         marks.append(Line2D([], [], linestyle="none", label="no band: error unknown"))
     return [*marks, missing()] if holes else marks

@@ -14,8 +14,8 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from landscape.errors import LandscapeError
+from landscape.figures.datasets import alike, by_arch, count, require_all, units
 from landscape.figures.marks import Scale, fit_steps, seed_curves, signed_scale, step_axis
-from landscape.figures.runs import alike, by_arch, count, require_all, units
 from landscape.figures.style import NEUTRAL, arch_style, family_color, grid, styled, tint
 
 __all__ = ["hopping"]
@@ -47,7 +47,9 @@ _PARTS: dict[str, tuple[str, str, Any]] = {
 
 
 @styled
-def hopping(runs: Sequence[xr.Dataset], *, step: int | None = None, modes: int = 2, scale: Scale = "symlog") -> Figure:
+def hopping(
+    datasets: Sequence[xr.Dataset], *, step: int | None = None, modes: int = 2, scale: Scale = "symlog"
+) -> Figure:
     """One column per architecture; from the top: coefficients, hop rate, autocorrelation, split of the loss decrease.
 
     The coefficients v'(w_t+1 - w_t) are those of the first seed, after one checkpoint. The other rows are means over
@@ -56,7 +58,7 @@ def hopping(runs: Sequence[xr.Dataset], *, step: int | None = None, modes: int =
     A point is hollow where, in any seed, the eigenvector has not converged or training ended before all updates.
 
     Args:
-        runs: one ``hopping`` dataset per run, all of one task.
+        datasets: one ``hopping`` dataset per run, all of one task.
         step: the checkpoint of the first row; None for the last one that all runs followed for the most updates.
         modes: eigenvectors shown, from the largest eigenvalue on.
         scale: of the step axis; the linear part of ``"symlog"`` ends at the first step after 0.
@@ -74,13 +76,13 @@ def hopping(runs: Sequence[xr.Dataset], *, step: int | None = None, modes: int =
         >>> figure.axes[0].get_title(loc="left")
         'single (1 seed), after step 0'
     """
-    runs = require_all(runs, _NEEDED)
+    datasets = require_all(datasets, _NEEDED)
     if not 1 <= modes <= len(_MARKERS):
         raise LandscapeError(f"expected 1 to {len(_MARKERS)} modes, found {modes}. The figure tells no more apart.")
-    at = _step(runs, step)
-    groups = by_arch(runs)
+    at = _step(datasets, step)
+    groups = by_arch(datasets)
     figure, axes = grid(4, len(groups), height=1.75, sharey="row")
-    steps = np.unique(np.concatenate([d["step"].values for d in runs])).astype(float)
+    steps = np.unique(np.concatenate([d["step"].values for d in datasets])).astype(float)
     for column, (arch, group) in enumerate(groups.items()):
         alike(group, "subspace")
         panels = [row[column] for row in axes]
@@ -96,14 +98,16 @@ def hopping(runs: Sequence[xr.Dataset], *, step: int | None = None, modes: int =
         for ax in panels[1:3]:
             ax.tick_params(labelbottom=False)
         panels[3].set_xlabel(label)
-    _label(axes, runs)
-    figure.legend(handles=_legend(groups, runs, modes), loc="outside upper center", ncols=2 if len(groups) == 1 else 4)
+    _label(axes, datasets)
+    figure.legend(
+        handles=_legend(groups, datasets, modes), loc="outside upper center", ncols=2 if len(groups) == 1 else 4
+    )
     return figure
 
 
-def _step(runs: Sequence[xr.Dataset], wanted: int | None) -> int:
+def _step(datasets: Sequence[xr.Dataset], wanted: int | None) -> int:
     """The step whose coefficients are drawn."""
-    common = [s for s in runs[0]["step"].values.tolist() if all(s in d["step"].values for d in runs)]
+    common = [s for s in datasets[0]["step"].values.tolist() if all(s in d["step"].values for d in datasets)]
     if wanted is not None and wanted not in common:
         steps = ", ".join(map(str, common)) or "none"
         raise LandscapeError(f"expected a step that all runs have, found {wanted}. Choose one of: {steps}.")
@@ -111,7 +115,7 @@ def _step(runs: Sequence[xr.Dataset], wanted: int | None) -> int:
         return wanted
     if not common:
         raise LandscapeError("expected a step that all runs have, found none. Measure the runs at the same steps.")
-    updates = [min(int(d["n_updates"].sel(step=s)) for d in runs) for s in common]
+    updates = [min(int(d["n_updates"].sel(step=s)) for d in datasets) for s in common]
     return int(common[max(range(len(common)), key=lambda i: (updates[i], i))])
 
 
@@ -164,13 +168,13 @@ def _draw_split(ax: Axes, group: Sequence[xr.Dataset], color: str) -> None:
         seed_curves(ax, xs, ys, color=shade, marker=marker, linestyle=linestyle, hollow=hollow)
 
 
-def _label(axes: Sequence[Sequence[Axes]], runs: Sequence[xr.Dataset]) -> None:
+def _label(axes: Sequence[Sequence[Axes]], datasets: Sequence[xr.Dataset]) -> None:
     """Labels and scales of the rows, which the columns share."""
     names = ("cross_term_sum", "remainder_sum", "decrease_sum")
-    values = np.concatenate([d[n].values.ravel() for d in runs for n in (*names, "net_sum")])
+    values = np.concatenate([d[n].values.ravel() for d in datasets for n in (*names, "net_sum")])
     name, linthresh = signed_scale(values, decades=3)
     axes[3][0].set_yscale(name, **({"linthresh": linthresh, "linscale": 0.5} if name == "symlog" else {}))
-    axes[0][0].set_ylabel(f"coefficient\n({units(runs, 'coefficient')})")
+    axes[0][0].set_ylabel(f"coefficient\n({units(datasets, 'coefficient')})")
     axes[1][0].set_ylabel("hop rate\n(share of pairs)")
     axes[1][0].set_ylim(-0.05, 1.05)
     axes[2][0].set_ylabel("lag-1\nautocorrelation")
@@ -179,9 +183,9 @@ def _label(axes: Sequence[Sequence[Axes]], runs: Sequence[xr.Dataset]) -> None:
     axes[3][0].set_ylabel(f"decrease of loss\n(nats per token){note}")
 
 
-def _legend(groups: dict[str, list[xr.Dataset]], runs: Sequence[xr.Dataset], modes: int) -> list[Line2D | Patch]:
+def _legend(groups: dict[str, list[xr.Dataset]], datasets: Sequence[xr.Dataset], modes: int) -> list[Line2D | Patch]:
     """What the marks mean."""
-    shown = min(modes, max(d.sizes["mode"] for d in runs))
+    shown = min(modes, max(d.sizes["mode"] for d in datasets))
     looks = [_look(m, NEUTRAL) | {"color": tint("0.2", 0.25 * m)} for m in range(shown)]
     marks: list[Line2D | Patch] = [Line2D([], [], **look, label=f"eigenvector {m + 1}") for m, look in enumerate(looks)]
     marks.append(Line2D([], [], color=NEUTRAL, linestyle=(0, (4, 2)), linewidth=0.8, label="independent updates"))
@@ -189,7 +193,7 @@ def _legend(groups: dict[str, list[xr.Dataset]], runs: Sequence[xr.Dataset], mod
         marks.append(Line2D([], [], color=arch_style(arch).color, marker="o", label=f"decrease, {arch}"))
     for name, (color, marker, linestyle) in _PARTS.items():
         marks.append(Line2D([], [], color=color, marker=marker, linestyle=linestyle, label=name))
-    some = [d.isel(step=np.flatnonzero(d["n_updates"].values > 0)) for d in runs]
+    some = [d.isel(step=np.flatnonzero(d["n_updates"].values > 0)) for d in datasets]
     if any(bool(d["censored"].any()) or not bool(d["converged"].all()) for d in some):
         look: dict[str, Any] = {"color": NEUTRAL, "linestyle": "none", "markerfacecolor": "white"}
         marks.append(Line2D([], [], marker="o", **look, label="unfinished or unconverged"))

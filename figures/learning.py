@@ -12,8 +12,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from landscape.errors import LandscapeError
+from landscape.figures.datasets import by_arch, require_all
 from landscape.figures.marks import Scale, arch_curves, step_axis
-from landscape.figures.runs import by_arch, require_all
 from landscape.figures.style import NEUTRAL, grid, styled
 
 __all__ = ["learning"]
@@ -33,7 +33,7 @@ _CURVES = ("step", "split", "family")
 
 @styled
 def learning(
-    runs: Sequence[xr.Dataset],
+    datasets: Sequence[xr.Dataset],
     *,
     x: Literal["step", "flops", "seconds", "tokens"] = "step",
     scale: Scale = "linear",
@@ -46,7 +46,7 @@ def learning(
     a factor of 20 are drawn on a logarithmic axis.
 
     Args:
-        runs: one ``metrics`` dataset per run, all of one task.
+        datasets: one ``metrics`` dataset per run, all of one task.
         x: what training is measured by.
         scale: ``"symlog"`` shows early training; its linear part ends at the smallest positive x.
         split: the samples to judge by.
@@ -66,10 +66,10 @@ def learning(
     if x not in _X:
         raise LandscapeError(f"expected x to be one of {', '.join(_X)}, found {x!r}. Choose one of them.")
     ceilings = {"bayes_loss": ("family",), "bayes_accuracy": ("family",)}
-    runs = require_all(runs, {"accuracy": _CURVES, "loss": _CURVES, x: ("step",), **ceilings})
-    groups = by_arch(runs)
-    families = _families(runs, split)
-    log = {name: name == "loss" and _wide(runs, split) for name in _ROWS}
+    datasets = require_all(datasets, {"accuracy": _CURVES, "loss": _CURVES, x: ("step",), **ceilings})
+    groups = by_arch(datasets)
+    families = _families(datasets, split)
+    log = {name: name == "loss" and _wide(datasets, split) for name in _ROWS}
     figure, axes = grid(2, len(families), height=1.9, sharex=True, sharey="row")
     for column, family in enumerate(families):
         for row, (name, ceiling) in enumerate(_ROWS.items()):
@@ -77,14 +77,14 @@ def learning(
             for arch, group in groups.items():
                 with_family = [d.sel(split=split, family=family) for d in group if family in d["family"]]
                 _draw_arch(ax, arch, with_family, name, x)
-            best = [d[ceiling].sel(family=family).item() for d in runs if family in d["family"]]
+            best = [d[ceiling].sel(family=family).item() for d in datasets if family in d["family"]]
             _draw_ceiling(ax, [v for v in best if v > 0 or not log[name]])
             if log[name]:
                 ax.set_yscale("log")
             if column == 0:
-                ax.set_ylabel(_label(runs[0], name) + ("\n(log scale)" if log[name] else ""))
+                ax.set_ylabel(_label(datasets[0], name) + ("\n(log scale)" if log[name] else ""))
         axes[0][column].set_title("all samples" if family == "all" else f"{family} family")
-        values = np.unique(np.concatenate([d[x].values.astype(float) for d in runs]))
+        values = np.unique(np.concatenate([d[x].values.astype(float) for d in datasets]))
         label = step_axis(axes[1][column], values, scale=scale, label=_X[x], ticks=False)
         axes[1][column].set_xlabel(label)
     handles = {label: h for ax in axes[0] + axes[1] for h, label in zip(*ax.get_legend_handles_labels(), strict=True)}
@@ -92,9 +92,9 @@ def learning(
     return figure
 
 
-def _wide(runs: Sequence[xr.Dataset], split: str) -> bool:
+def _wide(datasets: Sequence[xr.Dataset], split: str) -> bool:
     """Whether the losses span more than a linear axis can show."""
-    values = np.concatenate([d["loss"].sel(split=split).values.ravel() for d in runs])
+    values = np.concatenate([d["loss"].sel(split=split).values.ravel() for d in datasets])
     values = values[np.isfinite(values)]
     return bool(len(values)) and 0 < 20 * values.min() < values.max()
 
@@ -107,14 +107,14 @@ def _label(ds: xr.Dataset, name: str) -> str:
     return "accuracy\n" + textwrap.fill(f"({said})", 26)
 
 
-def _families(runs: Sequence[xr.Dataset], split: str) -> list[str]:
+def _families(datasets: Sequence[xr.Dataset], split: str) -> list[str]:
     """Families in order of first appearance, without "all" unless it is the only one."""
-    for ds in runs:
+    for ds in datasets:
         if split not in (splits := [str(s) for s in ds["split"].values]):
             raise LandscapeError(
                 f"expected split {split!r} in run {ds.attrs['run']!r}, found {', '.join(splits)}. Choose one of these."
             )
-    names = list(dict.fromkeys(str(f) for ds in runs for f in ds["family"].values))
+    names = list(dict.fromkeys(str(f) for ds in datasets for f in ds["family"].values))
     return [f for f in names if f != "all"] or names
 
 

@@ -13,8 +13,8 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from landscape.errors import LandscapeError
+from landscape.figures.datasets import Array, by_arch, require_all, same
 from landscape.figures.marks import arch_handles, curve, log_ticks, spread_ticks
-from landscape.figures.runs import Array, by_arch, require_all, same
 from landscape.figures.style import NEUTRAL, arch_style, grid, styled
 
 __all__ = ["length"]
@@ -31,7 +31,7 @@ _NEEDED = {
 
 
 @styled
-def length(runs: Sequence[xr.Dataset], *, step: int | None = None, at: int | None = None) -> Figure:
+def length(datasets: Sequence[xr.Dataset], *, step: int | None = None, at: int | None = None) -> Figure:
     """Accuracy against the length of the query; and, where measured, against the number of loops at one length.
 
     A curve is the mean over seeds, in a band from the lowest to the highest end of their 95 % intervals. The vertical
@@ -39,7 +39,7 @@ def length(runs: Sequence[xr.Dataset], *, step: int | None = None, at: int | Non
     of loops. Dotted: where measured, every sample loops until its output stops changing.
 
     Args:
-        runs: one ``length`` dataset per run, all of one task.
+        datasets: one ``length`` dataset per run, all of one task.
         step: training step; None takes the last one of each run.
         at: length for the right panel, one that all runs have; None takes the longest length of training among them.
 
@@ -55,7 +55,7 @@ def length(runs: Sequence[xr.Dataset], *, step: int | None = None, at: int | Non
         >>> length([ds]).axes[0].get_xlabel()
         'length of the query'
     """
-    chosen_parts = [_with_adaptive(ds, raw) for ds, raw in zip(require_all(runs, _NEEDED), runs, strict=True)]
+    chosen_parts = [_with_adaptive(ds, raw) for ds, raw in zip(require_all(datasets, _NEEDED), datasets, strict=True)]
     groups = by_arch([_at_step(ds, step) for ds in chosen_parts])
     shown = [ds for group in groups.values() for ds in group]
     for group in groups.values():

@@ -14,7 +14,7 @@ from matplotlib.ticker import FixedLocator, NullLocator
 from numpy.typing import NDArray
 
 from landscape.errors import LandscapeError
-from landscape.figures.runs import Array, count, over_seeds, same
+from landscape.figures.datasets import Array, count, over_seeds, same
 from landscape.figures.style import NEUTRAL, arch_style
 
 __all__ = [

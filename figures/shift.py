@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from landscape.errors import LandscapeError
+from landscape.figures.datasets import count, require_all
 from landscape.figures.marks import log_ticks
-from landscape.figures.runs import count, require_all
 from landscape.figures.style import arch_style, family_color, grid, styled
 
 __all__ = ["shift"]
@@ -30,7 +30,7 @@ _MARKERS = "oDs^vPX"
 
 @styled
 def shift(
-    runs: Sequence[xr.Dataset],
+    datasets: Sequence[xr.Dataset],
     *,
     x: Literal["switch_step", "delta1", "delta2"] = "switch_step",
     split: str = "test",
@@ -43,8 +43,8 @@ def shift(
     architectures of the same study, one per run.
 
     Args:
-        runs: one record (`landscape.studies.switches.shift_record`) per run, all of one task; those that do not shift
-            are what the others are compared with.
+        datasets: one record (`landscape.studies.switches.shift_record`) per run, all of one task; those that do not
+            shift are what the others are compared with.
         x: the step of the switch, or one of the thresholds.
         split: the samples to judge by.
         family: "all", or one family of samples.
@@ -67,10 +67,10 @@ def shift(
         raise LandscapeError(f"expected x to be one of {', '.join(_X)}, found {x!r}. Choose one of them.")
     needed: dict[str, tuple[str, ...]] = dict.fromkeys(("accuracy_final", "accuracy_drop"), _BOTH)
     needed |= dict.fromkeys(("switch_step", "final_step", "flops"), ())
-    runs = [_chosen(ds, split, family) for ds in require_all(runs, needed)]
-    if len(tasks := sorted({str(ds.attrs["task"]) for ds in runs})) > 1:
+    datasets = [_chosen(ds, split, family) for ds in require_all(datasets, needed)]
+    if len(tasks := sorted({str(ds.attrs["task"]) for ds in datasets})) > 1:
         raise LandscapeError(f"expected runs of one task, found {', '.join(tasks)}. Draw one figure per task.")
-    shifted = [ds for ds in runs if ds.attrs["arch"] == "shift"]
+    shifted = [ds for ds in datasets if ds.attrs["arch"] == "shift"]
     for ds in shifted:
         if absent := [n for n in _SETTINGS if n not in ds.attrs]:
             raise LandscapeError(f"expected the attribute {absent[0]!r} on the record of run {ds.attrs['run']!r}.")
@@ -86,7 +86,7 @@ def shift(
         for ds in shifted:
             _point(ax, ds, x, name, looks[_kind(ds)])
         if name != "accuracy_drop":
-            for ds in (d for d in runs if d.attrs["arch"] != "shift"):
+            for ds in (d for d in datasets if d.attrs["arch"] != "shift"):
                 look = arch_style(str(ds.attrs["arch"]))
                 ax.axhline(float(ds[name]), color=look.color, linestyle=look.linestyle, linewidth=1.0, zorder=1.5)
         ax.set_ylabel(label)
@@ -101,7 +101,7 @@ def shift(
     samples = f"{split} split, " + ("all samples" if family == "all" else f"{family} family")
     axes[0][0].set_title(samples)
     axes[0][2].set_title("at the switch")
-    figure.legend(handles=_handles(shifted, runs, looks), loc="outside upper center", ncols=4)
+    figure.legend(handles=_handles(shifted, datasets, looks), loc="outside upper center", ncols=4)
     return figure
 
 
@@ -151,7 +151,7 @@ def _point(ax: Axes, ds: xr.Dataset, x: str, name: str, look: dict[str, Any]) ->
 
 
 def _handles(
-    shifted: Sequence[xr.Dataset], runs: Sequence[xr.Dataset], looks: dict[str, dict[str, Any]]
+    shifted: Sequence[xr.Dataset], datasets: Sequence[xr.Dataset], looks: dict[str, dict[str, Any]]
 ) -> list[Line2D]:
     """Legend entries: kinds of runs that shift, those that never did, and the other architectures."""
     used = {_kind(ds) for ds in shifted}
@@ -164,9 +164,9 @@ def _handles(
     if any(int(ds["switch_step"]) < 0 for ds in shifted):
         hollow: dict[str, Any] = {"color": "0.35", "marker": "o", "markerfacecolor": "white"}
         found.append(Line2D([], [], linestyle="none", label="never switched", **hollow))
-    for arch in dict.fromkeys(str(ds.attrs["arch"]) for ds in runs if ds.attrs["arch"] != "shift"):
+    for arch in dict.fromkeys(str(ds.attrs["arch"]) for ds in datasets if ds.attrs["arch"] != "shift"):
         look = arch_style(arch)
-        group = [ds for ds in runs if ds.attrs["arch"] == arch]
+        group = [ds for ds in datasets if ds.attrs["arch"] == arch]
         line: dict[str, Any] = {"color": look.color, "linestyle": look.linestyle}
         found.append(Line2D([], [], linewidth=1.0, label=f"{arch} ({count(group)})", **line))
     return found

@@ -12,8 +12,8 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from landscape.errors import LandscapeError
+from landscape.figures.datasets import by_arch, require_all, same
 from landscape.figures.marks import Scale, arch_handles, hollow_handle, seed_curves, step_axis
-from landscape.figures.runs import by_arch, require_all, same
 from landscape.figures.style import NEUTRAL, arch_style, grid, styled
 
 __all__ = ["split"]
@@ -26,13 +26,13 @@ _NEEDED = {
 
 
 @styled
-def split(runs: Sequence[xr.Dataset], *, eps: tuple[float, ...] | None = None, scale: Scale = "symlog") -> Figure:
+def split(datasets: Sequence[xr.Dataset], *, eps: tuple[float, ...] | None = None, scale: Scale = "symlog") -> Figure:
     """Number of eigenvalues above a threshold, and their condition number kappa, against the step.
 
     Absolute thresholds only: kappa at a relative one is about its inverse, whatever the network.
 
     Args:
-        runs: one ``split`` dataset per run, all of one task.
+        datasets: one ``split`` dataset per run, all of one task.
         eps: thresholds to show, of those measured; None takes three in the middle of the grid.
         scale: of the step axis; the linear part of ``"symlog"`` ends at the first step after 0.
 
@@ -48,17 +48,17 @@ def split(runs: Sequence[xr.Dataset], *, eps: tuple[float, ...] | None = None, s
         >>> split([ds]).axes[0].get_title(loc="left")
         'λ > 0.1'
     """
-    runs = require_all(runs, _NEEDED)
-    groups = by_arch(runs)
-    if not same([d["eps"].values for d in runs]):
+    datasets = require_all(datasets, _NEEDED)
+    groups = by_arch(datasets)
+    if not same([d["eps"].values for d in datasets]):
         raise LandscapeError("expected the same eps in all runs. Measure them with the same settings.")
-    known = [float(e) for e in runs[0]["eps"].values]
+    known = [float(e) for e in datasets[0]["eps"].values]
     start = max(0, (len(known) - 3 + 1) // 2)
     chosen = list(eps) if eps is not None else known[start : start + 3]
     if not chosen or any(e not in known for e in chosen):
         raise LandscapeError(f"expected eps among {', '.join(f'{e:g}' for e in known)}, found {chosen}.")
     figure, axes = grid(2, len(chosen), height=2.1, sharex=True, sharey="row")
-    steps = np.unique(np.concatenate([d["step"].values for d in runs])).astype(float)
+    steps = np.unique(np.concatenate([d["step"].values for d in datasets])).astype(float)
     for column, threshold in enumerate(chosen):
         for row, name in enumerate(("dimension_absolute", "kappa_absolute")):
             ax = axes[row][column]
@@ -70,7 +70,7 @@ def split(runs: Sequence[xr.Dataset], *, eps: tuple[float, ...] | None = None, s
         axes[1][column].set_xlabel(label)
     axes[0][0].set_ylabel("dimension of the valley\n(log scale)")
     axes[1][0].set_ylabel("condition number κ\n(log scale)")
-    figure.legend(handles=_legend(runs, groups), loc="outside upper center", ncols=1 if len(chosen) == 1 else 3)
+    figure.legend(handles=_legend(datasets, groups), loc="outside upper center", ncols=1 if len(chosen) == 1 else 3)
     return figure
 
 
@@ -87,8 +87,8 @@ def _curves(ax: Axes, arch: str, at: Sequence[xr.Dataset], name: str) -> None:
     )
 
 
-def _legend(runs: Sequence[xr.Dataset], groups: dict[str, list[xr.Dataset]]) -> list[Line2D | Patch]:
+def _legend(datasets: Sequence[xr.Dataset], groups: dict[str, list[xr.Dataset]]) -> list[Line2D | Patch]:
     marks = arch_handles(groups)
-    if not all(bool(d["converged_absolute"].all()) for d in runs):
+    if not all(bool(d["converged_absolute"].all()) for d in datasets):
         marks.append(hollow_handle("an eigenvalue is within its error of the threshold"))
     return [*marks, Patch(facecolor=NEUTRAL, alpha=0.2, label="range over seeds")]

@@ -19,7 +19,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from landscape.errors import LandscapeError
-from landscape.figures.runs import Array, require_all
+from landscape.figures.datasets import Array, require_all
 from landscape.figures.style import MAP, grid, missing, no_value, styled
 
 __all__ = ["surface"]
@@ -40,7 +40,7 @@ _WIDE = 10.0
 
 
 @styled
-def surface(runs: Sequence[xr.Dataset], *, levels: Literal["auto", "linear", "log"] = "auto") -> Figure:
+def surface(datasets: Sequence[xr.Dataset], *, levels: Literal["auto", "linear", "log"] = "auto") -> Figure:
     """Filled contours of the loss over alpha (x) and beta (y), one panel per run, with the path of training on top.
 
     Colours are shared by all panels. If the loss rises far, they show the loss above the minimum of the slice, with
@@ -48,7 +48,7 @@ def surface(runs: Sequence[xr.Dataset], *, levels: Literal["auto", "linear", "lo
     the largest distance of the path from the plane, and the cosine of the two directions if they are not orthogonal.
 
     Args:
-        runs: one ``surface`` dataset per run.
+        datasets: one ``surface`` dataset per run.
         levels: ``"auto"`` takes ``"log"`` if the loss rises far above the floor of a slice.
 
     Raises:
@@ -64,8 +64,8 @@ def surface(runs: Sequence[xr.Dataset], *, levels: Literal["auto", "linear", "lo
         >>> figure.axes[0].get_title(loc="left")[:9]
         'a, step 4'
     """
-    extra = [d["explained_variance"].values if "explained_variance" in d else None for d in runs]
-    slices = require_all(runs, _NEEDED)
+    extra = [d["explained_variance"].values if "explained_variance" in d else None for d in datasets]
+    slices = require_all(datasets, _NEEDED)
     if levels not in ("auto", "linear", "log"):
         raise LandscapeError(f"expected levels='auto', 'linear' or 'log', found {levels!r}. Use one of the three.")
     scale = _Levels.of([d["loss"].values.astype(float) for d in slices], levels)

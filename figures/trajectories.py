@@ -14,8 +14,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from landscape.errors import LandscapeError
+from landscape.figures.datasets import Array, by_arch, require_all
 from landscape.figures.marks import Scale, edges, spread_ticks, step_axis
-from landscape.figures.runs import Array, by_arch, require_all
 from landscape.figures.style import MAP, family_color, grid, missing, no_value, styled
 
 __all__ = ["trajectories"]
@@ -24,7 +24,7 @@ _LABELS = {"loss": "loss of the sample (nats per token)", "correct": "correct"}
 
 
 @styled
-def trajectories(runs: Sequence[xr.Dataset], *, variable: str = "loss", scale: Scale = "symlog") -> Figure:
+def trajectories(datasets: Sequence[xr.Dataset], *, variable: str = "loss", scale: Scale = "symlog") -> Figure:
     """A map of the loss of each sample (rows) at each step (columns), one per architecture.
 
     Rows are in the order of information content; where the task knows none, by family and mean over the steps.
@@ -32,7 +32,7 @@ def trajectories(runs: Sequence[xr.Dataset], *, variable: str = "loss", scale: S
     from half-way after the step before to half-way to the next. Hatching shows through where there is no value.
 
     Args:
-        runs: one ``samples`` dataset per run, all of one task.
+        datasets: one ``samples`` dataset per run, all of one task.
         variable: ``"loss"`` or ``"correct"``.
         scale: of the step axis; the linear part of ``"symlog"`` ends at the first step after 0.
 
@@ -49,7 +49,7 @@ def trajectories(runs: Sequence[xr.Dataset], *, variable: str = "loss", scale: S
     if variable not in _LABELS:
         raise LandscapeError(f"expected variable='loss' or 'correct', found {variable!r}. Use one of the two.")
     on_sample = {"information_content": ("sample",), "family": ("sample",)}
-    groups = by_arch(require_all(runs, {variable: ("step", "sample"), "step": ("step",), **on_sample}))
+    groups = by_arch(require_all(datasets, {variable: ("step", "sample"), "step": ("step",), **on_sample}))
     shown = [group[0] for group in groups.values()]
     families = list(dict.fromkeys(str(f) for d in shown for f in d["family"].values))
     values = np.concatenate([d[variable].values.ravel().astype(float) for d in shown])

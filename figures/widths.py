@@ -14,7 +14,7 @@ from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
 from landscape.errors import LandscapeError
-from landscape.figures.runs import Array, alike, by_arch, count, over_seeds, require_all, units
+from landscape.figures.datasets import Array, alike, by_arch, count, over_seeds, require_all, units
 from landscape.figures.style import NEUTRAL, SMALL, arch_style, grid, styled
 
 __all__ = ["widths"]
@@ -42,7 +42,7 @@ _SHAPES = {1.0: "V", 2.0: "quadratic"}
 
 
 @styled
-def widths(runs: Sequence[xr.Dataset], *, step: int | None = None, rise: float | None = None) -> Figure:
+def widths(datasets: Sequence[xr.Dataset], *, step: int | None = None, rise: float | None = None) -> Figure:
     """Half-widths (top) and shape exponents (bottom) by direction at one step, one column per architecture.
 
     Both sides of the valley floor are shown. Bars of the widths span the seeds; those of the exponents reach from the
@@ -54,7 +54,7 @@ def widths(runs: Sequence[xr.Dataset], *, step: int | None = None, rise: float |
     where seeds differ.
 
     Args:
-        runs: one ``valley`` dataset per run, all of one task.
+        datasets: one ``valley`` dataset per run, all of one task.
         step: the checkpoint; None for the last one that all runs have.
         rise: height above the floor in nats per token; None for the middle one of those measured.
 
@@ -72,13 +72,15 @@ def widths(runs: Sequence[xr.Dataset], *, step: int | None = None, rise: float |
         >>> figure.axes[0].get_title(loc="left")[:23]
         'single (1 seed), step 4'
     """
-    runs = require_all(runs, _NEEDED | {k: v for k, v in _OPTIONAL.items() if all(k in d.variables for d in runs)})
-    at_step = _common("step", [d["step"].values for d in runs], step, at=-1)
-    rises = [d["rise"].values for d in runs]
+    datasets = require_all(
+        datasets, _NEEDED | {k: v for k, v in _OPTIONAL.items() if all(k in d.variables for d in datasets)}
+    )
+    at_step = _common("step", [d["step"].values for d in datasets], step, at=-1)
+    rises = [d["rise"].values for d in datasets]
     at_rise = _common("rise", rises, rise, at=(len(rises[0]) - 1) // 2)
-    chosen = [d.sel(step=at_step).sel(rise=at_rise, method="nearest") for d in runs]
+    chosen = [d.sel(step=at_step).sel(rise=at_rise, method="nearest") for d in datasets]
     groups = by_arch(chosen)
-    names = list(dict.fromkeys(str(n) for d in runs for n in d["direction"].values))
+    names = list(dict.fromkeys(str(n) for d in datasets for n in d["direction"].values))
     figure, axes = grid(2, len(groups), height=2.3, sharex=True, sharey="row")
     for column, (arch, group) in enumerate(groups.items()):
         at = np.array([names.index(n) for n in alike(group, "direction")], float)
@@ -92,7 +94,7 @@ def widths(runs: Sequence[xr.Dataset], *, step: int | None = None, rise: float |
         axes[1][column].set_xlabel("direction" + key)
         axes[0][column].margins(y=0.16)  # room for the arrows
     axes[0][0].set_yscale("log")
-    label = wrap(f"half-width ({units(runs, 'half_width')};", 21, break_on_hyphens=False)
+    label = wrap(f"half-width ({units(datasets, 'half_width')};", 21, break_on_hyphens=False)
     axes[0][0].set_ylabel("\n".join([*label, "log scale)"]))
     axes[1][0].set_ylabel("shape exponent\n(dimensionless)")
     _name_shapes(axes[1][-1])

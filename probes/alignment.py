@@ -17,7 +17,7 @@ from landscape.probes.base import LOSS, SLOPE, Context, Probe, Schema, Variable
 __all__ = ["PROBE", "alignment"]
 
 FORM = "parameter units, squared for a product of two"
-ARCHITECTURES = ("single", "looped")
+_COMPARED = ("single", "looped")
 GROUPS = ("W_Q:*W_Q", "W_K:*W_K", "W_V:*W_V", "head:head", "embeddings:embedding,position", "all:*")
 
 _PREMISES = {
@@ -140,7 +140,7 @@ def alignment(
         values |= _attention([attention(1), attention(T)])
     if forms is not None:
         values |= _forms(forms)
-    labels = {"group": names, "architecture": np.array(ARCHITECTURES)}
+    labels = {"group": names, "architecture": np.array(_COMPARED)}
     coords = labels | ({} if forms is None else {"form": np.array(list(forms))})
     return SCHEMA.dataset(values, coords=coords, **models[0].caveats)
 

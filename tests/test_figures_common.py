@@ -11,7 +11,7 @@ from matplotlib.transforms import Bbox
 from test_figures_builders import BUILDERS, STEPS, drawn, four, render
 
 from landscape.errors import LandscapeError
-from landscape.figures import FIGURES, marks, runs, style
+from landscape.figures import FIGURES, marks, style
 from landscape.loss.metric import units_in
 
 ARCHS = ("single", "looped", "stacked", "shift")
@@ -122,16 +122,16 @@ def test_bad_input_is_refused_with_advice(name):
 
 def test_require_names_a_wrong_dimension():
     with pytest.raises(LandscapeError, match=r"expected 'loss' over \(step, sample\) .* over \(alpha, beta\)"):
-        runs.require(BUILDERS["surface"](), {"loss": ("step", "sample")})
+        datasets.require(BUILDERS["surface"](), {"loss": ("step", "sample")})
 
 
 def test_seeds_and_tasks_are_not_mixed():
     a, b = BUILDERS["eigenvalues"]("single", 0), BUILDERS["eigenvalues"]("looped", 0)
-    assert list(runs.by_arch([b, a])) == ["looped", "single"]
+    assert list(datasets.by_arch([b, a])) == ["looped", "single"]
     with pytest.raises(LandscapeError, match="one task, found markov, parity"):
-        runs.by_arch([a, b.assign_attrs(task="parity")])
+        datasets.by_arch([a, b.assign_attrs(task="parity")])
     with pytest.raises(LandscapeError, match="seed 0 in 'markov-single-s0' and 'other'"):
-        runs.by_arch([a, a.assign_attrs(run="other")])
+        datasets.by_arch([a, a.assign_attrs(run="other")])
 
 
 def test_arch_styles_differ_in_colour_marker_and_line():
@@ -190,7 +190,7 @@ def test_signed_scale(values, expected):
 
 
 def test_mean_and_range_keep_holes():
-    mean, low, high = runs.over_seeds([np.array([1.0, np.nan]), np.array([5.0, 2.0])], [np.ones(2), 2 * np.ones(2)])
+    mean, low, high = datasets.over_seeds([np.array([1.0, np.nan]), np.array([5.0, 2.0])], [np.ones(2), 2 * np.ones(2)])
     np.testing.assert_array_equal(mean, [3, np.nan])
     np.testing.assert_array_equal(low, [0, np.nan])
     np.testing.assert_array_equal(high, [7, np.nan])

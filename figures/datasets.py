@@ -75,11 +75,11 @@ def require(ds: xr.Dataset, variables: Mapping[str, tuple[str, ...]]) -> xr.Data
     return ds[list(variables)].transpose(*order, ...)
 
 
-def require_all(runs: Sequence[xr.Dataset], variables: Mapping[str, tuple[str, ...]]) -> list[xr.Dataset]:
+def require_all(datasets: Sequence[xr.Dataset], variables: Mapping[str, tuple[str, ...]]) -> list[xr.Dataset]:
     """`require` for every run, of which there must be at least one; all measured in one metric."""
-    if not len(runs):
+    if not len(datasets):
         raise LandscapeError("expected at least one run to draw, found none. Train one: `landscape train`.")
-    found = [require(ds, variables) for ds in runs]
+    found = [require(ds, variables) for ds in datasets]
     metrics = {str(ds.attrs["metric"]) for ds in found if "metric" in ds.attrs}
     if len(metrics) > 1:
         raise LandscapeError(
@@ -88,16 +88,16 @@ def require_all(runs: Sequence[xr.Dataset], variables: Mapping[str, tuple[str, .
     return found
 
 
-def by_arch(runs: Sequence[xr.Dataset]) -> dict[str, list[xr.Dataset]]:
+def by_arch(datasets: Sequence[xr.Dataset]) -> dict[str, list[xr.Dataset]]:
     """Runs of each architecture, in order of first appearance.
 
     Raises:
         LandscapeError: if tasks are mixed, or an architecture has a seed twice: their mean would mean nothing.
     """
-    if len(tasks := {str(ds.attrs["task"]) for ds in runs}) > 1:
+    if len(tasks := {str(ds.attrs["task"]) for ds in datasets}) > 1:
         raise LandscapeError(f"expected runs of one task, found {', '.join(sorted(tasks))}. Draw one figure per task.")
     groups: dict[str, list[xr.Dataset]] = {}
-    for ds in runs:
+    for ds in datasets:
         group = groups.setdefault(str(ds.attrs["arch"]), [])
         for other in group:
             if int(other.attrs["run_seed"]) == int(ds.attrs["run_seed"]):
@@ -149,9 +149,9 @@ def over_seeds(values: Sequence[Array], errors: Sequence[Array] | None = None) -
         return y.mean(0), (y - e).min(0), (y + e).max(0)
 
 
-def units(runs: Sequence[xr.Dataset], name: str) -> str:
+def units(datasets: Sequence[xr.Dataset], name: str) -> str:
     """Units of a variable as an axis label shows them. They follow from the metric, which all runs share."""
-    return shown_units(str(runs[0][name].attrs.get("units", "units not stored")))
+    return shown_units(str(datasets[0][name].attrs.get("units", "units not stored")))
 
 
 def shown_units(text: str, *, width: int = 31) -> str:
