@@ -3,12 +3,15 @@ from __future__ import annotations
 import gc
 import os
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
 import torch
+from support.runs import small_config
 
-from landscape import Run, RunConfig, train
+from landscape import Run, train
+from landscape.cli import main
 
 torch.set_num_threads(1)
 # Of the million objects that torch makes nothing becomes free: looking through them takes a tenth of the time.
@@ -27,22 +30,6 @@ def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
 
 
-SMALL = {
-    "task": {"n_train": 61, "n_probe": 21, "n_test": 20, "length": 6},
-    "model": {"width": 4},
-    "steps": 20,
-    "batch": 16,
-    "evaluate_every": 7,
-    "checkpoints": 7,
-    "dense_checkpoints": 2,
-}
-
-
-def small_config(arch="looped", **changes) -> RunConfig:
-    """A config that trains in a fraction of a second; 61 samples in batches of 16 leave a last batch of 13."""
-    return RunConfig.make(arch=arch, **{**SMALL, **changes})
-
-
 @pytest.fixture
 def config():
     return small_config
@@ -58,3 +45,19 @@ def run(tmp_path_factory):
 def fresh_run(run, tmp_path):
     """A copy of it."""
     return Run.open(shutil.copytree(run.path, tmp_path / "looped"))
+
+
+@pytest.fixture
+def landscape(monkeypatch, tmp_path, capfd):
+    """Call the command line in a fresh folder: (exit code, stdout, stderr)."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*args):
+        monkeypatch.setattr(sys, "argv", ["landscape", *map(str, args)])
+        with pytest.raises(SystemExit) as stop:
+            main()
+        out = capfd.readouterr()
+        assert "Traceback" not in out.out + out.err
+        return stop.value.code, out.out, out.err
+
+    return call

@@ -1,0 +1,80 @@
+"""What is promised in docstrings, documents and the design is executed here."""
+
+import doctest
+import importlib
+import inspect
+import io
+import re
+import subprocess
+import sys
+import tomllib
+from contextlib import redirect_stdout
+
+import pytest
+from support import rooms
+from support.rooms import ROOT
+
+import landscape
+from landscape.cli import COMMANDS
+
+MODULES = sorted(rooms.modules())
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_examples_in_docstrings(name):
+    result = doctest.testmod(importlib.import_module(name), optionflags=doctest.NORMALIZE_WHITESPACE)
+    assert result.failed == 0
+
+
+def test_every_public_name_is_documented_and_has_an_example():
+    for name in landscape.__all__:
+        thing = getattr(landscape, name)
+        if name.startswith("__") or (inspect.isclass(thing) and issubclass(thing, Exception)):
+            continue
+        assert thing.__doc__, name
+        if name not in ("Progress", "load", "save"):
+            assert ">>>" in thing.__doc__, f"{name} has no example"
+
+
+def test_help_does_not_wait_for_torch():
+    code = (
+        "import sys; sys.argv = ['landscape', '--help']; import landscape.cli as c; c.cli.main(standalone_mode=False); "
+    )
+    code += "assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+def test_constraints_pin_every_dependency():
+    def plain(name: str) -> str:
+        return re.split(r"[><=]", name)[0].lower().replace("_", "-")
+
+    pinned = {plain(line) for line in (ROOT / "constraints.txt").read_text().split()}
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = {plain(d) for d in project["dependencies"] + project["optional-dependencies"]["dev"]}
+    assert wanted
+    assert wanted <= pinned
+
+
+def test_python_in_the_readme_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    with redirect_stdout(io.StringIO()) as printed:
+        exec(compile(code, "README.md", "exec"), {"__name__": "readme"})
+    assert len(printed.getvalue().splitlines()) >= 2
+    assert (tmp_path / "slice.nc").exists()
+
+
+def test_commands_in_the_documents_exist():
+    """Every option that a document or a Makefile gives to `landscape` is an option of that command."""
+    options = {}
+    for name, (module, _) in COMMANDS.items():
+        command = importlib.import_module(module).command
+        options[name] = {"-h", "--help"} | {o for p in command.params for o in p.opts}
+    found = 0
+    for path in (ROOT / "README.md", ROOT / "Makefile", ROOT / "landscape" / "cli" / "__init__.py"):
+        text = path.read_text().replace("\\\n", " ")
+        for name, rest in re.findall(r"landscape (train|probe|plot|compare|show)\b([^\n`#>]*)", text):
+            for option in re.findall(r"(?<=\s)(--?[a-z][a-z-]*)", rest):
+                assert option in options[name], f"{path.name}: landscape {name} has no {option}"
+                found += 1
+    assert found > 10

@@ -1,0 +1,171 @@
+"""The rooms of the code base: what may import what, that nothing is forgotten in the wheel, that modules stay small."""
+
+import ast
+import os
+import subprocess
+import sys
+import zipfile
+
+import pytest
+from support import rooms
+from support.rooms import ROOT
+
+import landscape
+
+MODULES = rooms.modules()
+PUBLIC = landscape._HOME
+
+
+def planted(tmp_path, files):
+    """A package of its own with these files: what the rules say of it."""
+    for name, text in files.items():
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        for folder in path.relative_to(tmp_path).parents:
+            (tmp_path / folder / "__init__.py").touch()
+    return rooms.modules(tmp_path)
+
+
+def test_no_room_imports_from_below():
+    assert rooms.faults(MODULES, PUBLIC) == []
+
+
+def test_no_modules_import_each_other():
+    assert rooms.circles(MODULES, PUBLIC) == []
+
+
+def test_no_file_reaches_for_the_privates_of_another():
+    assert rooms.strangers(MODULES) == []
+
+
+def test_every_room_has_modules():
+    assert {rooms.room(name) for name in MODULES} == set(rooms.ORDER)
+
+
+@pytest.mark.parametrize(
+    ("path", "text"),
+    [
+        ("landscape/loss/objective.py", "from landscape.cli.console import number"),
+        ("landscape/loss/objective.py", "import landscape.cli.console"),
+        ("landscape/loss/objective.py", "import landscape.cli.console as console"),
+        ("landscape/loss/objective.py", "from landscape.cli import console"),
+        ("landscape/loss/objective.py", "from ..cli import console"),
+        ("landscape/loss/objective.py", "from ..cli.console import number"),
+        # the three ways around the rule that stood here before
+        ("landscape/tasks/deep/rules.py", "from landscape.cli.console import number"),
+        ("landscape/training/trainer.py", "from landscape import figures"),
+        ("landscape/runs/run.py", "from landscape.studies_of_mine import x"),
+        # a public name of the package, a text that is imported, the package as a whole
+        ("landscape/loss/objective.py", "from landscape import Study"),
+        ("landscape/loss/objective.py", "import landscape"),
+        ("landscape/loss/objective.py", 'import_module("landscape.cli.console")'),
+        # inside a function, and for type checkers only
+        ("landscape/loss/objective.py", "def f():\n    from landscape.cli.console import number"),
+        ("landscape/loss/objective.py", "if TYPE_CHECKING:\n    from landscape.cli.console import number"),
+        # rooms that see less, libraries that are not for all
+        ("models/gpt.py", "from landscape.curvature.symmetric import Symmetric"),
+        ("probes/linalg/eigen/krylov.py", "from landscape.curvature.products import gradient"),
+        ("figures/surface.py", "from landscape.runs.run import Run"),
+        ("figures/surface.py", "import torch"),
+        ("probes/spectrum.py", "import h5py"),
+        ("landscape/answers/files.py", "from matplotlib import pyplot"),
+    ],
+)
+def test_an_import_that_breaks_the_order_is_seen(tmp_path, path, text):
+    names = ("landscape/cli/console.py", "landscape/curvature/symmetric.py", "landscape/curvature/products.py")
+    found = planted(tmp_path, {**dict.fromkeys(names, ""), "figures/style.py": "", path: text})
+    assert len(rooms.faults(found, PUBLIC)) == 1
+
+
+def test_an_import_along_the_order_is_allowed(tmp_path):
+    text = "from landscape import __version__, Layout\nfrom ..errors import LandscapeError\nimport landscape.layout"
+    found = planted(tmp_path, {"landscape/training/trainer.py": text, "landscape/errors.py": "", "figures/x.py": ""})
+    assert rooms.faults(found, PUBLIC) == []
+
+
+def test_a_circle_is_seen_also_where_types_close_it(tmp_path):
+    files = {
+        "landscape/loss/a.py": "from landscape.loss import b",
+        "landscape/loss/b.py": "def f():\n    import landscape.loss.c",
+        "landscape/loss/c.py": "if TYPE_CHECKING:\n    from landscape.loss.a import A",
+        "landscape/loss/d.py": "from landscape.loss import a",
+    }
+    assert rooms.circles(planted(tmp_path, files), PUBLIC) == [[f"landscape.loss.{x}" for x in "abc"]]
+
+
+def test_a_private_of_another_file_is_seen(tmp_path):
+    text = (
+        "class A:\n    def f(self, other):\n        self._x = other._x\n        return other._y, other.z._replace(a=1)"
+    )
+    found = planted(tmp_path, {"landscape/loss/a.py": text})
+    assert rooms.strangers(found) == ["landscape.loss.a:4 reaches for other._y"]
+
+
+def test_packages_are_the_folders_that_hold_modules():
+    declared = rooms.folders()
+    found = {path.parent.relative_to(ROOT) for path in MODULES.values()}
+    assert set(declared.values()) == found
+    assert len(set(declared.values())) == len(declared)
+    assert all((ROOT / folder / "__init__.py").is_file() for folder in found)
+    assert {name for name, path in MODULES.items() if path.name == "__init__.py"} == set(declared)
+
+
+def test_modules_stay_small():
+    for path in MODULES.values():
+        assert len(path.read_text().splitlines()) <= 300, path
+
+
+@pytest.mark.slow
+def test_the_wheel_holds_everything_and_works_where_nothing_else_of_the_project_is(tmp_path):
+    pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
+    source = tmp_path / "source"
+    names = ("landscape", "models", "probes", "figures", "pyproject.toml", "README.md", "LICENSE")
+    source.mkdir()
+    for name in names:
+        os.symlink(ROOT / name, source / name)
+    made = subprocess.run([*pip, "-w", tmp_path, source], capture_output=True, text=True, check=False)
+    assert made.returncode == 0, made.stderr
+    (wheel,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        files = set(archive.namelist())
+        archive.extractall(tmp_path / "installed")
+    inside = {path.relative_to(ROOT).as_posix() for path in MODULES.values()}
+    inside = {name if name.startswith("landscape/") else f"landscape/{name}" for name in inside}
+    assert {name for name in files if name.endswith(".py")} == inside
+    presets = {path.name for path in ROOT.glob("landscape/training/presets/*.toml")}
+    assert {name.rpartition("/")[2] for name in files if name.endswith(".toml")} == presets
+    assert "landscape/models/attention_kernel.cpp" in files
+    # -S: no .pth files, so that the only `landscape` is that of the wheel.
+    code = (
+        "import sys, importlib, pathlib; home = pathlib.Path(sys.argv[1]); sys.path[:0] = [str(home), *sys.argv[2:]]; "
+        "import landscape; assert pathlib.Path(landscape.__file__).parent.parent == home, landscape.__file__\n"
+        "for path in home.glob('landscape/**/*.py'):\n"
+        "    name = '.'.join(path.relative_to(home).with_suffix('').parts)\n"
+        "    if not name.endswith('__main__'): importlib.import_module(name.removesuffix('.__init__'))\n"
+        "from landscape.training.presets import presets; assert presets()\n"
+    )
+    libraries = [p for p in sys.path if p.endswith("site-packages")]
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", code, tmp_path / "installed", *libraries],
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+
+
+def test_tests_share_through_support_alone():
+    """No test imports another, and what they share lies in one folder."""
+    tests = ROOT / "tests"
+    shared = {path.stem for path in (tests / "support").glob("*.py")}
+    apart = {path.stem for path in tests.rglob("*.py")} - shared | {"tests"}
+    for path in tests.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or "."] if isinstance(node, ast.ImportFrom) else []
+            assert not {name.partition(".")[0] for name in names} & (apart | shared), path
+
+
+def test_tests_lie_in_rooms():
+    tests = ROOT / "tests"
+    assert sorted(path.name for path in tests.glob("*.py")) == ["conftest.py"]
+    assert not list((tests / "support").glob("test_*"))

@@ -1,0 +1,62 @@
+"""Results of `hopping` and `alignment`."""
+
+import numpy as np
+import xarray as xr
+
+STEPS = np.array([0, 1, 2, 4, 16, 64, 256, 1000])
+GROUPS = ["W_Q", "W_K", "W_V", "head", "embeddings", "all"]
+
+
+def attrs(probe, arch, seed):
+    return {"run": f"markov-{arch}-s{seed}", "arch": arch, "task": "markov", "run_seed": seed, "probe": probe}
+
+
+def hopping(arch="single", seed=0, *, steps=STEPS, n=20, k=3):
+    """A `hopping` result: the last step was not followed at all, the one before for half of the updates."""
+    rng = np.random.default_rng([seed, *arch.encode()])
+    m = len(steps)
+    n_updates = np.r_[np.full(m - 2, n), n // 2, 0]
+    c = 0.01 * rng.standard_normal((m, n, k)) * (-1.0) ** np.arange(n)[:, None]
+    c[np.arange(n) >= n_updates[:, None]] = np.nan
+    some = np.where(n_updates > 0, 1.0, np.nan)
+    rate = np.clip(np.linspace(0.1, 0.9, m)[:, None] + 0.05 * rng.standard_normal((m, k)), 0, 1) * some[:, None]
+    net = np.stack([0.1 * np.exp(-steps / 9.0), 1.5 * np.exp(-steps / 99.0)], axis=1) * some[:, None]
+    cross, rest = 1e-3 * rng.standard_normal((2, m)) * some
+    converged = np.ones((m, k), bool)
+    converged[2, 1] = False
+    return xr.Dataset(
+        {
+            "coefficient": (("step", "update", "mode"), c),
+            "hop_rate": (("step", "mode"), rate),
+            "hop_rate_stderr": (("step", "mode"), np.full((m, k), 0.04)),
+            "autocorrelation": (("step", "mode"), 1 - 2 * rate),
+            "autocorrelation_stderr": (("step", "mode"), np.full((m, k), 0.06)),
+            "converged": (("step", "mode"), converged),
+            "net_sum": (("step", "subspace"), net),
+            "cross_term_sum": ("step", cross),
+            "remainder_sum": ("step", rest),
+            "decrease_sum": ("step", net.sum(1) + cross + rest),
+            "censored": ("step", n_updates < n),
+            "n_updates": ("step", n_updates),
+        },
+        {"step": steps, "update": np.arange(1, n + 1), "subspace": ["valley", "river"]},
+        attrs("hopping", arch, seed),
+    )
+
+
+def alignment(arch="single", seed=0, *, steps=STEPS):
+    rng = np.random.default_rng([seed, *arch.encode()])
+    m = len(steps)
+    cosine = 0.8 * np.exp(-steps / 30.0)[:, None] + 0.1 * rng.standard_normal((m, len(GROUPS)))
+    return xr.Dataset(
+        {
+            "cosine": (("step", "group"), cosine),
+            "cosine_stderr": (("step", "group"), np.full(cosine.shape, 0.05)),
+            "dominance": (("step", "architecture"), -0.6 + 0.1 * rng.standard_normal((m, 2))),
+            "dominance_stderr": (("step", "architecture"), np.full((m, 2), 0.01)),
+            "form_definiteness": (("step", "form"), np.tile([-0.95, -0.7], (m, 1))),
+            "loops": ("step", np.full(m, 3)),
+        },
+        {"step": steps, "group": GROUPS, "architecture": ["single", "looped"], "form": ["W_Q'W_K", "W_V"]},
+        attrs("alignment", arch, seed),
+    )
