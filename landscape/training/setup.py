@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -36,9 +37,8 @@ class Setup:
         config: as given.
         dtype: of parameters.
         device: where training computes.
-        task: built from the config.
-        layout: of the parameter vector.
-        w0: (P,) initial weights.
+        task: built from the config. The model is made when it is asked for: it may need the data, such as a text.
+        loops: of the first update.
 
     Example:
         >>> config = RunConfig.make(task={"n_train": 16, "n_probe": 8, "n_test": 8}, model={"width": 4})
@@ -55,9 +55,16 @@ class Setup:
         self.loops = 1 if config.shift is not None else int(config.model.loops)
         self._modules: dict[int, nn.Module] = {}
         self._costs: dict[tuple[int, int], float] = {}
-        module = self.module(self.loops)
-        self.layout = Layout.of(module)
-        self.w0 = self.layout.flatten({n: p.detach() for n, p in module.named_parameters()})
+
+    @cached_property
+    def layout(self) -> Layout:
+        """Of the parameter vector; the same for any number of loops."""
+        return Layout.of(self.module(self.loops))
+
+    @cached_property
+    def w0(self) -> Tensor:
+        """Initial weights (P,)."""
+        return self.layout.flatten({n: p.detach() for n, p in self.module(self.loops).named_parameters()})
 
     def module(self, loops: int) -> nn.Module:
         """The model with so many loops, with the initial weights."""

@@ -136,7 +136,9 @@ def test_memory_bounds_what_is_kept(uncompiled):
     objective, traces = toy("single", chunk=8), {}
     batches = [objective.chunks.batch(c) for c in objective.chunks.slices()]
     for memory, kept in ((0, 0), (10**9, 8)):
-        linear = Linearised(operators._term(objective, "hessian"), objective.w0, batches, memory=memory, traces=traces)
+        linear = Linearised(
+            operators._term(objective.chunks, "hessian"), objective.w0, batches, memory=memory, traces=traces
+        )
         linear.mv(objective.w0)
         assert sum(len(p.residuals) > 0 for p in linear._ready[1]) == kept
 
