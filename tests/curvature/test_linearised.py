@@ -6,11 +6,11 @@ from support.oracles import function_objective, least_squares, relative, toy
 from torch import nn
 
 import landscape.curvature.linearised as linearised
-import landscape.loss.strategies as operators
 from landscape import LandscapeError, Objective, Symmetric
 from landscape.curvature import native_build
 from landscape.curvature.graphcut import cut
 from landscape.curvature.linearised import Linearised, compiled_parts
+from landscape.loss import strategies
 
 SHAPES = [("single", "softmax"), ("single", "linear"), ("looped", "softmax"), ("stacked", "linear")]
 
@@ -137,7 +137,7 @@ def test_memory_bounds_what_is_kept(uncompiled):
     batches = [objective.chunks.batch(c) for c in objective.chunks.slices()]
     for memory, kept in ((0, 0), (10**9, 8)):
         linear = Linearised(
-            operators._term(objective.chunks, "hessian"), objective.w0, batches, memory=memory, traces=traces
+            strategies._term(objective.chunks, "hessian"), objective.w0, batches, memory=memory, traces=traces
         )
         linear.mv(objective.w0)
         assert sum(len(p.residuals) > 0 for p in linear._ready[1]) == kept

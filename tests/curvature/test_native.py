@@ -12,10 +12,10 @@ from torch.func import functional_call, grad, jacfwd
 
 import landscape.curvature.native as native
 import landscape.curvature.native_build as build
-import landscape.loss.strategies as operators
 from landscape import LandscapeError, Layout, Objective
 from landscape.curvature.native import NativeHessian, supported
 from landscape.errors import FallbackWarning
+from landscape.loss import strategies
 from landscape.loss.strategies import BLOCK, native_obstacle
 from landscape.models import AttentionConfig, AttentionModel
 from landscape.probes.tools.dense import dense_hessian
@@ -236,7 +236,7 @@ BROKEN = {
 @pytest.fixture
 def unsaid(monkeypatch):
     """Nothing was said or tried by this process so far."""
-    monkeypatch.setattr(operators, "_SAID", set())
+    monkeypatch.setattr(strategies, "_SAID", set())
     monkeypatch.setattr(native, "_TRUSTED", set())
     build._library.cache_clear()
     yield
