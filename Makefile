@@ -8,12 +8,13 @@ DEMO := demo
 STAMP := $(shell (find landscape models probes figures \( -name '*.py' -o -name '*.toml' -o -name '*.cpp' \) | sort; cat pyproject.toml constraints.txt) | cksum | cut -d' ' -f1)
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --config-settings editable_mode=strict
 
-.PHONY: demo test test-fast lint format types bench clean help
+.PHONY: demo check test test-fast lint format types bench clean help
 
 help:
 	@echo "make demo       install, train single and looped, probe, plot: about three minutes"
-	@echo "make test       install, lint, type-check, run all tests: what CI runs"
-	@echo "make test-fast  all but the slow tests: about three minutes"
+	@echo "make check      before a commit: format, lint, types, the order of the rooms: seconds"
+	@echo "make test-fast  before a push: all but the slow tests: about three minutes"
+	@echo "make test       everything, what CI runs: about seven minutes"
 	@echo "make format     format the code"
 	@echo "make bench      time the curvature engine against other libraries"
 	@echo "make clean      remove the environment and everything that was made"
@@ -50,6 +51,9 @@ types: $(VENV)/developer-$(STAMP)
 format: $(VENV)/developer-$(STAMP)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+check: lint types
+	$(BIN)/pytest -q -m "not slow" tests/house/test_house.py
 
 # One worker begins with the slow tests (tests/conftest.py), the other in the middle; the one that is done first takes
 # from the end of what the other has left.

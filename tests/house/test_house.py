@@ -2,6 +2,7 @@
 
 import ast
 import os
+import re
 import subprocess
 import sys
 import zipfile
@@ -109,6 +110,17 @@ def test_packages_are_the_folders_that_hold_modules():
     assert len(set(declared.values())) == len(declared)
     assert all((ROOT / folder / "__init__.py").is_file() for folder in found)
     assert {name for name, path in MODULES.items() if path.name == "__init__.py"} == set(declared)
+
+
+def test_the_design_has_a_line_for_every_module():
+    tree = (ROOT / "docs" / "design.md").read_text().split("```")[1]
+    shown = set(re.findall(r"[a-z_0-9]+", tree))
+    listed_whole = ("landscape.tasks", "landscape.models", "landscape.figures", "landscape.cli")  # one line for all
+    for name, path in MODULES.items():
+        whole = path.name in ("__init__.py", "__main__.py") or name.startswith(listed_whole)
+        question = rooms.room(name) == "landscape.probes" or name.startswith("landscape.probes.tools")
+        assert whole or question or path.stem in shown, name
+    assert all(folder.name in shown for folder in rooms.folders().values())
 
 
 def test_modules_stay_small():
