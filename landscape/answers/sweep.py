@@ -136,6 +136,7 @@ def answer(
     Every single checkpoint's answer is saved when it is there, every request's file when its last one is. A request
     that cannot be answered gives its error in place of a dataset and does not stop the others.
     """
+    # What is on disk comes first: only what is missing is computed, whoever stored the rest.
     have: list[dict[int, xr.Dataset]] = [{} for _ in requests]
     errors: dict[int, LandscapeError] = {}
     for i, request in enumerate(requests):
@@ -148,12 +149,14 @@ def answer(
             errors[i] = error
     todo = [(i, s) for i, r in enumerate(requests) for s in r.steps if s not in have[i] and i not in errors]
     report = progress or (lambda *_: None)
-    for i, request in enumerate(requests):
+    for i, request in enumerate(requests):  # at once, so that the total of all requests is known from the start
         report(i, len(request.steps) - sum(j == i for j, _ in todo), len(request.steps))
     waiting = [sum(j == i for j, _ in todo) for i in range(len(requests))]
     for i, request in enumerate(requests):  # interrupted when only the joining was left
         if not waiting[i] and i not in errors and request.question.partial.exists():
             _finish(request.question, have[i])
+    # Answers come in any order, those of one checkpoint together. A killed worker is told at the end, with all its
+    # steps in one message; of other errors the first of a request speaks for the rest, which have the same cause.
     killed: dict[int, list[int]] = {}
     for i, step, part in _compute(requests, todo, chunk=chunk, jobs=jobs):
         if isinstance(part, KilledError):
@@ -165,7 +168,7 @@ def answer(
         have[i][step] = part
         waiting[i] -= 1
         report(i, len(requests[i].steps) - waiting[i], len(requests[i].steps))
-        if not waiting[i]:
+        if not waiting[i]:  # now, not at the end: what comes after may be killed
             _finish(requests[i].question, have[i])
     for i, steps in killed.items():
         errors.setdefault(i, _killed(requests[i], steps, len(requests[i].steps) - waiting[i]))

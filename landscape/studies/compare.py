@@ -96,6 +96,7 @@ def compare(
         raise LandscapeError(f"expected at to be one of {', '.join(get_args(Abscissa))}, found {at!r}.")
     if points < 2:
         raise LandscapeError(f"expected at least 2 points, found {points}.")
+    # One study of all runs, a's before b's, so that every result answers the same question with the same settings.
     sides = _paired(a, b)
     runs = [*sides[0], *sides[1]]
     results = Study(runs).results(probe, metric=metric)
@@ -103,9 +104,11 @@ def compare(
         raise LandscapeError(f"expected runs of one task, found {', '.join(tasks)}. Losses of two tasks are not alike.")
     if not all("step" in ds.dims for ds in results):
         raise LandscapeError(f"expected results over training steps, found none in those of {probe!r}.")
+    # Every run has its own place on the abscissa at each of its checkpoints; the grid is what they are brought to.
     where = [abscissa(run, ds["step"].values, at) for run, ds in zip(runs, results, strict=True)]
     grid, how = _grid(where, at, points)
     n = len(sides[0])
+    # Masked before they are interpolated: a number that is not believed would spread to both sides of its checkpoint.
     names, notes = _names(results, probe)
     results, masked = _believed(results, names)
     steps = set(np.concatenate(where).tolist())
@@ -121,6 +124,7 @@ def compare(
         values |= _three(name, pair, results[0][name], at)
     coords = _coordinates(results[0], values, at, grid)
     coords["seed"] = ("seed", [run.config.seed for run in sides[0]], {"units": "1", "long_name": "seed of run a"})
+    # Eigenvalues are no such variable: they are compared rank by rank, whatever P is on either side.
     located = list(zip(where, results, strict=True))
     both, note = with_dominance(xr.Dataset(values, coords), located[:n], located[n:], grid, at, taus)
     if not both.data_vars:

@@ -54,14 +54,17 @@ class Solver:
         n_solve, found = 0, False
         while True:
             done = self._advance(watch, n_solve)
-            if self.run.complete:
+            if self.run.complete:  # the basis spans the whole space: nothing can be missing
                 return True
-            if watch is not None and watch.passed:
+            if watch is not None and watch.passed:  # nothing was found beyond the edges, and long enough looked for
                 return watch.bound <= 2 * watch.margin
             if self.op.n_products >= self.limit or done == "stopped" or not self.run.alpha:
                 return False
+            # What the check has found is part of the spectrum from now on; the next check begins with all of it.
             found = found or (watch is not None and watch.found)
             if done == "stale":
+                # The bound is from errors that locked pairs brought along, and may be far above the true residual: look
+                # at that. Where it is too large, go on from the worst: no fresh vector would reduce it.
                 index = self._unsure()
                 if self.op.n_products + index.size >= self.limit:
                     return False
@@ -72,6 +75,8 @@ class Solver:
             if done in ("converged", "stale"):
                 if not check_missed:
                     return False
+                # A Krylov space contains one vector of each eigenspace, so a second one of the same eigenvalue shows
+                # only from another start: lock what is known and look beyond it, no longer than the solve took.
                 n_solve = n_solve or self.op.n_products
                 margin = max(self.tol, 20 * self.op.eps) * self.scale
                 # A check that found something may have done so only because of its share of the gap.
