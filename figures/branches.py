@@ -32,7 +32,7 @@ def branches(datasets: Sequence[xr.Dataset], *, scale: Scale = "linear") -> Figu
     that diverged is a gap, marked by a cross on the lower border.
 
     Args:
-        datasets: one decay table (`landscape.runs.branch.decay_table`) per origin, all of one task and decay length.
+        datasets: one decay table (`landscape.studies.decay.decay_table`) per origin, all of one task and decay length.
         scale: of the steps; ``"symlog"`` shows early training.
 
     Raises:

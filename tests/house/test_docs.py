@@ -78,3 +78,33 @@ def test_commands_in_the_documents_exist():
                 assert option in options[name], f"{path.name}: landscape {name} has no {option}"
                 found += 1
     assert found > 10
+
+
+def test_names_in_docstrings_and_documents_exist():
+    found = 0
+    files = [*rooms.modules().values(), *ROOT.glob("docs/*"), *ROOT.glob("benchmarks/*.py"), ROOT / "README.md"]
+    for path in (f for f in files if f.suffix in (".py", ".md")):
+        for name in re.findall(r"`(landscape(?:\.\w+)+)", path.read_text()):
+            module, rest = importlib.import_module("landscape"), name.split(".")[1:]
+            for i, part in enumerate(rest, start=2):
+                if not hasattr(module, part):
+                    importlib.import_module(".".join(name.split(".")[:i]))
+                module = getattr(module, part)
+            found += 1
+    assert found > 20
+
+
+def test_links_in_documents_lead_somewhere():
+    def anchors(path):
+        headings = re.findall(r"^#+ (.+)$", path.read_text(), re.MULTILINE)
+        return {re.sub(r"[^\w\- ]", "", h.lower()).replace(" ", "-") for h in headings}
+
+    documents = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *ROOT.glob("docs/*.md")]
+    for path in documents:
+        for target in re.findall(r"\]\(([^)\s]+)\)", path.read_text()):
+            file, _, anchor = target.partition("#")
+            if "://" in file:
+                continue
+            there = path if not file else path.parent / file
+            assert there.exists(), f"{path.name}: {target}"
+            assert not anchor or anchor in anchors(there), f"{path.name}: {target}"
