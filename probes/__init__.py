@@ -1,36 +1,36 @@
 """Probes: one question per file, found by name.
 
 A probe is a pure function ``(objective, w, *, seed, **settings) -> xarray.Dataset``. It knows no files.
+
+They are loaded on first use: `landscape.probes.linalg`, which lies in this package, must not bring them all along.
 """
 
 from __future__ import annotations
 
-from landscape.probes.alignment import PROBE as ALIGNMENT
-from landscape.probes.alignment import alignment
-from landscape.probes.base import Probe
-from landscape.probes.density import PROBE as DENSITY
-from landscape.probes.density import density
-from landscape.probes.entropy import PROBE as ENTROPY
-from landscape.probes.entropy import entropy
-from landscape.probes.evolution import PROBE as EVOLUTION
-from landscape.probes.evolution import evolution
-from landscape.probes.force import PROBE as FORCE
-from landscape.probes.force import force
-from landscape.probes.hopping import PROBE as HOPPING
-from landscape.probes.hopping import hopping
-from landscape.probes.length import PROBE as LENGTH
-from landscape.probes.length import length
-from landscape.probes.samples import PROBE as SAMPLES
-from landscape.probes.samples import samples
-from landscape.probes.spectrum import PROBE as SPECTRUM
-from landscape.probes.spectrum import spectrum
-from landscape.probes.split import PROBE as SPLIT
-from landscape.probes.split import split
-from landscape.probes.surface import PROBE as SURFACE
-from landscape.probes.surface import surface
-from landscape.probes.valley import PROBE as VALLEY
-from landscape.probes.valley import valley
+import sys
+from importlib import import_module
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
 from landscape.settings import lookup
+
+if TYPE_CHECKING:
+    from landscape.probes.alignment import alignment
+    from landscape.probes.base import Probe
+    from landscape.probes.density import density
+    from landscape.probes.entropy import entropy
+    from landscape.probes.evolution import evolution
+    from landscape.probes.force import force
+    from landscape.probes.hopping import hopping
+    from landscape.probes.length import length
+    from landscape.probes.samples import samples
+    from landscape.probes.spectrum import spectrum
+    from landscape.probes.split import split
+    from landscape.probes.surface import surface
+    from landscape.probes.valley import valley
+
+    PROBES: dict[str, Probe]
+    """Name -> probe, in the order in which they are run by default."""
 
 __all__ = [
     "PROBES",
@@ -49,11 +49,11 @@ __all__ = [
     "valley",
 ]
 
-PROBES: dict[str, Probe] = {
-    p.name: p
-    for p in (SPECTRUM, DENSITY, VALLEY, SAMPLES, SURFACE, ENTROPY, FORCE, SPLIT, EVOLUTION, HOPPING, ALIGNMENT, LENGTH)
-}
-"""Name -> probe, in the order in which they are run by default."""
+_NAMES = (
+    *("spectrum", "density", "valley", "samples", "surface", "entropy"),
+    *("force", "split", "evolution", "hopping", "alignment", "length"),
+)
+"""Each is the name of a file, of the function in it, and of a probe; in the order of `PROBES`."""
 
 
 def get_probe(name: str) -> Probe:
@@ -63,4 +63,24 @@ def get_probe(name: str) -> Probe:
         >>> get_probe("spectrum").defaults["k"]
         10
     """
-    return lookup(PROBES, name, kind="probe")
+    known: dict[str, Probe] = sys.modules[__name__].PROBES  # not yet there if no one has asked for them
+    return lookup(known, name, kind="probe")
+
+
+def __getattr__(name: str) -> Any:
+    if name in _NAMES:
+        return getattr(import_module(f"{__name__}.{name}"), name)
+    if name == "PROBES":
+        found = {n: import_module(f"{__name__}.{n}").PROBE for n in _NAMES}
+        return globals().setdefault(name, found)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+class _Package(ModuleType):
+    """In which the name of a probe is its function, though Python binds a file that was imported to its own name."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, getattr(value, name) if name in _NAMES and isinstance(value, ModuleType) else value)
+
+
+sys.modules[__name__].__class__ = _Package

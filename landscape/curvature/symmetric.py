@@ -31,6 +31,7 @@ class Symmetric:
 
     Attributes:
         n_products: number of products A v computed so far through this operator.
+        strategy: name of the way in which they are computed, "" where there is no choice.
 
     Raises:
         LandscapeError: if a vector of another shape is given.

@@ -137,11 +137,15 @@ class Chunks:
 
 
 class _Rescaled(Chunks):
-    """Evaluates at D u. What is compiled for the losses in w is shared."""
+    """The losses of another `Chunks` at D u. What is compiled for those in w is not for these: kernels are apart."""
 
     def __init__(self, base: Chunks, scale: Tensor) -> None:
         self.__dict__.update(base.__dict__)
-        self._scale = scale
+        self._base, self._scale, self.kernels = base, scale, {}
 
     def apply(self, w: Tensor, batch: Any, function: Callable[[Any, Any], Any]) -> Any:
-        return super().apply(w * self._scale, batch, function)
+        return self._base.apply(w * self._scale, batch, function)
+
+    def excerpt(self, most: int) -> Chunks:
+        base = self._base.excerpt(most)
+        return base.rescaled(self._scale.to(base.dtype))

@@ -206,7 +206,7 @@ class Objective:
         self.check_finite(w)
         if strategy == "auto":
             trusted = partial(self.check_derivatives, w)
-            strategy = chosen(self.chunks, w, products=products, block=block, check=trusted)
+            strategy = chosen(self.chunks, "hessian", w, products=products, block=block, check=trusted)
         route: Route = "forward" if strategy in ("forward", "compiled") else "reverse"
         self.check_derivatives(w, None if strategy == "difference" else route)
         return curvature_operator(self.chunks, "hessian", w, strategy=strategy, block=block, memory=memory)
@@ -223,6 +223,8 @@ class Objective:
         w = self.vector(w)
         self.check_finite(w)
         self.check_derivatives(w)
+        if strategy == "auto":
+            strategy = chosen(self.chunks, "ggn", w, products=0, block=block, check=partial(self.check_derivatives, w))
         return curvature_operator(self.chunks, "ggn", w, strategy=strategy, block=block, memory=memory)
 
     def residual(self, w: Tensor, *, strategy: Strategy = "auto", memory: int = DEFAULT_MEMORY) -> Symmetric:

@@ -42,8 +42,8 @@ Strategy = Literal["auto", "cached", "forward", "compiled", "native", "differenc
 """How products with a curvature matrix are computed; see `Objective.hessian`."""
 Kind = Literal["hessian", "ggn"]
 _VALID = {
-    "hessian": ("auto", "cached", "forward", "compiled", "native", "difference"),
-    "ggn": ("auto", "forward", "compiled"),
+    "hessian": ("cached", "forward", "compiled", "native", "difference"),
+    "ggn": ("forward", "compiled"),
 }
 
 COMPILED_FROM = 1000
@@ -54,20 +54,24 @@ BLOCK = 8
 
 
 def chosen(
-    chunks: Chunks, w: Tensor, *, products: int, block: int, check: Callable[[Route], None]
-) -> Literal["native", "compiled", "cached"]:
-    """What "auto" means for the Hessian at w: the one place where this is decided.
+    chunks: Chunks, kind: Kind, w: Tensor, *, products: int, block: int, check: Callable[[Route], None]
+) -> Literal["native", "compiled", "cached", "forward"]:
+    """What "auto" means for a matrix at w: the one place where this is decided.
 
-    The native kernel where it knows the loss and works; else compiled, where so many products pay for it and it works;
-    else cached, which always works. What should have worked and does not is said in one `FallbackWarning`.
+    For the Gauss-Newton matrix "forward". For the Hessian the native kernel where it knows the loss and works; else
+    compiled, where so many products pay for it and it works; else cached, which always works. What should have worked
+    and does not is said in one `FallbackWarning`.
 
     Args:
         chunks: the losses.
+        kind: of matrix.
         w: (P,).
         products: how many are to come.
         block: vectors that a compiled product would multiply at once.
         check: raises if derivatives by a route are not to be had, or not those of the loss.
     """
+    if kind == "ggn":
+        return "forward"
     if native_obstacle(chunks) is None:
         return "native"
     if products >= COMPILED_FROM and _compiles(chunks, w, block, check):
@@ -78,13 +82,11 @@ def chosen(
 def curvature_operator(
     chunks: Chunks, kind: Kind, w: Tensor, *, strategy: Strategy, block: int, memory: int
 ) -> Symmetric:
-    """The operator of the mean loss behind `Objective.hessian` and `Objective.ggn`."""
-    *most, last = _VALID[kind]
+    """The operator of the mean loss behind `Objective.hessian` and `Objective.ggn`, by any strategy but "auto"."""
     if strategy not in _VALID[kind]:
+        *most, last = ("auto", *_VALID[kind])
         raise LandscapeError(f"expected strategy {', '.join(most)} or {last} for the {kind}, found {strategy!r}.")
     w = w.clone()
-    if strategy == "auto":  # of the Gauss-Newton matrix; for the Hessian see `chosen`
-        strategy = "forward"
     if strategy == "native":
         at = _native(chunks, memory).at(w)
         return _mean(chunks, strategy, at.mv, at.mm, dense=at.dense)

@@ -19,6 +19,7 @@ from landscape.layout import Layout
 from landscape.loss.metric import METRICS, RescaledObjective, adam_scale, filter_scale
 from landscape.loss.objective import Objective
 from landscape.runs.reading import FILE_NAME, PEAK, Rows, committed, open_for_reading, read_header, read_status
+from landscape.settings import coerce
 from landscape.tasks import Task
 from landscape.training.config import RunConfig
 from landscape.training.evaluation import UNITS
@@ -192,13 +193,14 @@ class Run:
 
     @cached_property
     def _trainer(self) -> Trainer:
-        return Trainer(self.config)
+        return Trainer(self.config, setup=self.setup)
 
     def _loops(self, loops: int | None) -> int:
         """The number of loops to build the model with; None: the run's own, of a run that shifts that of its start."""
         config = self.config
         if loops is None:
             return self.setup.loops
+        loops = int(coerce(loops, int, where="loops"))
         if config.arch == "stacked" and loops != config.model.loops:
             raise LandscapeError(
                 "expected a run with one layer (single or looped), whose parameters fit any number of loops, found "

@@ -125,7 +125,7 @@ class Projector:
 
     def _eigenvectors(self, at: int, step: int) -> Tensor:
         """The orthonormal columns V (P, k) at the anchor."""
-        from landscape.probes.linalg import lanczos  # probes load xarray and more; unprojected training does without
+        from landscape.probes.linalg import lanczos  # with it comes SciPy; unprojected training does without
 
         p = self._projection
         if not bool(torch.isfinite(self.anchor).all()):

@@ -47,6 +47,10 @@ class TrainState:
 class Trainer:
     """Runs the updates that a config describes, from the initial weights until a state is loaded.
 
+    Args:
+        config: of the run.
+        setup: its task, model and loss, if they were made already.
+
     Attributes:
         config: of the run.
         setup: its task, model and loss.
@@ -63,8 +67,8 @@ class Trainer:
         2
     """
 
-    def __init__(self, config: RunConfig) -> None:
-        self.config, self.setup = config, Setup(config)
+    def __init__(self, config: RunConfig, *, setup: Setup | None = None) -> None:
+        self.config, self.setup = config, Setup(config) if setup is None else setup
         self._monitor = None if config.shift is None else Monitor(config.shift, device=self.setup.device)
         self.tokens, self.flops = (0.0, 0.0) if config.origin is None else (config.origin.tokens, config.origin.flops)
         self._projector: Projector | None = None

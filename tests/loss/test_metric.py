@@ -3,12 +3,14 @@
 import numpy as np
 import pytest
 import torch
-from support.oracles import quadratic
+from support.oracles import quadratic, toy
 
 from landscape import Objective, RunConfig, sweep, train
+from landscape.curvature.products import DEFAULT_MEMORY
 from landscape.curvature.symmetric import Symmetric
 from landscape.errors import LandscapeError
 from landscape.loss.metric import RescaledObjective, adam_scale, filter_scale
+from landscape.loss.strategies import curvature_operator
 from landscape.probes import spectrum
 from landscape.probes.tools.dense import exact_spectrum
 
@@ -163,3 +165,30 @@ def test_one_dense_hessian_serves_all_metrics(base, monkeypatch):
         H = base.hessian(here.w0, strategy="forward").mm(torch.eye(base.size, dtype=torch.float64))
         torch.testing.assert_close(lam, torch.linalg.eigvalsh(scale[:, None] * H * scale).flip(0))
     assert len(made) == 1
+
+
+def test_scales_of_scales_multiply():
+    """Rescaled twice is rescaled once by the product, in the loss, every derivative and an excerpt of the samples."""
+    base = toy(chunk=8)
+    one, two = (torch.linspace(0.5, x, base.size, dtype=torch.float64) for x in (2.0, 3.0))
+    nested, once = RescaledObjective(RescaledObjective(base, one), two), RescaledObjective(base, one * two)
+    u, v = once.w0 + 0.1, torch.cos(torch.arange(base.size, dtype=torch.float64))
+    assert torch.allclose(nested.w0, once.w0, rtol=1e-14)
+    assert float(nested.loss(u)) == pytest.approx(float(base.loss(u * one * two)), rel=1e-12)
+    assert torch.allclose(nested.per_sample(u), once.per_sample(u), rtol=1e-12)
+    assert torch.allclose(nested.grad(u), once.grad(u), rtol=1e-10, atol=1e-14)
+    assert torch.allclose(nested.hessian(u).mv(v), once.hessian(u).mv(v), rtol=1e-10, atol=1e-13)
+    few = nested.chunks.excerpt(5)
+    assert torch.allclose(few.losses(u), base.chunks.excerpt(5).losses(u * one * two), rtol=1e-12)
+
+
+def test_what_is_traced_at_a_rescaled_point_does_not_serve_another(monkeypatch):
+    monkeypatch.setattr(torch, "compile", lambda graph, **_: graph)
+    base = toy("single", chunk=8)
+    scaled = RescaledObjective(base, torch.full((base.size,), 2.0, dtype=torch.float64))
+    v = torch.cos(torch.arange(base.size, dtype=torch.float64))
+    H = curvature_operator(scaled.chunks, "hessian", scaled.w0, strategy="compiled", block=1, memory=DEFAULT_MEMORY)
+    assert torch.allclose(H.mv(v), 4 * base.hessian(base.w0).mv(v), rtol=1e-9, atol=1e-12)
+    assert torch.allclose(
+        base.hessian(base.w0, strategy="compiled").mv(v), base.hessian(base.w0).mv(v), rtol=1e-9, atol=1e-12
+    )

@@ -83,3 +83,9 @@ def test_a_subset_is_taken_at_the_checkpoint(run):
     assert float(part.loss(part.w0)) == pytest.approx(stored, rel=1e-5)
     whole = run.objective("test", at=step)
     assert torch.equal(whole.w0, run.parameters[-1].double())
+
+
+@pytest.mark.parametrize("loops", [1.5, 0, "2"])
+def test_a_number_of_loops_that_is_none_is_refused(run, loops):
+    with pytest.raises(LandscapeError, match="loops"):
+        run.objective(loops=loops)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import tomllib
 from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass
@@ -49,10 +50,20 @@ SIGHT = {
     "landscape.cli.tables": ({*ORDER} - {"landscape.figures", "landscape", "landscape.cli"}),
 }
 """Rooms that see less than all above them."""
-NARROW = {room: {"landscape.curvature.symmetric"} for room in LINALG}
-"""Of a room that is seen, only these modules."""
+QUESTIONS = ("landscape.probes.base", "landscape.probes.tools", "landscape.probes")
+NARROW = {
+    **{(room, "landscape.curvature"): {"landscape.curvature.symmetric"} for room in LINALG},
+    # A probe is given what it needs of a run, and knows no files.
+    **{(room, "landscape.runs"): {"landscape.runs.run"} for room in QUESTIONS},
+}
+"""(room, a room that it sees): only these modules of it."""
 
+PLAIN = {"landscape.errors", "landscape.settings", "landscape.models", "landscape.figures", "landscape.cli.tables"}
 LIBRARIES = {
+    "pandas": set(),
+    "netCDF4": set(),
+    "h5netcdf": set(),
+    "scipy": set(ORDER) - PLAIN,
     "h5py": {"landscape.runs", "landscape.answers"},
     "matplotlib": {"landscape.figures"},
     "click": {"landscape.cli", "landscape.cli.console", "landscape.cli.tables"},
@@ -103,26 +114,47 @@ def arrows(found: Mapping[str, Path], public: Mapping[str, str]) -> list[Arrow]:
     """All imports of these modules, wherever they stand: at the top, in a function, for type checkers only.
 
     `import a.b`, `from a import b` and `from . import b`, where b may be a module or a public name of the package,
-    which counts as the module it comes from; and texts that are a module's name, with which it can be imported.
+    which counts as the module it comes from; `import_module`; and texts that begin with a module's name, with which it
+    can be imported. To import a.b.c runs a and a.b first: what these import on being run is imported, too.
     """
-    out = []
+    out, loaded = [], {name: _loaded(path, found, public) for name, path in found.items() if path.stem == "__init__"}
     for source, path in found.items():
         for node in ast.walk(ast.parse(path.read_text())):
             for target in _targets(node, source, path, found, public):
-                if target != source:
-                    out.append(Arrow(source, target, node.lineno))
-    return sorted(set(out))
+                line = getattr(node, "lineno", 0)
+                out.append(Arrow(source, target, line))
+                for package in _parents(target):
+                    if package in loaded and not f"{source}.".startswith(f"{package}."):
+                        out += [Arrow(source, t, line) for t in loaded[package]]
+    return sorted({arrow for arrow in out if arrow.target != arrow.source})
+
+
+def _parents(module: str) -> list[str]:
+    """The packages of the project that a module lies in; the outermost loads nothing."""
+    parts = module.split(".")
+    return [".".join(parts[:i]) for i in range(2, len(parts))]
+
+
+def _loaded(path: Path, found: Mapping[str, Path], public: Mapping[str, str]) -> set[str]:
+    """What the `__init__` of a package imports when it is run: at the top, not in functions or for types."""
+    source = next(name for name, p in found.items() if p == path)
+    out = set()
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            out |= set(_targets(node, source, path, found, public)) & found.keys()
+    return out
 
 
 def _targets(
     node: ast.AST, source: str, path: Path, found: Mapping[str, Path], public: Mapping[str, str]
 ) -> Iterator[str]:
+    package = source if path.name == "__init__.py" else source.rpartition(".")[0]
     if isinstance(node, ast.Import):
         yield from (alias.name for alias in node.names)
+        if any(alias.asname is None and alias.name.startswith("landscape.") for alias in node.names):
+            yield "landscape"  # the name that is bound, through which everything is within reach
     elif isinstance(node, ast.ImportFrom):
-        package = source if path.name == "__init__.py" else source.rpartition(".")[0]
-        base = ".".join(package.split(".")[: len(package.split(".")) - node.level + 1]) if node.level else ""
-        module = ".".join(p for p in (base, node.module or "") if p)
+        module = _absolute("." * node.level + (node.module or ""), package)
         for alias in node.names:
             if f"{module}.{alias.name}" in found:
                 yield f"{module}.{alias.name}"
@@ -130,8 +162,20 @@ def _targets(
                 yield f"landscape.{public[alias.name]}"
             elif (module, alias.name) != ("landscape", "__version__"):
                 yield module
-    elif isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value.startswith("landscape."):
-        yield from {node.value} & found.keys()
+    elif isinstance(node, ast.Call) and ast.unparse(node.func).rpartition(".")[2] in ("import_module", "__import__"):
+        if node.args and isinstance(node.args[0], ast.Constant):
+            yield _absolute(str(node.args[0].value), package)
+    elif isinstance(node, ast.Constant) and re.fullmatch(r"landscape\.[\w.:]+", str(node.value)):
+        parts = re.split(r"[.:]", str(node.value))
+        names = (".".join(parts[:i]) for i in range(len(parts), 1, -1))
+        yield from [name for name in names if name in found][:1]
+
+
+def _absolute(name: str, package: str) -> str:
+    """A name with leading dots from within a package."""
+    level = len(name) - len(name.lstrip("."))
+    base = package.split(".")[: len(package.split(".")) - level + 1] if level else []
+    return ".".join([*base, name.lstrip(".")]).rstrip(".")
 
 
 def faults(found: Mapping[str, Path], public: Mapping[str, str]) -> list[str]:
@@ -148,7 +192,7 @@ def faults(found: Mapping[str, Path], public: Mapping[str, str]) -> list[str]:
             continue
         there = room(arrow.target)
         seen: Set[str] = SIGHT.get(here, set(ORDER))
-        narrow = NARROW.get(here, set()) if there == "landscape.curvature" else set()
+        narrow = NARROW.get((here, there), set())
         if ORDER.index(there) > ORDER.index(here):
             out.append(f"{line}: {there} is not above {here}")
         elif there != here and (there not in seen or (narrow and arrow.target not in narrow)):
@@ -182,6 +226,11 @@ def strangers(found: Mapping[str, Path]) -> list[str]:
     out = []
     for name, path in found.items():
         tree = ast.parse(path.read_text())
+        for n in (
+            n for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) and (n.module or "").startswith("landscape")
+        ):
+            taken = [a.name for a in n.names if a.name.startswith("_") and not a.name.startswith("__")]
+            out += [f"{name}:{n.lineno} imports {x}" for x in taken]
         nodes = [n for n in ast.walk(tree) if isinstance(n, ast.Attribute)]
         own = {n.attr for n in nodes if isinstance(n.value, ast.Name) and n.value.id in ("self", "cls")}
         own |= {n.name for n in ast.walk(tree) if isinstance(n, ast.FunctionDef | ast.ClassDef)}
