@@ -200,7 +200,8 @@ class Run:
         config = self.config
         if loops is None:
             return self.setup.loops
-        loops = int(coerce(loops, int, where="loops"))
+        if coerce(loops, int, where="loops") < 1:
+            raise LandscapeError(f"expected loops >= 1, found {loops}.")
         if config.arch == "stacked" and loops != config.model.loops:
             raise LandscapeError(
                 "expected a run with one layer (single or looped), whose parameters fit any number of loops, found "
