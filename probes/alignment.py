@@ -161,7 +161,7 @@ def _block_sums(objective: Objective, w: Tensor, borders: Any) -> Iterator[Tenso
     for first, last in zip(borders[:-1].tolist(), borders[1:].tolist(), strict=True):
         total = torch.zeros_like(w)
         for i in range(first, last, objective.chunk):
-            with torch.enable_grad():
+            with objective.chunks.plain(), torch.enable_grad():
                 u = w.clone().requires_grad_(True)
                 loss = objective.chunks.sum(slice(i, min(i + objective.chunk, last)))(u)
                 total = total + torch.autograd.grad(loss, u)[0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from landscape.curvature.precision import full_precision
 from landscape.layout import Layout
 from landscape.loss.frozen import frozen_copy, uncompiled, without_checkpointing
 from landscape.loss.samples import common_length, place, take
@@ -72,6 +74,10 @@ class Chunks:
         self.layout.check(w, what="parameter vector")
         return w
 
+    def plain(self) -> AbstractContextManager[None]:
+        """Within it float32 is float32, whatever torch's global switches say; for the backward pass too."""
+        return full_precision(self.device)
+
     def slices(self) -> Iterator[slice]:
         """Slices of the samples, `chunk` at a time."""
         return (slice(i, min(i + self.chunk, self.n_samples)) for i in range(0, self.n_samples, self.chunk))
@@ -87,7 +93,7 @@ class Chunks:
         kwargs = inputs if isinstance(inputs, dict) else {}
         # Gradients are on even where none is asked for: a module may differentiate inside `forward`. Nothing is
         # recorded for others, since neither w nor the frozen parameters require a gradient.
-        with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH), without_checkpointing(), uncompiled():
+        with self.plain(), torch.enable_grad(), sdpa_kernel(SDPBackend.MATH), without_checkpointing(), uncompiled():
             outputs = functional_call(self.module, self.layout.unflatten(w), args, kwargs)
             return function(outputs, targets)
 

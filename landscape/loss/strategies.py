@@ -101,7 +101,7 @@ def curvature_operator(
             strategy=strategy,
         )
     if strategy == "cached":
-        with explained("second derivatives", NO_PRODUCT["reverse"]):
+        with chunks.plain(), explained("second derivatives", NO_PRODUCT["reverse"]):
             product = hessian_product([chunks.sum(index) for index in chunks.slices()], w, memory=memory)
         return _mean(chunks, strategy, _explained(product, "reverse"))
     term = _term(chunks, kind)
@@ -129,7 +129,8 @@ def mean_gradient(chunks: Chunks, w: Tensor) -> Tensor:
             refuse_not_finite(chunks, w)
         return slope
 
-    with explained("the gradient", "Without a gradient, only probes of the loss itself can be asked, such as samples."):
+    way_out = "Without a gradient, only probes of the loss itself can be asked, such as samples."
+    with chunks.plain(), explained("the gradient", way_out):
         return chunks.mean(finite(index) for index in chunks.slices())
 
 
@@ -224,13 +225,21 @@ def _mean(
     *,
     dense: Callable[[], Tensor] | None = None,
 ) -> Symmetric:
-    """A sum over the samples as an operator of the mean."""
+    """A sum over the samples as an operator of the mean, computed in the precision that its dtype says."""
     n = chunks.n_samples
+
+    def plainly(product: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+        def divided(v: Tensor) -> Tensor:
+            with chunks.plain():
+                return product(v) / n
+
+        return divided
+
     return Symmetric(
         chunks.layout.size,
         chunks.dtype,
-        lambda v: mv(v) / n,
-        mm=None if mm is None else lambda V: mm(V) / n,
+        plainly(mv),
+        mm=None if mm is None else plainly(mm),
         dense=None if dense is None else lambda: dense() / n,
         device=chunks.device,
         strategy=strategy,

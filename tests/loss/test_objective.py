@@ -1,4 +1,5 @@
 import copy
+from typing import ClassVar
 
 import pytest
 import torch
@@ -282,3 +283,54 @@ def test_a_compiled_module_is_its_original():
 def test_nan_stays_nan():
     objective = function_objective(lambda w: torch.log(w.sum(1)), torch.ones(2))
     assert torch.isnan(objective.loss(-objective.w0))
+
+
+class Watched(torch.autograd.Function):
+    """The identity, which notes the precision of float32 products in every pass, also of its own backward."""
+
+    seen: ClassVar[list[str]] = []
+
+    @staticmethod
+    def forward(ctx, x):
+        Watched.note()
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx, g):
+        Watched.note()
+        return Watched.apply(g)
+
+    @staticmethod
+    def note():
+        Watched.seen.append(torch.get_float32_matmul_precision())
+        Watched.seen.append(getattr(torch.backends.mkldnn.matmul, "fp32_precision", "ieee"))
+        Watched.seen.append("autocast" if torch.is_autocast_enabled("cpu") else "plain")
+
+
+class Noting(nn.Linear):
+    def forward(self, x):
+        return Watched.apply(super().forward(Watched.apply(x)))
+
+
+@pytest.mark.skipif(not hasattr(torch.backends.mkldnn, "matmul"), reason="torch 2.9 and later")
+def test_float32_is_float32_whatever_the_switches_say():
+    """In the loss, its gradient and products, forward and backward; the switches are then as they were."""
+    data = (torch.randn(9, 4, generator=torch.Generator().manual_seed(0)), torch.zeros(9, 1))
+    objective = Objective(Noting(4, 1), lambda y, t: ((y - t) ** 4).mean(1), data, dtype=torch.float32)
+    w = objective.w0
+    plain = [objective.loss(w), objective.grad(w), objective.hessian(w, strategy="cached").mv(w)]
+    before = torch.get_float32_matmul_precision()
+    try:
+        torch.set_float32_matmul_precision("medium")
+        assert torch.backends.mkldnn.matmul.fp32_precision == "bf16"
+        Watched.seen.clear()
+        with torch.autocast("cpu", torch.bfloat16):
+            found = [objective.loss(w), objective.grad(w), objective.hessian(w, strategy="cached").mv(w)]
+        assert {x for x in Watched.seen if x != "medium"} == {"ieee", "plain"}
+        assert len(Watched.seen) > 3 * 8
+        assert torch.get_float32_matmul_precision() == "medium"
+        assert torch.backends.mkldnn.matmul.fp32_precision == "bf16"
+    finally:
+        torch.set_float32_matmul_precision(before)
+    for a, b in zip(plain, found, strict=True):
+        assert torch.equal(a, b)

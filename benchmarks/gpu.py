@@ -1,0 +1,238 @@
+"""Is everything right on a graphics card, and what does a product cost there? One script, a few minutes.
+
+    python benchmarks/gpu.py [--only right] [--only fast] [--model CNN] [--quick] [-o FILE]
+
+Two parts. *Right*: loss, gradient, products by every strategy, Gauss-Newton products and the probes of small models,
+in float64 and float32, against float64 on the CPU. *Fast*: seconds and peak memory of gradients and products, ten
+eigenvalues, a density and a plane, of models from five thousand to eleven million parameters. Without a card both parts
+run on the CPU, which checks the script and says nothing about cards.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from problems import LoopedGPT
+from timing import environment, say
+from torch import Tensor, nn
+
+from landscape import LandscapeError, Objective
+from landscape.models import AttentionConfig, GPTConfig, build_model
+from landscape.probes import density, spectrum, surface, valley
+
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+STRATEGIES = ("cached", "forward", "compiled", "difference")
+
+
+class Digits(nn.Module):
+    """A convolutional network with batch normalisation, in evaluation mode."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            *(nn.Conv2d(1, 8, 3), nn.BatchNorm2d(8), nn.GELU(), nn.Conv2d(8, 8, 3), nn.Tanh()),
+            *(nn.Flatten(), nn.Linear(8 * 16, 10)),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits (N, 10) of images (N, 1, 8, 8)."""
+        out: Tensor = self.layers(x)
+        return out
+
+
+def sequences(n: int, length: int, vocabulary: int) -> tuple[Tensor, Tensor]:
+    """Random tokens; the next one is to be predicted."""
+    tokens = torch.randint(vocabulary, (n, length + 1), generator=torch.Generator().manual_seed(1))
+    return tokens[:, :-1].contiguous(), tokens[:, 1:].contiguous()
+
+
+def tokens_loss(logits: Tensor, targets: Tensor) -> Tensor:
+    return F.cross_entropy(logits.transpose(1, 2), targets, reduction="none").mean(1)
+
+
+def models(*, quick: bool) -> dict[str, Callable[..., Objective]]:
+    """Name -> the objective of a model, given dtype, device and chunk."""
+    torch.manual_seed(0)
+    small, n = (8, 8) if quick else (32, 64)
+    toy = build_model(AttentionConfig(width=small, loops=3), vocabulary=18, length=16, seed=0)
+    gpt = build_model(GPTConfig(width=small, heads=2, loops=2), vocabulary=18, length=16, seed=0)
+    block = LoopedGPT(width=small, heads=2, loops=3, vocabulary=18, length=16)
+    digits = Digits().eval()
+    images = torch.randn(n, 1, 8, 8, generator=torch.Generator().manual_seed(2)), torch.arange(n) % 10
+    text = sequences(n, 16, 18)
+    return {
+        "toy": lambda **kw: Objective(toy, tokens_loss, text, **kw),
+        "GPT": lambda **kw: Objective(gpt, tokens_loss, text, **kw),
+        "GPT block": lambda **kw: Objective(block, tokens_loss, text, **kw),
+        "CNN": lambda **kw: Objective(digits, lambda z, t: F.cross_entropy(z, t, reduction="none"), images, **kw),
+    }
+
+
+def error(found: Any, true: Tensor) -> float:
+    """Distance over the norm of the truth."""
+    a, b = torch.as_tensor(found).detach().double().cpu(), true.detach().double().cpu()
+    return float((a - b).norm() / b.norm())
+
+
+def check(name: str, make: Callable[..., Objective], *, quick: bool) -> list[dict[str, Any]]:
+    """Errors of everything against float64 on the CPU, largest first in what they are divided by."""
+    cpu = make(dtype=torch.float64, device="cpu")
+    w = cpu.w0
+    v = torch.sin(1.0 + torch.arange(cpu.size, dtype=torch.float64))
+    truth = {"loss": cpu.per_sample(w), "gradient": cpu.grad(w), "Gauss-Newton product": cpu.ggn(w).mv(v)}
+    product = cpu.hessian(w, strategy="cached").mv(v)
+    top = spectrum(cpu, w, seed=0, k=3, tol=1e-9).eigenvalue.values
+    rows = []
+    for dtype in (torch.float64, torch.float32):
+        o = make(dtype=dtype, device=DEVICE, chunk=len(truth["loss"]) // 2 + 1)
+        u, x = o.vector(w), o.vector(v)
+        found = {"loss": o.per_sample(u), "gradient": o.grad(u), "Gauss-Newton product": o.ggn(u).mv(x)}
+        errors = {key: error(found[key], truth[key]) for key in truth}
+        for strategy in STRATEGIES[:2] if quick else STRATEGIES:
+            try:
+                H = o.hessian(u, strategy=strategy, block=1)  # type: ignore[arg-type]
+                errors[f"product, {strategy}"] = error(H.mv(x), product)
+            except LandscapeError as refused:
+                errors[f"product, {strategy}"] = f"refused: {refused}"[:200]
+        errors["auto is"] = o.hessian(u).strategy
+        tol = 1e-8 if dtype == torch.float64 else 1e-4
+        errors["top 3 eigenvalues"] = error(spectrum(o, u, seed=0, k=3, tol=tol).eigenvalue.values, torch.tensor(top))
+        rows.append({"model": name, "P": o.size, "dtype": str(dtype).removeprefix("torch."), **errors})
+    return rows
+
+
+def check_probes(make: Callable[..., Objective]) -> dict[str, float]:
+    """Largest errors of probes on the device, in float64, against the CPU."""
+    a, b = (make(dtype=torch.float64, device=d) for d in ("cpu", DEVICE))
+    plane = torch.randn(2, a.size, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    asked: dict[str, Callable[[Objective], Any]] = {
+        "half-widths": lambda o: valley(o, o.w0, seed=0, top=2, bottom=1, random=1).half_width,
+        "trace": lambda o: density(o, o.w0, seed=0, vectors=4, quad=20).trace,
+        "plane": lambda o: surface(o, o.w0, seed=0, directions=plane.to(o.w0), points=3, span=0.5).loss,
+    }
+    return {key: error(ask(b).values, torch.tensor(ask(a).values)) for key, ask in asked.items()}
+
+
+def synchronise() -> None:
+    if DEVICE == "cuda":
+        torch.cuda.synchronize()
+
+
+def seconds(function: Callable[[], Any], *, repeats: int = 5, warm: int = 2) -> float:
+    """Median of a few calls, the device waited for."""
+    for _ in range(warm):
+        function()
+    found = []
+    for _ in range(repeats):
+        synchronise()
+        start = time.perf_counter()
+        function()
+        synchronise()
+        found.append(time.perf_counter() - start)
+    return statistics.median(found)
+
+
+def large(*, quick: bool) -> dict[str, Objective]:
+    """Models to be timed, in float32: the toy, the GPT block, and a GPT-2-like one of eleven million parameters."""
+    torch.manual_seed(0)
+    if quick:
+        block = LoopedGPT(width=8, heads=2, loops=2, vocabulary=10, length=8)
+        return {"GPT block": Objective(block, tokens_loss, sequences(8, 8, 10), dtype=torch.float32, device=DEVICE)}
+    toy = build_model(AttentionConfig(width=32, loops=3), vocabulary=18, length=16, seed=0)
+    block = LoopedGPT(width=64, heads=4, loops=3, vocabulary=66, length=32)
+    deep = build_model(GPTConfig(width=384, heads=4, layers=6, loops=1), vocabulary=1000, length=64, seed=0)
+    given: dict[str, tuple[nn.Module, tuple[Tensor, Tensor], int]] = {
+        "toy": (toy, sequences(512, 16, 18), 512),
+        "GPT block": (block, sequences(512, 32, 66), 512),
+        "GPT, 6 layers": (deep, sequences(64, 64, 1000), 64),
+    }
+    return {
+        name: Objective(model, tokens_loss, data, dtype=torch.float32, device=DEVICE, chunk=chunk)
+        for name, (model, data, chunk) in given.items()
+    }
+
+
+def measure(o: Objective, *, quick: bool) -> dict[str, Any]:
+    """Milliseconds of a loss, a gradient and a product by each strategy, what compiling took, and the peak memory."""
+    w, v = o.w0, torch.sin(1.0 + torch.arange(o.size)).to(o.w0)
+    out: dict[str, Any] = {"P": o.size, "samples": o.n_samples}
+    out["loss ms"], out["gradient ms"] = (1e3 * seconds(lambda f=f: f(w)) for f in (o.loss, o.grad))
+    for strategy, block in (("cached", 1), ("forward", 1), ("compiled", 1), ("compiled", 8)):
+        if quick and strategy == "compiled":
+            continue
+        name = strategy if block == 1 else f"{strategy}, {block} at once"
+        if DEVICE == "cuda":
+            torch.cuda.reset_peak_memory_stats()
+        start = time.perf_counter()
+        try:
+            H = o.hessian(w, strategy=strategy, block=block)  # type: ignore[arg-type]
+            V = v[:, None].expand(-1, block).contiguous()
+            H.mm(V) if block > 1 else H.mv(v)
+            synchronise()
+            out[f"{name} ready s"] = time.perf_counter() - start
+            out[f"{name} ms"] = 1e3 * seconds(lambda H=H, V=V, b=block: H.mm(V) if b > 1 else H.mv(v)) / block
+        except (LandscapeError, RuntimeError) as failed:
+            out[f"{name} ms"] = f"failed: {failed}"[:200]
+            continue
+        if DEVICE == "cuda":
+            out[f"{name} GiB"] = torch.cuda.max_memory_allocated() / 2**30
+    for name, ask in {
+        "top 10": lambda: spectrum(o, w, seed=0, k=10, tol=1e-3, strategy="cached"),
+        "density, 4 vectors of 20 steps": lambda: density(o, w, seed=0, vectors=4, quad=20, trace_products=0),
+        "plane, 11 x 11": lambda: surface(o, w, seed=0, directions="random", points=11),
+    }.items():
+        start = time.perf_counter()
+        ds = ask()
+        synchronise()
+        out[f"{name} s"] = time.perf_counter() - start
+        if "n_products" in ds:
+            out[f"{name} products"] = int(ds.n_products)
+        if "converged" in ds:
+            out[f"{name} converged"] = bool(ds.converged.all())
+    return out
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Check and time the curvature engine on a graphics card.")
+    parser.add_argument(
+        "--only", choices=("right", "fast"), action="append", help="a part; may be repeated; default both"
+    )
+    parser.add_argument("--model", action="append", help="only models of this name; may be repeated")
+    parser.add_argument("--quick", action="store_true", help="tiny models: a check of this script, no result")
+    parser.add_argument("-o", "--output", type=Path, default=Path(__file__).parent / "results" / "gpu.json")
+    args = parser.parse_args()
+    start = time.perf_counter()
+    card = torch.cuda.get_device_name() if DEVICE == "cuda" else "none: this ran on the CPU"
+    found: dict[str, Any] = {"card": card, "environment": environment(), "quick": args.quick, "right": [], "fast": {}}
+    args.output.parent.mkdir(parents=True, exist_ok=True)
+
+    def tell(name: str, what: Any) -> None:
+        """On the way too: a lease may end before the script."""
+        say(f"{name}: {json.dumps(what)}, {time.perf_counter() - start:.0f} s so far")
+        args.output.write_text(json.dumps(found, indent=1) + "\n")
+
+    wanted, made = args.only or ("right", "fast"), models(quick=args.quick)
+    if "right" in wanted:
+        found["probes"] = check_probes(made["toy"])
+        tell("probes", found["probes"])
+        for name in (n for n in made if args.model is None or n in args.model):
+            for row in check(name, made[name], quick=args.quick):
+                found["right"].append(row)
+                tell(name, row)
+    if "fast" in wanted:
+        for name, o in large(quick=args.quick).items():
+            if args.model is None or name in args.model:
+                found["fast"][name] = measure(o, quick=args.quick)
+                tell(name, found["fast"][name])
+
+
+if __name__ == "__main__":
+    main()
