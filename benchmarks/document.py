@@ -7,6 +7,7 @@ from statistics import median
 from typing import Any
 
 from bars import ratios
+from cards import section
 from report import NAMES, ORDER, TITLES, compiling, not_faster, remarks, table
 
 HEAD = """# Benchmarks
@@ -52,7 +53,12 @@ INTRO = {
 }
 
 
-def document(files: dict[str, Any], images: dict[str, str], training: dict[str, Any] | None = None) -> str:
+def document(
+    files: dict[str, Any],
+    images: dict[str, str],
+    training: dict[str, Any] | None = None,
+    card: dict[str, Any] | None = None,
+) -> str:
     """The whole document as Markdown."""
     quick = "**A quick check on tiny models on a busy machine: not a result.**\n"
     parts = [
@@ -68,6 +74,8 @@ def document(files: dict[str, Any], images: dict[str, str], training: dict[str, 
             parts.append(_question(question, mine, images.get(question)))
     if training is not None:
         parts.append(_training(training))
+    if card is not None:
+        parts.append(section(card))
     parts.append(_again())
     return "\n".join(parts)
 
@@ -197,6 +205,7 @@ python benchmarks/curvature.py --only density --problem gpt --vectors 2
 python benchmarks/curvature.py --only full --repeats 1
 python benchmarks/curvature.py --only run
 python benchmarks/training.py
+python benchmarks/gpu.py
 python benchmarks/report.py
 ```
 

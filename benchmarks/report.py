@@ -144,7 +144,9 @@ def main() -> None:
     args.write.parent.mkdir(parents=True, exist_ok=True)
     path = args.results / "training.json"
     training = json.loads(path.read_text()) if path.exists() else None
-    args.write.write_text(document(files, pictures(files, args.write.parent), training))
+    path = args.results / "gpu.json"
+    card = json.loads(path.read_text()) if path.exists() else None
+    args.write.write_text(document(files, pictures(files, args.write.parent), training, card))
 
 
 if __name__ == "__main__":

@@ -110,6 +110,24 @@ def test_training_is_timed_and_told(tmp_path, modules):
     assert text.count("| autograd |") == len(found["gradients"]) == 1
 
 
+@pytest.mark.slow
+def test_the_script_for_cards_runs_without_one_and_is_told(tmp_path, modules):
+    """Its errors are then those of rounding, and its section of the document says that there was no card."""
+    command = [sys.executable, FOLDER / "gpu.py", "--quick", "--model", "CNN", "--model", "GPT block"]
+    subprocess.run([*command, "-o", tmp_path / "gpu.json"], check=True, capture_output=True)
+    found = json.loads((tmp_path / "gpu.json").read_text())
+    assert [r["dtype"] for r in found["right"]] == ["float64", "float32"] * 2
+    for r in found["right"]:
+        bound = 1e-12 if r["dtype"] == "float64" else 1e-5
+        errors = [x for key, x in r.items() if isinstance(x, float)]
+        assert len(errors) >= 6
+        assert max(errors) < bound
+    text = importlib.import_module("cards").section(found)
+    assert not re.search(r"nan|failed|refused", text)
+    if not torch.cuda.is_available():
+        assert "ran on the CPU" in text
+
+
 def test_ladder_takes_the_cheapest_rung_that_is_accurate_enough(modules):
     from ours import Ours
     from timing import GaveUp, choose, timed
