@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -127,7 +128,8 @@ def alignment(
     names, masks = _groups(objective, groups)
     borders = np.linspace(0, objective.n_samples, min(blocks, objective.n_samples) + 1).astype(int)
     parts = [torch.stack(list(_block_sums(model, w, borders))) for model in models]
-    sizes = torch.from_numpy(np.diff(borders)).to(parts[0])
+    shares = [objective.chunks.mass_of(slice(a, b)) for a, b in itertools.pairwise(borders.tolist())]
+    sizes = torch.tensor(shares).to(parts[0])
     values = {
         **_compared(parts[0], parts[1], sizes, masks),
         "n_parameters": [int(m.sum()) for m in masks],

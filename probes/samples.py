@@ -26,8 +26,9 @@ SCHEMA = Schema(
             ("sample",), "bits per token", "information content under the true distribution", swept=False
         ),
         "family": Variable(("sample",), "", "family of the sample", "U", swept=False),
+        "weight": Variable(("sample",), "1", "weight of the sample in the mean loss", swept=False),
     },
-    optional=frozenset({"correct", "information_content", "family"}),
+    optional=frozenset({"correct", "information_content", "family", "weight"}),
 )
 
 
@@ -68,7 +69,8 @@ def samples(
     values: dict[str, Any] = {"loss": objective.per_sample(w)}
     if correct is not None:
         values["correct"] = objective.map(w, correct)
-    labels: dict[str, Any] = {}
+    weights = objective.chunks.weights
+    labels: dict[str, Any] = {} if weights is None else {"weight": weights}
     for name, label in (("information_content", information_content), ("family", family)):
         if label is not None:
             labels[name] = np.asarray(label)

@@ -15,13 +15,13 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from landscape.curvature.precision import full_precision
 from landscape.layout import Layout
 from landscape.loss.frozen import frozen_copy, uncompiled, without_checkpointing
-from landscape.loss.samples import common_length, place, take
+from landscape.loss.samples import common_length, place, take, weights_of
 
 __all__ = ["Chunks"]
 
 
 class Chunks:
-    r"""The losses l_i(w) of N samples, `chunk` of them at a time, as functions of one vector w (P,).
+    r"""The losses l_i(w) of N samples with weights c_i, `chunk` at a time, as functions of one vector w (P,).
 
     Nothing is checked here: `landscape.loss.objective.Objective` is the checked face of it.
 
@@ -30,12 +30,14 @@ class Chunks:
         per_sample_loss: ``(outputs, targets) -> (n,)``.
         data: ``(inputs, targets)``, as for `Objective`; copied.
         layout: of w.
+        weights: c_i (N,), or None for all 1.
         chunk: samples evaluated at once; None means all.
         dtype: floating dtype of parameters and floating data.
         device: where to compute.
 
     Attributes:
         n_samples: N.
+        mass: the sum of all c_i, by which a mean is divided.
         kernels: what was traced or compiled for these functions, by whoever made it: it serves all points w.
 
     Example:
@@ -56,6 +58,7 @@ class Chunks:
         data: Any,
         layout: Layout,
         *,
+        weights: Any = None,
         chunk: int | None,
         dtype: torch.dtype,
         device: torch.device,
@@ -65,6 +68,8 @@ class Chunks:
         self.per_sample_loss = per_sample_loss
         self.data = place(data, dtype=dtype, device=device)
         self.n_samples = common_length(self.data)
+        self.weights = None if weights is None else weights_of(weights, self.n_samples, dtype=dtype, device=device)
+        self.mass = self.mass_of(slice(None))
         self.chunk = min(chunk or self.n_samples, self.n_samples)
         self.kernels: dict[Any, Any] = {}
 
@@ -82,13 +87,18 @@ class Chunks:
         """Slices of the samples, `chunk` at a time."""
         return (slice(i, min(i + self.chunk, self.n_samples)) for i in range(0, self.n_samples, self.chunk))
 
+    def mass_of(self, index: slice) -> float:
+        """The sum of the weights of a slice of the samples: their number without any."""
+        return float(len(range(self.n_samples)[index]) if self.weights is None else self.weights[index].sum())
+
     def batch(self, index: slice) -> Any:
-        """The data of a slice of the samples."""
-        return take(self.data, index)
+        """The data of a slice of the samples: (inputs, targets), and their weights where there are any."""
+        pair = take(self.data, index)
+        return pair if self.weights is None else (*pair, self.weights[index])
 
     def apply(self, w: Tensor, batch: Any, function: Callable[[Any, Any], Any]) -> Any:
         """``function(module(inputs; w), targets)`` on a batch; differentiable in w."""
-        inputs, targets = batch
+        inputs, targets = batch[:2]
         args = tuple(inputs) if isinstance(inputs, tuple | list) else () if isinstance(inputs, dict) else (inputs,)
         kwargs = inputs if isinstance(inputs, dict) else {}
         # Gradients are on even where none is asked for: a module may differentiate inside `forward`. Nothing is
@@ -110,20 +120,35 @@ class Chunks:
         """Loss of every sample at w, (N,)."""
         return self.map(w, self.per_sample_loss)
 
+    def contributions(self, w: Tensor) -> Tensor:
+        """c_i l_i(w), (N,): what a sum adds up."""
+        return self.losses(w) if self.weights is None else self.losses(w) * self.weights
+
+    def batch_sum(self, outputs: Any, batch: Any) -> Tensor:
+        """The weighted sum of the losses of a batch, of the module's outputs."""
+        losses = self.per_sample_loss(outputs, batch[1])
+        return losses.sum() if len(batch) == 2 else (losses * batch[2]).sum()
+
     def sum(self, index: slice) -> Callable[[Tensor], Tensor]:
-        """The function w -> sum of the losses of a slice of the samples."""
-        return lambda w: self.evaluate(w, index, self.per_sample_loss).sum()
+        """The function w -> weighted sum of the losses of a slice of the samples."""
+
+        def total(w: Tensor) -> Tensor:
+            batch = self.batch(index)
+            found: Tensor = self.apply(w, batch, lambda outputs, _: self.batch_sum(outputs, batch))
+            return found
+
+        return total
 
     def total(self, w: Tensor) -> Tensor:
-        """The sum of all losses at w; differentiable in w."""
+        """The weighted sum of all losses at w; differentiable in w."""
         return torch.stack([self.sum(index)(w) for index in self.slices()]).sum()
 
     def mean(self, terms: Iterator[Tensor]) -> Tensor:
-        """Sum over chunks divided by N: the one place where a loss is averaged over samples."""
+        """Sum over chunks divided by the mass: the one place where a loss is averaged over samples."""
         total = next(terms)
         for term in terms:  # one at a time: a gradient may be large
             total = total + term
-        return total / self.n_samples
+        return total / self.mass
 
     def excerpt(self, most: int) -> Chunks:
         """At most so many of the samples, spread over all, in float64 where the device has it."""
@@ -133,8 +158,11 @@ class Chunks:
         if twin.dtype != self.dtype:
             twin.module = frozen_copy(self.module, twin.dtype, self.device)
         every = self.n_samples // n
-        twin.data = place(take(self.data, slice(0, n * every, every)), dtype=twin.dtype, device=self.device)
+        index = slice(0, n * every, every)
+        twin.data = place(take(self.data, index), dtype=twin.dtype, device=self.device)
+        twin.weights = None if self.weights is None else self.weights[index].to(twin.dtype)
         twin.n_samples, twin.chunk, twin.kernels = n, min(n, self.chunk), {}
+        twin.mass = twin.mass_of(slice(None))
         return twin
 
     def rescaled(self, scale: Tensor) -> Chunks:

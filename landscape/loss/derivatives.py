@@ -122,21 +122,23 @@ def _gradient_verdict(chunks: Chunks, w: Tensor, seed: int) -> tuple[str, str]:
     with explained("the gradient", "Without one, only probes of the loss itself can be asked, such as samples."):
         graph = _value_with_graph(excerpt, w)
         claimed = (gradient(excerpt.total, w) @ u).reshape(1)
-    size = float(excerpt.losses(w).abs().sum())
+    size = float(excerpt.contributions(w).abs().sum())
 
     def difference(h: float) -> _Difference:
-        coarse, fine = ((excerpt.losses(w + s * u) - excerpt.losses(w - s * u)) / (2 * s) for s in (h, h / 2))
+        coarse, fine = (
+            (excerpt.contributions(w + s * u) - excerpt.contributions(w - s * u)) / (2 * s) for s in (h, h / 2)
+        )
         error = float((coarse - fine).abs().sum()) + 4 * torch.finfo(w.dtype).eps * size / h
         return _Difference(fine.sum().reshape(1), error, h)
 
     verdict, found = _compare(claimed, difference, floor=1e-4 * size)
     if found is None:
         return verdict, ""
-    n = excerpt.n_samples
+    n = excerpt.mass
     return verdict, (
         f"the gradient is not the derivative of the loss: along a random direction it gives {float(claimed) / n:.6g}, "
-        f"differences of the loss give {float(found.value) / n:.6g} +- {found.error / n:.1g} ({n} samples, step "
-        f"{found.step:.0e}).{_suspects(graph)} {_WAY_OUT}, {_CARRY_ON}"
+        f"differences of the loss give {float(found.value) / n:.6g} +- {found.error / n:.1g} ({excerpt.n_samples} "
+        f"samples, step {found.step:.0e}).{_suspects(graph)} {_WAY_OUT}, {_CARRY_ON}"
     )
 
 

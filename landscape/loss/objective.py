@@ -25,11 +25,13 @@ __all__ = ["Objective", "Strategy"]
 
 
 class Objective:
-    r"""L(w) = (1/N) sum_i l_i(w): mean loss over a fixed data set of N samples, as a function of a vector w (P,).
+    r"""L(w) = sum_i c_i l_i(w) / sum_i c_i: mean loss over N fixed samples as a function of one vector w (P,).
 
     A *sample* is one entry along the first axis of the data (for language models: a sequence, whose loss is the mean
     over its scored tokens). Chunks only bound memory: per-sample losses are summed and divided once by N, so uneven
-    chunks cannot change the result beyond rounding.
+    chunks cannot change the result beyond rounding. All samples count the same unless `weights` says otherwise: with
+    the number of scored tokens of each sequence it is the mean over tokens, with class weights what
+    ``cross_entropy(weight=...)`` is.
 
     The module is copied; the original, its mode, its ``.grad`` and the global random state are never touched.
     Attention runs on PyTorch's math kernel, the only one with second derivatives; activation checkpointing is left out,
@@ -42,6 +44,7 @@ class Objective:
             length N; or a `Dataset`, or a `DataLoader` with a fixed order, of such pairs. Targets may be None. Numbers,
             strings and None among the inputs are the same for all samples.
             A tuple of inputs is passed as ``module(*inputs)``, a dict as ``module(**inputs)``.
+        weights: c_i >= 0, (N,), of the samples; only their ratios matter. None weighs all the same.
         chunk: samples evaluated at once; None means all.
         dtype: floating dtype of parameters and floating data.
         device: where to compute; None means where the module's parameters are.
@@ -78,6 +81,7 @@ class Objective:
         per_sample_loss: Callable[[Any, Any], Tensor],
         data: tuple[Any, Any],
         *,
+        weights: Any = None,
         chunk: int | None = None,
         dtype: torch.dtype = torch.float64,
         device: torch.device | str | None = None,
@@ -94,6 +98,7 @@ class Objective:
             per_sample_loss,
             data,
             Layout.of(module, only=parameters),
+            weights=weights,
             chunk=chunk,
             dtype=dtype,
             device=torch.device(device if device is not None else next(module.parameters()).device),
@@ -136,8 +141,9 @@ class Objective:
 
     @property
     def fingerprint(self) -> str:
-        """Twelve hexadecimal digits that identify the data."""
-        return fingerprint(self.chunks.data)
+        """Twelve hexadecimal digits that identify the data, and weights if there are any."""
+        c = self.chunks
+        return fingerprint(c.data if c.weights is None else (*c.data, c.weights))
 
     # -- evaluation ---------------------------------------------------------------------------------------------------
 
@@ -263,8 +269,11 @@ class Objective:
 
     @property
     def caveats(self) -> dict[str, str]:
-        """What a result must say of the derivatives it rests on: nothing, if they were checked and are right."""
-        return self._trust.caveats
+        """What a result must say of its loss: of derivatives that were not checked or are in doubt, and of weights."""
+        c = self.chunks.weights
+        effective = 0.0 if c is None else float(c.sum() ** 2 / (c**2).sum())
+        weighed = {} if c is None else {"weights": f"of {len(c)} samples, as good as {effective:.6g} of equal weight"}
+        return self._trust.caveats | weighed
 
     def vector(self, w: Tensor) -> Tensor:
         """`w` checked against the layout and moved to this objective's dtype and device, detached."""

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, SequentialSam
 from landscape.curvature.trees import tensors_of
 from landscape.errors import LandscapeError
 
-__all__ = ["common_length", "place", "take"]
+__all__ = ["common_length", "place", "take", "weights_of"]
 
 _FORMS = (
     "(inputs, targets): tensors or numpy arrays, nested in tuples or dicts; or a Dataset or DataLoader of such pairs"
@@ -83,6 +83,27 @@ def common_length(data: Any) -> int:
 def take(data: Any, index: slice) -> Any:
     """The samples of a slice; what is the same for all samples stays whole."""
     return pytree.tree_map(lambda x: x[index] if isinstance(x, Tensor) else x, data)
+
+
+def weights_of(given: Any, n: int, *, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """One weight per sample (N,), checked.
+
+    Raises:
+        LandscapeError: for another shape, a weight that is negative or not finite, or no weight above 0.
+
+    Example:
+        >>> weights_of([1, 3], 2, dtype=torch.float32, device=torch.device("cpu"))
+        tensor([1., 3.])
+    """
+    try:
+        weights = torch.as_tensor(given).detach().to(dtype=dtype, device=device, copy=True)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise LandscapeError(f"expected weights ({n},), one number a sample: {error}.") from error
+    if weights.shape != (n,):
+        raise LandscapeError(f"expected one weight a sample, ({n},), found {tuple(weights.shape)}.")
+    if not bool((torch.isfinite(weights) & (weights >= 0)).all()) or not float(weights.sum()) > 0:
+        raise LandscapeError("expected finite weights >= 0, at least one above 0. Leave samples out to ignore them.")
+    return weights
 
 
 def _gathered(source: Any) -> tuple[Any, Any]:

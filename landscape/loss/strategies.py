@@ -189,6 +189,8 @@ def _unsupported(chunks: Chunks) -> str | None:
     from landscape.curvature.native import supported
 
     c = chunks
+    if c.weights is not None:
+        return "the kernel knows samples of equal weight only"
     return supported(c.module, c.per_sample_loss, c.data, dtype=c.dtype, device=c.device, layout=c.layout)
 
 
@@ -226,7 +228,7 @@ def _mean(
     dense: Callable[[], Tensor] | None = None,
 ) -> Symmetric:
     """A sum over the samples as an operator of the mean, computed in the precision that its dtype says."""
-    n = chunks.n_samples
+    n = chunks.mass
 
     def plainly(product: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
         def divided(v: Tensor) -> Tensor:
@@ -248,15 +250,14 @@ def _mean(
 
 def _term(chunks: Chunks, kind: Kind) -> Callable[[Tensor, Tensor, Any], Tensor]:
     """F(w, v, batch): the product with v of the sum over one batch."""
-    loss = chunks.per_sample_loss
 
     def hessian(w: Tensor, v: Tensor, batch: Any) -> Tensor:
-        return forward_product(lambda u: chunks.apply(u, batch, loss).sum(), w, v)
+        return forward_product(lambda u: chunks.apply(u, batch, lambda y, _: chunks.batch_sum(y, batch)), w, v)
 
     def ggn(w: Tensor, v: Tensor, batch: Any) -> Tensor:
         def outputs(u: Tensor) -> Any:
             return chunks.apply(u, batch, lambda y, _: y)
 
-        return gauss_newton_product(outputs, lambda y: loss(y, batch[1]).sum(), w, v)
+        return gauss_newton_product(outputs, lambda y: chunks.batch_sum(y, batch), w, v)
 
     return hessian if kind == "hessian" else ggn

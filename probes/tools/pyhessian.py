@@ -28,7 +28,7 @@ class _FlatModule(nn.Module):
     def forward(self, _: Tensor) -> Tensor:
         objective = self._objective[0]
         w = self.w.to(objective.dtype)
-        return objective.chunks.total(w) / objective.n_samples
+        return objective.chunks.total(w) / objective.chunks.mass
 
 
 def pyhessian_eigenpairs(
