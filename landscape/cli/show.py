@@ -10,7 +10,7 @@ from typing import Any
 import click
 import xarray as xr
 
-from landscape.answers.files import is_answer, load
+from landscape.answers.files import heading, is_answer
 from landscape.cli.console import Table, emit_json, number, show_table
 from landscape.cli.tables import TABLES
 from landscape.cli.tables.cells import labelled
@@ -26,6 +26,9 @@ from landscape.training.presets import presets
 
 __all__ = ["command"]
 
+MANY = 12
+"""Runs up to which all their results are read unasked."""
+
 
 @click.command("show")
 @click.argument("paths", nargs=-1, type=click.Path(path_type=Path))
@@ -33,11 +36,19 @@ __all__ = ["command"]
 @click.option(
     "--against", metavar="KIND", help="What differences over seeds refer to.  [default: looped, or the first]"
 )
+@click.option(
+    "--tables/--no-tables",
+    default=None,
+    help=f"Tables of what was found in all runs, read whole.  [default: for up to {MANY} runs]",
+)
 @click.option("--presets", "list_presets", is_flag=True, help="List the presets of `landscape train --preset` instead.")
-def command(paths: tuple[Path, ...], as_json: bool, against: str | None, list_presets: bool) -> None:
+def command(
+    paths: tuple[Path, ...], as_json: bool, against: str | None, tables: bool | None, list_presets: bool
+) -> None:
     """Say what is in a run; with several runs, compare them. PATHS are run folders, or folders of runs.
 
-    Reads only; works while a run is being trained. Exit code 2 if a result is damaged; all others are shown.
+    Reads only; works while a run is being trained. Exit code 2 if a result is damaged; all others are shown. Of many
+    runs a line each is shown, and what was found in them when asked.
     """
     if list_presets == bool(paths):
         raise click.UsageError("name run folders, or ask for --presets" + (", not both." if paths else "."))
@@ -54,7 +65,12 @@ def command(paths: tuple[Path, ...], as_json: bool, against: str | None, list_pr
         _several(described)
         for table in (*outcome_tables(study, against=against), *shift_tables(described)):
             show_table(table)
-        _found(study)
+        if tables or (tables is None and len(described) <= MANY):
+            _found(study)
+        elif tables is None:
+            click.echo(
+                f"What was found in these {len(described)} runs: --tables, or name up to {MANY} of them.", err=True
+            )
     if damaged := [r for d in described for r in d["results"] if r["damaged"]]:
         for r in damaged:
             click.echo(f"Error: {r['problem']}", err=True)
@@ -104,18 +120,17 @@ def describe(run: Run) -> dict[str, Any]:
 
 def _result(run: Run, path: Path) -> dict[str, Any]:
     try:
-        ds = load(path)
+        found = heading(path)
     except LandscapeError as error:
         return {"file": path.name, "problem": str(error), "damaged": is_answer(path)}
-    steps = [int(s) for s in ds["step"].values] if "step" in ds.dims else [ds.attrs.get("step")]
-    stale = {} if ds.attrs.get("run_id") == run.id else {"problem": "made from another run that was in this folder"}
+    stale = {} if found.attrs.get("run_id") == run.id else {"problem": "made from another run that was in this folder"}
     return {
         "file": path.name,
         "damaged": False,
-        "probe": ds.attrs["probe"],
-        "steps": steps,
-        "created": ds.attrs.get("created"),
-        "settings": json.loads(ds.attrs.get("settings", "{}")),
+        "probe": found.attrs["probe"],
+        "steps": list(found.steps),
+        "created": found.attrs.get("created"),
+        "settings": json.loads(found.attrs.get("settings", "{}")),
         **stale,
     }
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import xarray as xr
 
-from landscape.answers.files import available
+from landscape.answers.files import Heading, headings, load
 from landscape.errors import LandscapeError
 from landscape.models import TRAININGS
 from landscape.runs.reading import FILE_NAME
@@ -100,22 +100,22 @@ class Study:
             if metric is not None:
                 raise LandscapeError(f"{probe!r} has no metric, found metric {metric!r}. Leave it out.")
             return tables[probe]()
-        stored = [list(available(run, probe)) for run in self.runs]
+        stored = [headings(run, probe) for run in self.runs]
         if lacking := self._without(stored):
             raise LandscapeError(
                 f"no result of probe {probe!r} for {lacking}. "
                 f"Compute it with: landscape probe {lacking.replace(', ', ' ')} -p {probe}"
             )
         wanted = _PLAIN if metric is None else (metric,)
-        stored_in = [[ds for ds in found if _metric(ds) in wanted] for found in stored]
+        stored_in = [[h for h in found if _metric(h) in wanted] for found in stored]
         if lacking := self._without(stored_in):
-            there = ", ".join(sorted({_metric(ds) for found in stored for ds in found}))
+            there = ", ".join(sorted({_metric(h) for found in stored for h in found}))
             there = "none, because it measures no curvature or distance" if there == "none" else there
             raise LandscapeError(
                 f"expected results of probe {probe!r} in the metric {metric or _PLAIN[0]!r} for all runs, found none "
                 f"for {lacking}. Metrics that are there: {there}. Choose one of them, or compute what is missing."
             )
-        answers = [{_settings(ds): ds for ds in reversed(found)} for found in stored_in]
+        answers = [{_settings(h): h.path for h in reversed(found)} for found in stored_in]
         common = [k for k in answers[0] if all(k in a for a in answers)]
         if not common:
             raise LandscapeError(
@@ -123,13 +123,13 @@ class Study:
                 "version of the probe. "
                 f"Compute them in one command: landscape probe {' '.join(str(r.path) for r in self.runs)} -p {probe}"
             )
-        return [a[common[-1]] for a in answers]
+        return [load(a[common[-1]]) for a in answers]
 
     def outcomes(self, *, split: str = "test", against: str | None = None) -> xr.Dataset:
         """The end of training over seeds, see `landscape.studies.outcomes.outcomes`."""
         return outcomes(self.runs, split=split, against=against)
 
-    def _without(self, found: Sequence[Sequence[xr.Dataset]]) -> str:
+    def _without(self, found: Sequence[Sequence[Heading]]) -> str:
         return ", ".join(str(run.path) for run, results in zip(self.runs, found, strict=True) if not results)
 
     def __len__(self) -> int:
@@ -143,14 +143,14 @@ def _order(run: Run) -> tuple[str, int, int, str]:
     return run.config.task.name, list(TRAININGS).index(run.config.arch), run.config.seed, run.name
 
 
-def _metric(ds: xr.Dataset) -> str:
-    return str(ds.attrs.get("metric", "none"))
+def _metric(found: Heading) -> str:
+    return str(found.attrs.get("metric", "none"))
 
 
-def _settings(ds: xr.Dataset) -> str:
+def _settings(found: Heading) -> str:
     """What must agree between runs: the probe's version, and all settings but the step a whole-run probe was asked at.
 
     Two versions of a probe may differ in what they compute.
     """
-    settings = {k: v for k, v in json.loads(ds.attrs["settings"]).items() if k != "step"}
-    return json.dumps([str(ds.attrs.get("probe_version", "unknown")), settings], sort_keys=True)
+    settings = {k: v for k, v in json.loads(found.attrs["settings"]).items() if k != "step"}
+    return json.dumps([str(found.attrs.get("probe_version", "unknown")), settings], sort_keys=True)

@@ -11,7 +11,7 @@ import pytest
 import xarray as xr
 
 from landscape import LandscapeError, Study, sweep
-from landscape.answers.files import DamagedError, is_answer, load, save
+from landscape.answers.files import DamagedError, heading, headings, is_answer, load, save
 from landscape.answers.seal import sealed, unsealed
 
 
@@ -171,3 +171,25 @@ def test_another_netcdf_file_is_named(tmp_path):
     xr.Dataset({"x": ("n", [1.0])}).to_netcdf(path, engine="h5netcdf")
     with pytest.raises(LandscapeError, match="another netCDF file"):
         load(path)
+
+
+def test_a_heading_says_what_the_dataset_says(fresh_run):
+    """Of every kind of attribute, with steps and without, and of a damaged file the same as reading it whole."""
+    swept = sweep("spectrum", fresh_run, seed=0, k=2, steps=[0, 20])
+    whole = sweep("surface", fresh_run, seed=0, points=3, directions="random")
+    for probe, ds, steps in (("spectrum", swept, (0, 20)), ("surface", whole, (20,))):
+        (found,) = headings(fresh_run, probe)
+        assert found.steps == steps
+        stored = load(found.path).attrs
+        assert {k: v for k, v in found.attrs.items() if not isinstance(v, np.ndarray)} == {
+            k: v.item() if isinstance(v, np.generic) else v for k, v in stored.items() if not isinstance(v, np.ndarray)
+        }
+        assert found.attrs["settings"] == ds.attrs["settings"]
+        data = bytearray(found.path.read_bytes())
+        data[len(data) // 2] ^= 1
+        found.path.write_bytes(data)
+        for read in (heading, load):
+            with pytest.raises(DamagedError, match="fails its checksum"):
+                read(found.path)
+    with pytest.raises(LandscapeError, match="found none"):
+        heading(fresh_run.path / "results" / "none.nc")

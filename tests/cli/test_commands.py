@@ -423,3 +423,26 @@ def test_a_probe_named_twice_is_asked_once(trained):
     code, out, _ = trained("probe", "runs", "-p", "samples", "-p", "samples", "--steps", "12", "-q", "--json")
     assert code == 0
     assert len(json.loads(out)["samples"]) == 2
+
+
+def test_many_runs_are_a_line_each_and_their_results_are_read_when_asked(trained, monkeypatch, tmp_path):
+    from landscape.answers import files
+    from landscape.cli import show
+
+    assert trained("probe", "runs", "-p", "spectrum", "-q", "--set", "spectrum.k=2", "--steps", "last")[0] == 0
+    read = []
+    load = files.xr.load_dataset
+    monkeypatch.setattr(files.xr, "load_dataset", lambda *a, **k: read.append(1) or load(*a, **k))
+    code, out, _ = trained("show", "runs")
+    assert (code, len(read)) == (0, 2)
+    assert "spectrum: Hessian eigenvalues" in out
+    monkeypatch.setattr(show, "MANY", 1)
+    code, out, err = trained("show", "runs")
+    assert (code, len(read)) == (0, 2)  # not one more
+    assert "spectrum: Hessian eigenvalues" not in out
+    assert "spectrum" in out  # in the column of what was probed
+    assert "What was found in these 2 runs: --tables" in err
+    assert "spectrum: Hessian eigenvalues" in trained("show", "runs", "--tables")[1]
+    code, out, err = trained("show", "runs", "--no-tables")
+    assert "spectrum: Hessian eigenvalues" not in out
+    assert not err
