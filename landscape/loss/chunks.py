@@ -151,14 +151,14 @@ class Chunks:
         return total / self.mass
 
     def excerpt(self, most: int) -> Chunks:
-        """At most so many of the samples, spread over all, in float64 where the device has it."""
+        """At most so many of the samples that weigh anything, spread over all, in float64 where the device has it."""
         twin = copy.copy(self)
-        n = min(self.n_samples, most)
+        some = torch.arange(self.n_samples) if self.weights is None else self.weights.nonzero().squeeze(1)
+        n = min(len(some), most)
+        index = some[:: len(some) // n][:n].to(self.device)
         twin.dtype = torch.float64 if self.device.type != "mps" else self.dtype
         if twin.dtype != self.dtype:
             twin.module = frozen_copy(self.module, twin.dtype, self.device)
-        every = self.n_samples // n
-        index = slice(0, n * every, every)
         twin.data = place(take(self.data, index), dtype=twin.dtype, device=self.device)
         twin.weights = None if self.weights is None else self.weights[index].to(twin.dtype)
         twin.n_samples, twin.chunk, twin.kernels = n, min(n, self.chunk), {}

@@ -80,8 +80,8 @@ def common_length(data: Any) -> int:
     return int(leaves[0].shape[0])
 
 
-def take(data: Any, index: slice) -> Any:
-    """The samples of a slice; what is the same for all samples stays whole."""
+def take(data: Any, index: slice | Tensor) -> Any:
+    """The samples of a slice, or of these indices; what is the same for all samples stays whole."""
     return pytree.tree_map(lambda x: x[index] if isinstance(x, Tensor) else x, data)
 
 

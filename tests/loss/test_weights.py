@@ -154,7 +154,8 @@ def test_only_ratios_of_weights_matter(weights, scale):
     assert float(a[0, 0]) == pytest.approx(2 * mean, rel=1e-12)
 
 
-def test_derivatives_of_weighted_losses_are_checked():
+@pytest.mark.parametrize("weights", [counts() + 1, torch.arange(N) == N - 2])
+def test_derivatives_of_weighted_losses_are_checked_where_there_is_weight(weights):
     class Wrong(torch.autograd.Function):
         @staticmethod
         def forward(ctx, x):
@@ -169,7 +170,7 @@ def test_derivatives_of_weighted_losses_are_checked():
             return Wrong.apply(super().forward(x))
 
     X, Y = points()
-    objective = Objective(Model(3, 2).double(), squared, (X, Y), weights=counts() + 1)
+    objective = Objective(Model(3, 2).double(), squared, (X, Y), weights=weights)
     with pytest.raises(LandscapeError, match="not the derivative of the loss"):
         objective.grad(objective.w0)
 
