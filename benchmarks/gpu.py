@@ -215,7 +215,7 @@ def main() -> None:
     args.output.parent.mkdir(parents=True, exist_ok=True)
 
     def tell(name: str, what: Any) -> None:
-        """On the way too: a lease may end before the script."""
+        """Printed and stored on the way: a time limit may end the script before its end."""
         say(f"{name}: {json.dumps(what)}, {time.perf_counter() - start:.0f} s so far")
         args.output.write_text(json.dumps(found, indent=1) + "\n")
 
