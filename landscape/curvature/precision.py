@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import reduce
+from functools import cache, reduce
 from typing import Any
 
 import torch
@@ -49,9 +49,13 @@ def full_precision(device: torch.device) -> Iterator[None]:
             yield
     finally:
         for owner, name, value in changed:
-            setattr(owner, name, value)
+            if name == "fp32_precision":
+                setattr(owner, name, "none")  # it may have followed another switch, and is to follow it again
+            if getattr(owner, name) != value:
+                setattr(owner, name, value)
 
 
+@cache
 def _switch(place: str) -> tuple[Any, str] | None:
     """The object that has the switch, and its name there; None where this torch has none."""
     try:

@@ -334,3 +334,17 @@ def test_float32_is_float32_whatever_the_switches_say():
         torch.set_float32_matmul_precision(before)
     for a, b in zip(plain, found, strict=True):
         assert torch.equal(a, b)
+
+
+@pytest.mark.skipif(not hasattr(torch.backends, "fp32_precision"), reason="torch 2.9 and later")
+def test_a_switch_that_follows_another_still_does():
+    objective, _ = least_squares(dtype=torch.float32)
+    before = torch.backends.fp32_precision
+    try:
+        torch.backends.fp32_precision = "tf32"
+        assert torch.backends.mkldnn.conv.fp32_precision == "tf32"
+        objective.grad(objective.w0)
+        assert torch.backends.mkldnn.conv.fp32_precision == "tf32"
+    finally:
+        torch.backends.fp32_precision = before
+    assert torch.backends.mkldnn.conv.fp32_precision == before
