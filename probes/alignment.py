@@ -11,6 +11,7 @@ import torch
 import xarray as xr
 from torch import Tensor
 
+from landscape.curvature.products import gradient
 from landscape.errors import LandscapeError
 from landscape.loss.objective import Objective
 from landscape.probes.base import LOSS, SLOPE, Context, Probe, Schema, Variable
@@ -126,10 +127,10 @@ def alignment(
         model.check_finite(w)
         model.check_derivatives(w)
     names, masks = _groups(objective, groups)
-    borders = np.linspace(0, objective.n_samples, min(blocks, objective.n_samples) + 1).astype(int)
-    parts = [torch.stack(list(_block_sums(model, w, borders))) for model in models]
-    shares = [objective.chunks.mass_of(slice(a, b)) for a, b in itertools.pairwise(borders.tolist())]
-    sizes = torch.tensor(shares).to(parts[0])
+    borders = np.linspace(0, objective.n_samples, min(blocks, objective.n_samples) + 1).astype(int).tolist()
+    pieces = list(itertools.pairwise(borders))
+    parts = [torch.stack([_block_sum(model, w, first, last) for first, last in pieces]) for model in models]
+    sizes = torch.tensor([objective.chunks.mass_of(slice(*piece)) for piece in pieces]).to(parts[0])
     values = {
         **_compared(parts[0], parts[1], sizes, masks),
         "n_parameters": [int(m.sum()) for m in masks],
@@ -158,16 +159,13 @@ def _groups(objective: Objective, groups: tuple[str, ...]) -> tuple[Any, list[Te
     return np.array(names), [objective.layout.mask(p.split(",")).to(objective.device) for _, _, p in pairs]
 
 
-def _block_sums(objective: Objective, w: Tensor, borders: Any) -> Iterator[Tensor]:
-    """Gradient of the summed loss of each block of samples, (P,)."""
-    for first, last in zip(borders[:-1].tolist(), borders[1:].tolist(), strict=True):
-        total = torch.zeros_like(w)
+def _block_sum(objective: Objective, w: Tensor, first: int, last: int) -> Tensor:
+    """Gradient of the summed loss of a block of samples, (P,)."""
+    chunks, total = objective.chunks, torch.zeros_like(w)
+    with chunks.plain():
         for i in range(first, last, objective.chunk):
-            with objective.chunks.plain(), torch.enable_grad():
-                u = w.clone().requires_grad_(True)
-                loss = objective.chunks.sum(slice(i, min(i + objective.chunk, last)))(u)
-                total = total + torch.autograd.grad(loss, u)[0]
-        yield total
+            total = total + gradient(chunks.sum(slice(i, min(i + objective.chunk, last))), w)
+    return total
 
 
 def _compared(a: Tensor, b: Tensor, sizes: Tensor, masks: list[Tensor]) -> dict[str, Tensor]:

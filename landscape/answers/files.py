@@ -150,7 +150,7 @@ def _complete(path: Path, attrs: dict[str, Any], verified: bool) -> None:
         warnings.warn(
             f"results in {path.parent} were written by an earlier version, without a checksum: damage to them could "
             "not be seen. `landscape probe` with --recompute writes them anew.",
-            stacklevel=4,
+            stacklevel=3,
         )
 
 

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
 
-from landscape.curvature.products import DEFAULT_MEMORY
 from landscape.curvature.symmetric import Symmetric
 from landscape.errors import LandscapeError
 from landscape.loss.derivatives import Route
 from landscape.loss.objective import Objective
-from landscape.loss.strategies import Strategy
 
 __all__ = ["METRICS", "Metric", "RescaledObjective", "adam_scale", "filter_scale", "units_in"]
 
@@ -136,20 +134,10 @@ class RescaledObjective(Objective):
         """Those of the base, at D u."""
         self.base.check_derivatives(self.parameters_at(w), route)
 
-    def hessian(
-        self,
-        w: Tensor,
-        *,
-        strategy: Strategy = "auto",
-        products: int = 0,
-        block: int = 1,
-        memory: int = DEFAULT_MEMORY,
-    ) -> Symmetric:
-        """D H D at D u."""
-        H = self.base.hessian(self.parameters_at(w), strategy=strategy, products=products, block=block, memory=memory)
-        return H.rescaled(self.scale)
+    def hessian(self, w: Tensor, **settings: Any) -> Symmetric:
+        """D H D at D u; settings as in `Objective.hessian`."""
+        return self.base.hessian(self.parameters_at(w), **settings).rescaled(self.scale)
 
-    def ggn(self, w: Tensor, *, strategy: Strategy = "auto", block: int = 1, memory: int = DEFAULT_MEMORY) -> Symmetric:
-        """D G D at D u."""
-        w = self.parameters_at(w)
-        return self.base.ggn(w, strategy=strategy, block=block, memory=memory).rescaled(self.scale)
+    def ggn(self, w: Tensor, **settings: Any) -> Symmetric:
+        """D G D at D u; settings as in `Objective.ggn`."""
+        return self.base.ggn(self.parameters_at(w), **settings).rescaled(self.scale)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import os
 from functools import cached_property
 from pathlib import Path
@@ -216,9 +215,8 @@ class Run:
 
     def module(self, step: int, *, loops: int | None = None) -> nn.Module:
         """A copy of the model with the parameters of the checkpoint of `step`; `loops` as in `objective`."""
-        module = copy.deepcopy(self.setup.module(self._loops(self.loops_at(step) if loops is None else loops)))
-        nn.utils.vector_to_parameters(self.parameters[self.index(step)], module.parameters())
-        return module
+        loops = self._loops(self.loops_at(step) if loops is None else loops)
+        return self.setup.module(loops, at=self.parameters[self.index(step)])
 
     def objective(
         self,

@@ -66,8 +66,14 @@ class Setup:
         """Initial weights (P,)."""
         return self.layout.flatten({n: p.detach() for n, p in self.module(self.loops).named_parameters()})
 
-    def module(self, loops: int) -> nn.Module:
-        """The model with so many loops, with the initial weights."""
+    def module(self, loops: int, *, at: Tensor | None = None) -> nn.Module:
+        """The model with so many loops and the initial weights; or a copy of it with the parameters `at` (P,)."""
+        if at is not None:
+            module = copy.deepcopy(self.module(loops))
+            with torch.no_grad():
+                for p, value in zip(module.parameters(), self.layout.unflatten(at).values(), strict=True):
+                    p.copy_(value)
+            return module
         if loops not in self._modules:
             config, task = self.config, self.task
             shape = replace(config.model, loops=loops)
@@ -83,12 +89,7 @@ class Setup:
         `loops` None means those of the first update; `settings` are those of `Objective`.
         """
         part = self.task.split(split).head(n)
-        module = self.module(self.loops if loops is None else loops)
-        if at is not None:
-            module = copy.deepcopy(module)
-            with torch.no_grad():
-                for p, value in zip(module.parameters(), self.layout.unflatten(at).values(), strict=True):
-                    p.copy_(value)
+        module = self.module(self.loops if loops is None else loops, at=at)
         return Objective(module, self.task.per_sample_loss, (self.inputs(part.inputs), part.targets), **settings)
 
     def inputs(self, tokens: Tensor) -> Any:

@@ -120,7 +120,7 @@ class Trainer:
     @property
     def loops(self) -> int:
         """Loops of the next update."""
-        return 1 if self._monitor is not None and self.switch < 0 else int(self.config.model.loops)
+        return self.setup.loops if self.switch < 0 else int(self.config.model.loops)
 
     @property
     def optimizer_since(self) -> int:

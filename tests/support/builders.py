@@ -10,17 +10,9 @@ from landscape.figures import FIGURES
 from landscape.figures.style import paper
 from support import builders_length, builders_spectra
 from support.builders_dynamics import alignment, hopping
+from support.builders_spectra import STEPS, attrs, generator
 
 CURVATURE = "nats per token per squared parameter unit"
-STEPS = np.array([0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1000])
-
-
-def attrs(probe, arch, seed):
-    return {"run": f"markov-{arch}-s{seed}", "arch": arch, "task": "markov", "run_seed": seed, "probe": probe}
-
-
-def generator(arch, seed):
-    return np.random.default_rng([seed, *arch.encode()])
 
 
 def metrics(arch="single", seed=0, *, families=("all", "simple", "complex"), n=61):

@@ -3,17 +3,15 @@
 import numpy as np
 import xarray as xr
 
+from support.builders_spectra import attrs, generator
+
 STEPS = np.array([0, 1, 2, 4, 16, 64, 256, 1000])
 GROUPS = ["W_Q", "W_K", "W_V", "head", "embeddings", "all"]
 
 
-def attrs(probe, arch, seed):
-    return {"run": f"markov-{arch}-s{seed}", "arch": arch, "task": "markov", "run_seed": seed, "probe": probe}
-
-
 def hopping(arch="single", seed=0, *, steps=STEPS, n=20, k=3):
     """A `hopping` result: the last step was not followed at all, the one before for half of the updates."""
-    rng = np.random.default_rng([seed, *arch.encode()])
+    rng = generator(arch, seed)
     m = len(steps)
     n_updates = np.r_[np.full(m - 2, n), n // 2, 0]
     c = 0.01 * rng.standard_normal((m, n, k)) * (-1.0) ** np.arange(n)[:, None]
@@ -45,7 +43,7 @@ def hopping(arch="single", seed=0, *, steps=STEPS, n=20, k=3):
 
 
 def alignment(arch="single", seed=0, *, steps=STEPS):
-    rng = np.random.default_rng([seed, *arch.encode()])
+    rng = generator(arch, seed)
     m = len(steps)
     cosine = 0.8 * np.exp(-steps / 30.0)[:, None] + 0.1 * rng.standard_normal((m, len(GROUPS)))
     return xr.Dataset(

@@ -117,7 +117,10 @@ def arrows(found: Mapping[str, Path], public: Mapping[str, str]) -> list[Arrow]:
     which counts as the module it comes from; `import_module`; and texts that begin with a module's name, with which it
     can be imported. To import a.b.c runs a and a.b first: what these import on being run is imported, too.
     """
-    out, loaded = [], {name: _loaded(path, found, public) for name, path in found.items() if path.stem == "__init__"}
+    out, loaded = (
+        [],
+        {name: _loaded(name, path, found, public) for name, path in found.items() if path.stem == "__init__"},
+    )
     for source, path in found.items():
         for node in ast.walk(ast.parse(path.read_text())):
             for target in _targets(node, source, path, found, public):
@@ -135,9 +138,8 @@ def _parents(module: str) -> list[str]:
     return [".".join(parts[:i]) for i in range(2, len(parts))]
 
 
-def _loaded(path: Path, found: Mapping[str, Path], public: Mapping[str, str]) -> set[str]:
+def _loaded(source: str, path: Path, found: Mapping[str, Path], public: Mapping[str, str]) -> set[str]:
     """What the `__init__` of a package imports when it is run: at the top, not in functions or for types."""
-    source = next(name for name, p in found.items() if p == path)
     out = set()
     for node in ast.parse(path.read_text()).body:
         if isinstance(node, ast.Import | ast.ImportFrom):
@@ -226,11 +228,9 @@ def strangers(found: Mapping[str, Path]) -> list[str]:
     out = []
     for name, path in found.items():
         tree = ast.parse(path.read_text())
-        for n in (
-            n for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) and (n.module or "").startswith("landscape")
-        ):
-            taken = [a.name for a in n.names if a.name.startswith("_") and not a.name.startswith("__")]
-            out += [f"{name}:{n.lineno} imports {x}" for x in taken]
+        imports = [n for n in ast.walk(tree) if isinstance(n, ast.ImportFrom)]
+        ours = [(n.lineno, a.name) for n in imports if (n.module or "").startswith("landscape") for a in n.names]
+        out += [f"{name}:{line} imports {x}" for line, x in ours if x.startswith("_") and not x.startswith("__")]
         nodes = [n for n in ast.walk(tree) if isinstance(n, ast.Attribute)]
         own = {n.attr for n in nodes if isinstance(n.value, ast.Name) and n.value.id in ("self", "cls")}
         own |= {n.name for n in ast.walk(tree) if isinstance(n, ast.FunctionDef | ast.ClassDef)}
