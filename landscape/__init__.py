@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from landscape.errors import LandscapeError, RunFailedError
     from landscape.layout import Layout
     from landscape.loss.objective import Objective
+    from landscape.recording.recorder import Recorder, record
+    from landscape.recording.schedule import Schedule
     from landscape.runs.branch import branch_config
     from landscape.runs.run import Run
     from landscape.runs.train import Progress, train
@@ -29,15 +31,18 @@ __all__ = [
     "Layout",
     "Objective",
     "Progress",
+    "Recorder",
     "Run",
     "RunConfig",
     "RunFailedError",
+    "Schedule",
     "Study",
     "Symmetric",
     "__version__",
     "branch_config",
     "decay_table",
     "load",
+    "record",
     "save",
     "sweep",
     "train",
@@ -48,14 +53,17 @@ _HOME = {
     "Layout": "layout",
     "Objective": "loss.objective",
     "Progress": "runs.train",
+    "Recorder": "recording.recorder",
     "Run": "runs.run",
     "RunConfig": "training.config",
     "RunFailedError": "errors",
+    "Schedule": "recording.schedule",
     "Study": "studies.study",
     "Symmetric": "curvature.symmetric",
     "branch_config": "runs.branch",
     "decay_table": "studies.decay",
     "load": "answers.files",
+    "record": "recording.recorder",
     "save": "answers.files",
     "sweep": "answers.sweep",
     "train": "runs.train",

@@ -115,6 +115,7 @@ class Context:
         samples: first so many samples of the split; None means all.
         step: training step of the checkpoint (the last of `steps` for a probe of the whole run).
         steps: all steps asked for.
+        name: label of the loss, of a run that has several; else None.
     """
 
     run: Run
@@ -123,6 +124,15 @@ class Context:
     samples: int | None
     step: int
     steps: tuple[int, ...]
+    name: str | None = None
+
+    def at(self, step: int) -> Objective:
+        """The loss at another checkpoint, in plain coordinates, with what does not vary as it was there."""
+        own = self.objective
+        return self.run.objective(
+            self.split, n=self.samples, at=step, name=self.name, parameters=list(own.layout.names),
+            dtype=own.dtype, chunk=own.chunk, device=own.device,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)

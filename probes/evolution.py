@@ -248,10 +248,8 @@ def _context(c: Context) -> dict[str, Any]:
     rows = [run.index(s) for s in c.steps]
     mask = run.layout.mask(objective.layout.names)
     out: dict[str, Any] = {"checkpoints": objective.coordinates(run.parameters[rows][:, mask]), "steps": c.steps}
-    if objective.size < run.layout.size:  # the parameters that do not vary are those of each checkpoint
-        names = list(objective.layout.names)
-        how: dict[str, Any] = {"dtype": objective.dtype, "chunk": objective.chunk, "device": objective.device}
-        each: list[Objective] = [run.objective(c.split, n=c.samples, at=s, parameters=names, **how) for s in c.steps]
+    if objective.size < run.layout.size or run.apart:  # what does not vary is that of each checkpoint
+        each: list[Objective] = [c.at(s) for s in c.steps]
         if isinstance(objective, RescaledObjective):
             each = [RescaledObjective(o, objective.scale) for o in each]
         out["objectives"] = each

@@ -247,7 +247,7 @@ def _padded(x: Tensor, length: int) -> Tensor:
 
 def _context(c: Context) -> dict[str, Any]:
     def replay(n: int) -> Tensor:
-        n = min(n, c.run.config.steps - c.step)
+        n = min(n, c.run.updates_from(c.step))
         while True:
             try:
                 rows = c.run.replay(c.step, n)

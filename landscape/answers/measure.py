@@ -94,7 +94,8 @@ _LAST: dict[str, tuple[Any, Objective]] = {}
 def _objective(run: Run, place: Place) -> Objective:
     """The objective at a checkpoint."""
     loss = place.loss
-    held = loss.parameters is not None  # the parameters that do not vary differ between checkpoints
+    # What does not vary, other parameters or buffers, differs between checkpoints: each has an objective of its own.
+    held = loss.parameters is not None or run.apart
     loops = run.loops_at(place.step)  # in a run that shifts, not the same at all checkpoints
     key = (run.id, loops, replace(place, step=place.step if held else 0))
     if _LAST.get("objective", (None,))[0] != key:
@@ -109,6 +110,7 @@ def _objective(run: Run, place: Place) -> Objective:
                 device=loss.device,
                 parameters=loss.parameters,
                 loops=loops,
+                name=loss.objective,
             ),
         )
     objective = _LAST["objective"][1]
@@ -120,7 +122,7 @@ def _measure(question: Question, objective: Objective, step: int) -> xr.Dataset:
     run, probe, loss, options = question.run, question.probe, question.loss, question.options
     if probe.context is not None:
         steps = tuple(question.settings.get("steps", (step,)))
-        options |= probe.context(Context(run, objective, loss.split, loss.samples, step, steps))
+        options |= probe.context(Context(run, objective, loss.split, loss.samples, step, steps, loss.objective))
     ds = probe.function(objective, objective.w0, **options)
     for variable in ds.variables.values():
         variable.attrs["units"] = units_in(loss.metric, variable.attrs["units"])

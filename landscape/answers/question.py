@@ -39,13 +39,15 @@ class LossSpec:
         device: "cpu" or "cuda".
         parameters: shell-style pattern of the parameters that vary; None means all.
         metric: coordinates of curvatures, distances and directions: "euclidean", "filter" or "adam".
+        objective: name of the loss of a recorded or imported run; None is the first one named for it, or the task.
 
     Raises:
         LandscapeError: for an unknown dtype or metric.
 
     Example:
-        >>> LossSpec(samples=64, metric="filter").plain
-        LossSpec(split='probe', samples=64, dtype='float64', device='cpu', parameters=None, metric='euclidean')
+        >>> loss = LossSpec(samples=64, metric="filter")
+        >>> loss.plain == LossSpec(samples=64), loss.split, loss.dtype
+        (True, 'probe', 'float64')
     """
 
     split: str = "probe"
@@ -54,6 +56,7 @@ class LossSpec:
     device: str = "cpu"
     parameters: str | None = None
     metric: str = "euclidean"
+    objective: str | None = None
 
     def __post_init__(self) -> None:
         if self.dtype not in _DTYPES:
@@ -78,6 +81,8 @@ class LossSpec:
             LandscapeError: for a metric of a probe that has none.
         """
         found = dataclasses.asdict(self)
+        if found["objective"] is None:  # of a task, whose stored answers never had the entry
+            del found["objective"]
         if not probe.metric and (metric := found.pop("metric")) != "euclidean":
             raise LandscapeError(
                 f"probe {probe.name!r} measures no curvature or distance: it has no metric {metric!r}."
@@ -126,7 +131,7 @@ class Question:
             "settings": self.text,
             "seed": self.settings.get("seed", "none"),
             "metric": self.settings.get("metric", "none"),
-            "data_fingerprint": self.run.provenance["data_fingerprint"],
+            "data_fingerprint": self.run.data_fingerprint(self.loss.objective, self.loss.split),
             "created": created(),
             "code_revision": code_revision(),
             "versions": json.dumps(versions()),

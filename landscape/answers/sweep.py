@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -35,6 +35,7 @@ def sweep(
     chunk: int | None = None,
     parameters: str | None = None,
     metric: str = "euclidean",
+    objective: str | None = None,
     jobs: int = 1,
     recompute: bool = False,
     progress: Callable[[int, int], None] | None = None,
@@ -59,6 +60,8 @@ def sweep(
         parameters: shell-style pattern of parameters to vary; None means all.
         metric: "euclidean"; "filter" (each filter scaled by its norm at the checkpoint) or "adam" (preconditioned by
             the checkpoint's second moments). Curvatures, distances and directions are then those of w = D u.
+        objective: name of the loss of a recorded or imported run, ``package.module:function`` or ``file.py:function``
+            (see `landscape.loss.named`); None is the first one named for it.
         jobs: processes, each with one thread; checkpoints are shared out among them.
         recompute: ignore stored answers.
         progress: called with (checkpoints done, checkpoints in all).
@@ -83,7 +86,10 @@ def sweep(
         from landscape.probes import get_probe
 
         probe = get_probe(probe)
-    loss = LossSpec(split=split, samples=samples, dtype=dtype, device=device, parameters=parameters, metric=metric)
+    loss = LossSpec(
+        split=split, samples=samples, dtype=dtype, device=device, parameters=parameters, metric=metric,
+        objective=objective,
+    )  # fmt: skip
     request = plan(probe, run, loss, seed=seed, steps=steps, settings=settings)
     report = None if progress is None else lambda _, done, total: progress(done, total)
     found = answer([request], chunk=chunk, jobs=jobs, recompute=recompute, progress=report)[0]
@@ -111,6 +117,8 @@ def plan(
 ) -> Request:
     """Check what is asked, and say what there is to do, without doing it; arguments as those of `sweep`."""
     loss = LossSpec() if loss is None else loss
+    # Here, before any worker starts: a loss that is not what it was gives no answer, and its label is what is stored.
+    loss = replace(loss, objective=run.check(loss.objective, loss.split))
     wanted = _steps(run, steps, metric=loss.metric)
     identity = {**probe.settings(settings or {}), **loss.settings(probe)}
     if probe.random:

@@ -45,7 +45,12 @@ def _settings_help() -> str:
 @click.option("--every", type=click.IntRange(1), help="Only every N-th checkpoint, and the last.")
 @click.option("--steps", help="Only these training steps, e.g. 0,100,last.")
 @click.option("--samples", type=click.IntRange(1), help="Only the first so many samples of the split.")
-@click.option("--split", type=click.Choice(["probe", "train", "test"]), default="probe", show_default=True)
+@click.option("--split", default="probe", show_default=True, help="Part of the data: probe, train or test of a task.")
+@click.option(
+    "--objective",
+    metavar="MODULE:FUNCTION",
+    help="Loss of a recorded or imported run, also FILE.py:FUNCTION.  [default: the one named first]",
+)
 @click.option("--parameters", help="Only parameters whose name matches, e.g. 'blocks.*'.")
 @click.option(
     "--metric",

@@ -83,20 +83,26 @@ def describe(run: Run) -> dict[str, Any]:
     out: dict[str, Any] = {
         "path": str(run.path),
         "id": run.id,
+        "kind": run.kind,
         "status": run.status,
-        "steps": run.config.steps,
+        "steps": run.config.steps if run.kind == "trained" else int(steps[-1]) if len(steps) else 0,
         "checkpoints": steps.tolist(),
         "parameters": run.layout.size,
         "layout": run.layout.hash,
         "shapes": {n: list(s) for n, s in zip(run.layout.names, run.layout.shapes, strict=True)},
-        "config": run.config.to_dict(),
+        "config": run.described,
+        "labels": run.labels,
+        "objectives": list(run.objectives),
         "provenance": run.provenance,
         "peak_memory": metrics.attrs["peak_memory"],
         "metrics": {},
         "shift": describe_shift(run),
         "results": [],
     }
-    if metrics.sizes["step"]:
+    if metrics.sizes["step"] and run.kind != "trained":
+        last = metrics.isel(step=-1)
+        out["metrics"] = {"step": int(last.step), **{str(k): float(v) for k, v in last.data_vars.items()}}
+    elif metrics.sizes["step"]:
         last = metrics.isel(step=-1)
         out["metrics"] = {
             "step": int(last.step),
@@ -138,21 +144,17 @@ def _result(run: Run, path: Path) -> dict[str, Any]:
 def _one(d: dict[str, Any]) -> None:
     c, m = d["config"], d["metrics"]
     provenance = d["provenance"]
+    trained = d["kind"] == "trained"
     rows = [
-        ["status", f"{d['status']}, step {m.get('step', 0)} of {d['steps']}"],
-        ["task", ", ".join(f"{k} {v}" for k, v in c["task"].items())],
-        ["model", f"{c['arch']}: " + ", ".join(f"{k} {v}" for k, v in c["model"].items())],
+        [
+            "status",
+            f"{d['status']}, step {m.get('step', 0)} of {d['steps']}" if trained else f"{d['kind']}, {d['status']}",
+        ],
+        *(_trained(c) if trained else _foreign(d)),
         [
             "parameters",
             f"P = {d['parameters']} (layout {d['layout']}): "
             + ", ".join(f"{n} {'x'.join(map(str, s))}" for n, s in d["shapes"].items()),
-        ],
-        ["optimizer", ", ".join(f"{k} {v}" for k, v in c["optimizer"].items())],
-        ["schedule", ", ".join(f"{k} {v}" for k, v in c["schedule"].items())],
-        *_intervention(c),
-        [
-            "training",
-            f"batch {c['batch'] or 'full'}, clip {c['clip']}, seed {c['seed']}, {c['dtype']} on {c['device']}",
         ],
         ["checkpoints", f"{len(d['checkpoints'])}: " + " ".join(map(str, d["checkpoints"]))],
         [
@@ -160,23 +162,14 @@ def _one(d: dict[str, Any]) -> None:
             f"{provenance['created']} by code {provenance['code_revision']}, "
             + ", ".join(f"{k} {v}" for k, v in provenance["versions"].items()),
         ],
-        ["data", f"fingerprint {provenance['data_fingerprint']}"],
     ]
+    rows += [["data", f"fingerprint {provenance['data_fingerprint']}"]] if trained else []
     show_table(Table(f"{d['path']} (run {d['id']})", ["", ""], rows, text=True))
-    if m:
-        families = list(m["loss_test"])
-        columns = ["metric at step " + str(m["step"]), *families]
-        table = [
-            [f"{name} ({split})", *(number(m[f"{name}_{split}"][f]) for f in families)]
-            for name in ("loss", "accuracy")
-            for split in ("probe", "test")
-        ]
-        table += [[f"Bayes-optimal {k}", *(number(m[f"bayes_{k}"][f]) for f in families)] for k in ("loss", "accuracy")]
-        caption = (
-            f"gradient norm {number(m['gradient_norm'])}, {m['tokens']:.3g} tokens, {m['flops']:.3g} FLOP, "
-            f"{m['seconds']:.1f} s of training, {number(d['peak_memory'] / 2**20)} MiB at most"
-        )
-        show_table(Table("Metrics (loss in nats per token, accuracy as a share)", columns, table, caption))
+    if m and not trained:
+        table = [[name, number(value)] for name, value in m.items() if name != "step"]
+        show_table(Table("Metrics, as recorded", [f"metric at step {m['step']}", "value"], table))
+    elif m:
+        _metrics(d)
     for shifted in shift_tables([d]):
         show_table(shifted)
     if d["results"]:
@@ -190,6 +183,45 @@ def _one(d: dict[str, Any]) -> None:
             for r in d["results"]
         ]
         show_table(Table("Results", ["file", "checkpoints", "created", "settings"], rows, text=True))
+
+
+def _foreign(d: dict[str, Any]) -> list[list[str]]:
+    """What is known of a run that somebody else trained."""
+    rows = [["config", ", ".join(f"{k} {v}" for k, v in d["config"].items()) or "not recorded"]]
+    return [*rows, ["objective", ", ".join(d["objectives"]) or "none named yet: landscape probe --objective"]]
+
+
+def _trained(c: dict[str, Any]) -> list[list[str]]:
+    """The config of a run of `landscape train`."""
+    return [
+        ["task", ", ".join(f"{k} {v}" for k, v in c["task"].items())],
+        ["model", f"{c['arch']}: " + ", ".join(f"{k} {v}" for k, v in c["model"].items())],
+        ["optimizer", ", ".join(f"{k} {v}" for k, v in c["optimizer"].items())],
+        ["schedule", ", ".join(f"{k} {v}" for k, v in c["schedule"].items())],
+        *_intervention(c),
+        [
+            "training",
+            f"batch {c['batch'] or 'full'}, clip {c['clip']}, seed {c['seed']}, {c['dtype']} on {c['device']}",
+        ],
+    ]
+
+
+def _metrics(d: dict[str, Any]) -> None:
+    """Those of a run of `landscape train`."""
+    m = d["metrics"]
+    families = list(m["loss_test"])
+    columns = ["metric at step " + str(m["step"]), *families]
+    table = [
+        [f"{name} ({split})", *(number(m[f"{name}_{split}"][f]) for f in families)]
+        for name in ("loss", "accuracy")
+        for split in ("probe", "test")
+    ]
+    table += [[f"Bayes-optimal {k}", *(number(m[f"bayes_{k}"][f]) for f in families)] for k in ("loss", "accuracy")]
+    caption = (
+        f"gradient norm {number(m['gradient_norm'])}, {m['tokens']:.3g} tokens, {m['flops']:.3g} FLOP, "
+        f"{m['seconds']:.1f} s of training, {number(d['peak_memory'] / 2**20)} MiB at most"
+    )
+    show_table(Table("Metrics (loss in nats per token, accuracy as a share)", columns, table, caption))
 
 
 def _intervention(config: dict[str, Any]) -> list[list[str]]:
@@ -213,23 +245,25 @@ def _several(described: list[dict[str, Any]]) -> None:
         reached, limit = (m.get(k, {}) for k in ("accuracy_test", "bayes_accuracy"))
         nan = float("nan")
         accuracy = [f"{number(reached.get(f, nan), 3)} / {number(limit.get(f, nan), 3)}" for f in families]
-        origin = d["config"]["origin"]
+        trained = d["kind"] == "trained"
+        origin = d["config"]["origin"] if trained else None
+        loss = m["loss_test"]["all"] if m and trained else m.get("loss", nan)
         rows.append(
             [
                 d["path"],
                 f"{origin['name']}@{origin['step']}" if origin else "–",
-                d["config"]["arch"],
+                d["labels"].get("arch", d["kind"]),
                 d["status"],
                 str(m.get("step", 0)),
                 str(d["parameters"]),
-                number(m["loss_test"]["all"]) if m else "–",
+                number(loss),
                 *accuracy,
-                f"{m.get('flops', 0):.3g}",
-                f"{m.get('seconds', 0):.1f}",
+                f"{m.get('flops', 0):.3g}" if trained else number(m.get("flops", nan), 3),
+                f"{m.get('seconds', 0):.1f}" if trained else number(m.get("seconds", nan), 3),
                 " ".join(dict.fromkeys(r["probe"] for r in d["results"] if "problem" not in r)) or "–",
             ]
         )
-    branched = any(d["config"]["origin"] for d in described)
+    branched = any(origin != "–" for _, origin, *_ in rows)
     if not branched:  # the column would be empty
         rows = [[path, *rest] for path, _, *rest in rows]
     columns = [
@@ -246,6 +280,8 @@ def _several(described: list[dict[str, Any]]) -> None:
         "probed",
     ]
     caption = "Test split: loss in nats per token; accuracy / Bayes-optimal accuracy, of all and by family."
+    if any(d["kind"] != "trained" for d in described):
+        caption += " Of recorded and imported runs the metrics loss, flops and seconds, as far as they were recorded."
     show_table(Table("Runs", columns, rows, caption))
 
 

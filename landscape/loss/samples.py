@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, SequentialSam
 from landscape.curvature.trees import tensors_of
 from landscape.errors import LandscapeError
 
-__all__ = ["common_length", "place", "take", "weights_of"]
+__all__ = ["common_length", "head", "place", "take", "weights_of"]
 
 _FORMS = (
     "(inputs, targets): tensors or numpy arrays, nested in tuples or dicts; or a Dataset or DataLoader of such pairs"
@@ -83,6 +83,31 @@ def common_length(data: Any) -> int:
 def take(data: Any, index: slice | Tensor) -> Any:
     """The samples of a slice, or of these indices; what is the same for all samples stays whole."""
     return pytree.tree_map(lambda x: x[index] if isinstance(x, Tensor) else x, data)
+
+
+def head(data: Any, n: int) -> Any:
+    """The first n samples of data of any form that `place` takes.
+
+    Raises:
+        LandscapeError: if there are fewer.
+
+    Example:
+        >>> head((torch.arange(4), None), 2)
+        (tensor([0, 1]), None)
+    """
+    if isinstance(data, DataLoader | Dataset):
+        data = _gathered(data)
+
+    def cut(x: Any) -> Any:
+        if isinstance(x, Mapping):
+            return pytree.tree_map(cut, dict(x))
+        if not isinstance(x, Tensor | np.ndarray):
+            return x
+        if len(x) < n:
+            raise LandscapeError(f"expected at least {n} samples, found {len(x)}.")
+        return x[:n]
+
+    return pytree.tree_map(cut, data)
 
 
 def weights_of(given: Any, n: int, *, dtype: torch.dtype, device: torch.device) -> Tensor:

@@ -55,8 +55,8 @@ PEAK = "peak_memory"
 SINGLE = ("status", PEAK)
 """Datasets of one value, which may change."""
 METRICS = ("loss", "accuracy", "gradient_norm", "learning_rate", "tokens", "flops", "seconds")
-GROUPS = ("metrics", "checks", "switch")
-"""Groups of rows beside the checkpoints; the last two in runs that shift."""
+GROUPS = ("metrics", "checks", "switch", "names")
+"""Groups of rows beside the checkpoints: `checks`, `switch` in runs that shift, `names` of metrics in recorded ones."""
 
 
 @contextlib.contextmanager

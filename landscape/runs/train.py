@@ -16,9 +16,9 @@ import torch
 from landscape.errors import DivergedError, LandscapeError, RunFailedError
 from landscape.provenance import code_revision, created, fingerprint, versions
 from landscape.runs.lock import writer_lock
-from landscape.runs.reading import FILE_NAME, open_for_reading, read_header
+from landscape.runs.reading import FILE_NAME, METRICS, open_for_reading, read_header
 from landscape.runs.run import Run
-from landscape.runs.writing import RunWriter
+from landscape.runs.writing import Columns, RunWriter
 from landscape.settings import difference
 from landscape.training.config import Origin, RunConfig
 from landscape.training.evaluation import EVALUATED, Evaluator
@@ -92,13 +92,23 @@ def _create(config: RunConfig, trainer: Trainer, path: Path) -> RunWriter:
     if config.origin is not None:
         _load_origin(trainer, config.origin)
     row = trainer.state().row()
+    families = ["all", *trainer.setup.task.families]
+    both = (len(EVALUATED), len(families))
+    columns: Columns = {name: both if name in ("loss", "accuracy") else () for name in METRICS}
+    groups: dict[str, Columns] = {"metrics": columns}
+    if config.shift is not None:  # the metrics just before the switch too
+        groups |= {"checks": dict.fromkeys(CHECKED, ()), "switch": columns}
     return RunWriter.create(
         path,
-        attributes={"config": config.to_dict(), "layout": trainer.setup.layout.to_json(), "provenance": provenance},
+        attributes={
+            "config": config.to_dict(),
+            "layout": trainer.setup.layout.to_json(),
+            "provenance": provenance,
+            "splits": list(EVALUATED),
+            "families": families,
+        },
         parts=row,
-        checks=() if config.shift is None else tuple(CHECKED),
-        splits=EVALUATED,
-        families=("all", *trainer.setup.task.families),
+        groups=groups,
         start=None if config.origin is None else (config.start, row),
     )
 
@@ -123,7 +133,12 @@ def _load_origin(trainer: Trainer, origin: Origin) -> None:
 def _check_same(config: RunConfig, folder: Path) -> Run:
     """The run in the folder, if it may be continued with this config; else an error with the reason."""
     with open_for_reading(folder / FILE_NAME) as f:
-        stored = RunConfig.from_dict(read_header(f)["config"])  # with the settings that came after it
+        header = read_header(f)
+    if "kind" in header:
+        raise LandscapeError(
+            f"{folder} holds a {header['kind']} run, which cannot be trained on. Choose another folder."
+        )
+    stored = RunConfig.from_dict(header["config"])  # with the settings that came after it
     old, new = (json.loads(json.dumps(c.to_dict())) for c in (stored, config))
     changed = difference(old, new)
     # A branch is tied to the id of its origin, not to where that run lies or what its folder is called.

@@ -7,7 +7,7 @@ import io
 import json
 import os
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,6 @@ from landscape.runs.hdf5 import SETTINGS
 from landscape.runs.reading import (
     FORMAT,
     GROUPS,
-    METRICS,
     PEAK,
     SINGLE,
     STATUS,
@@ -32,8 +31,12 @@ from landscape.runs.reading import (
     read_everything,
 )
 
-__all__ = ["RunWriter"]
+__all__ = ["Columns", "RunWriter"]
 
+_LONGEST = 2**26
+"""Entries of a chunk of the file along one axis."""
+Columns = Mapping[str, tuple[int, ...]]
+"""Shape of an entry of each column of a group of rows, all float64."""
 _CHECKED: dict[str, Any] = {"fletcher32": True, "compression": "gzip", "compression_opts": 0}
 
 
@@ -59,27 +62,19 @@ class RunWriter:
         *,
         attributes: Mapping[str, Any],
         parts: Mapping[str, NDArray[Any]],
-        checks: Sequence[str] = (),
-        splits: Sequence[str],
-        families: Sequence[str],
+        groups: Mapping[str, Columns],
         start: tuple[int, Mapping[str, NDArray[Any]]] | None = None,
     ) -> RunWriter:
         """Make a new file; `attributes` is stored as one JSON text with its checksum.
 
-        `parts` are those of a checkpoint, such as the first. A branch has its first checkpoint, `start`, from the
-        first moment on: it never needs its origin again. `checks` are the columns of a run that shifts, which also
-        stores the metrics just before its switch.
+        `parts` are those of a checkpoint, such as the first; `groups` the columns of the other groups of rows. A branch
+        has its first checkpoint, `start`, from the first moment on: it never needs its origin again.
         """
         image = io.BytesIO()  # HDF5 does not survive a disk without room for its file
         with h5py.File(image, "w", libver=SETTINGS["libver"]) as f:
             f.attrs["format"], f.attrs["format_version"] = FORMAT, VERSION
-            both = (len(splits), len(families))
-            columns: dict[str, tuple[int, ...]] = {n: both if n in ("loss", "accuracy") else () for n in METRICS}
-            groups = {"metrics": columns}
-            groups |= {"checks": dict.fromkeys(checks, ()), "switch": columns} if checks else {}
-            labels = {"id": uuid.uuid4().hex[:12], "splits": list(splits), "families": list(families)}
             names = {"/": list(parts), **{group: list(shapes) for group, shapes in groups.items()}}
-            header = json.dumps({**attributes, **labels, "columns": names})
+            header = json.dumps({**attributes, "id": uuid.uuid4().hex[:12], "columns": names})
             f.attrs["header"], f.attrs["header_sha256"] = header, digest(header)
             _make_single(f, "status", np.zeros(1, np.int8))
             _make_single(f, PEAK, np.full(1, np.nan))
@@ -176,7 +171,8 @@ def _make_rows(group: h5py.Group, columns: Mapping[str, tuple[tuple[int, ...], n
     group.create_dataset("step", shape=(0,), maxshape=(None,), chunks=(256,), dtype="int64", fillvalue=-1, **_CHECKED)
     for name, (shape, dtype) in columns.items():
         # HDF5 has no chunks of size zero: a column without entries (plain gradient descent) gets chunks of one.
-        chunks = (1 if shape else 256, *(max(1, s) for s in shape))
+        # Nor chunks of 4 GiB: a long row is cut.
+        chunks = (1 if shape else 256, *(min(max(1, s), _LONGEST) for s in shape))
         sizes = {"shape": (0, *shape), "maxshape": (None, *(s or None for s in shape)), "chunks": chunks}
         group.create_dataset(name, **sizes, dtype=dtype, fillvalue=np.nan, **_CHECKED)
 

@@ -100,7 +100,7 @@ def compare(
     sides = _paired(a, b)
     runs = [*sides[0], *sides[1]]
     results = Study(runs).results(probe, metric=metric)
-    if len(tasks := sorted({str(ds.attrs["task"]) for ds in results})) > 1:
+    if len(tasks := sorted({str(ds.attrs.get("task", "(not known)")) for ds in results})) > 1:
         raise LandscapeError(f"expected runs of one task, found {', '.join(tasks)}. Losses of two tasks are not alike.")
     if not all("step" in ds.dims for ds in results):
         raise LandscapeError(f"expected results over training steps, found none in those of {probe!r}.")
@@ -123,7 +123,8 @@ def compare(
         ]
         values |= _three(name, pair, results[0][name], at)
     coords = _coordinates(results[0], values, at, grid)
-    coords["seed"] = ("seed", [run.config.seed for run in sides[0]], {"units": "1", "long_name": "seed of run a"})
+    seeds = [-1 if run.seed is None else run.seed for run in sides[0]]
+    coords["seed"] = ("seed", seeds, {"units": "1", "long_name": "seed of run a, -1 where it is not known"})
     # Eigenvalues are no such variable: they are compared rank by rank, whatever P is on either side.
     located = list(zip(where, results, strict=True))
     both, note = with_dominance(xr.Dataset(values, coords), located[:n], located[n:], grid, at, taus)
@@ -184,7 +185,8 @@ def abscissa(run: Run, steps: NDArray[np.int64], at: Abscissa) -> Array:
     """Where the checkpoints of these steps are on the common axis (T,).
 
     "step": the step. "flops": cumulative FLOPs of the metrics. "loss": loss of the probe split over all samples, as
-    training measured it at the checkpoints, made monotone by its running minimum: the lowest loss reached so far.
+    training measured it at the checkpoints, made monotone by its running minimum: the lowest loss reached so far. Of
+    recorded runs it is the metric `loss`, and "flops" the metric `flops`, if they were recorded.
 
     Raises:
         LandscapeError: if the run was not evaluated at one of the steps.
@@ -196,19 +198,26 @@ def abscissa(run: Run, steps: NDArray[np.int64], at: Abscissa) -> Array:
         raise LandscapeError(
             f'{run.path} has no metrics at step {missing[0]}, so its {at} there is not known. Compare at="step".'
         )
-    here = metrics.sel(step=steps)
+    if at not in metrics:
+        raise LandscapeError(f'{run.path} has no metric {at!r} recorded. Compare at="step".')
+    here = metrics[at].sel(step=steps)
     if at == "flops":
-        return np.asarray(here["flops"].values, dtype=float)
-    loss = here["loss"].sel(split="probe", family="all").values
+        return np.asarray(here.values, dtype=float)
+    loss = (here.sel(split="probe", family="all") if "split" in here.dims else here).values
     return np.asarray(np.fmin.accumulate(loss), dtype=float)
 
 
 def _paired(a: Study, b: Study) -> tuple[list[Run], list[Run]]:
     """The runs of both sides in the order of their seeds, which must be the same; or one run each."""
-    sides = [sorted(study, key=lambda run: run.config.seed) for study in (a, b)]
+    sides = [sorted(study, key=lambda run: -1 if run.seed is None else run.seed) for study in (a, b)]
     if all(len(side) == 1 for side in sides):
         return sides[0], sides[1]
-    seeds = [[run.config.seed for run in side] for side in sides]
+    seeds = [[run.seed for run in side] for side in sides]
+    if any(seed is None for side in seeds for seed in side):
+        raise LandscapeError(
+            "expected runs whose seeds are known, to pair them, found one without. Compare single runs, or record the "
+            'seed: config={"seed": ...}.'
+        )
     if seeds[0] != seeds[1] or len(set(seeds[0])) < len(seeds[0]):
         raise LandscapeError(
             "expected two runs, or two groups of runs with the same seeds, each seed once; found seeds "
@@ -288,8 +297,9 @@ def _attributes(
     sides = dict(zip(_SIDES, (results[:n], results[n:]), strict=True))
     out: dict[str, Any] = {"probe": "comparison", "of": probe, "at": at, "interpolation": how}
     for side, group in sides.items():
-        out[f"arch_{side}"] = ", ".join(dict.fromkeys(str(ds.attrs["arch"]) for ds in group))
+        out[f"arch_{side}"] = ", ".join(dict.fromkeys(str(ds.attrs.get("arch", ds.attrs["run"])) for ds in group))
         out[f"runs_{side}"] = ", ".join(str(ds.attrs["run"]) for ds in group)
     first = results[0].attrs
-    out |= {"task": first["task"], "metric": first.get("metric", "none"), "settings": first["settings"]}
+    out |= {"task": first["task"]} if "task" in first else {}
+    out |= {"metric": first.get("metric", "none"), "settings": first["settings"]}
     return out | {"note": "; ".join(notes) or "none"}

@@ -23,7 +23,7 @@ def decay_tables(runs: Sequence[Run], *, split: str = "probe", family: str = "al
     """
     groups: dict[str, list[Run]] = {}
     for run in runs:
-        if run.config.origin is not None and run.config.schedule.name == "linear":
+        if run.kind == "trained" and run.config.origin is not None and run.config.schedule.name == "linear":
             groups.setdefault(run.config.origin.run_id, []).append(run)
     if not groups:
         raise LandscapeError(

@@ -63,9 +63,11 @@ def outcomes(runs: Sequence[Run], *, split: str = "test", against: str | None = 
         >>> ds.kind.values.tolist(), ds.n_pairs.values.tolist(), ds.attrs["against"]
         (['single', 'looped'], [2, 2], 'looped')
     """
-    done = [run for run in runs if run.status == "complete"]
+    done = [run for run in runs if run.kind == "trained" and run.status == "complete"]
     if not done:
-        raise LandscapeError(f"expected finished runs, found none among {len(runs)}. Finish their training first.")
+        raise LandscapeError(
+            f"expected finished runs of `landscape train`, found none among {len(runs)}. Finish their training first."
+        )
     tasks = {json.dumps(run.config.to_dict()["task"], sort_keys=True) for run in done}
     if len(tasks) > 1:
         raise LandscapeError(

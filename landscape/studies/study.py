@@ -66,7 +66,7 @@ class Study:
 
     def trunks(self) -> Study:
         """The runs that are no branch of another run; all of them if they all are branches."""
-        return Study([run for run in self.runs if run.config.origin is None] or self.runs)
+        return Study([run for run in self.runs if run.described.get("origin") is None] or self.runs)
 
     def metrics(self) -> list[xr.Dataset]:
         """Metrics of every run.
@@ -139,8 +139,12 @@ class Study:
         return iter(self.runs)
 
 
-def _order(run: Run) -> tuple[str, int, int, str]:
-    return run.config.task.name, list(TRAININGS).index(run.config.arch), run.config.seed, run.name
+def _order(run: Run) -> tuple[str, int, str, int, str]:
+    """Task, architecture (ours first, in their order), seed, name; what is not known comes last, by name."""
+    task, arch, seed = (run.labels.get(name) for name in ("task", "arch", "run_seed"))
+    place = list(TRAININGS).index(arch) if arch in TRAININGS else len(TRAININGS)
+    last = "\U0010ffff"
+    return str(task or last), place, str(arch or last), -1 if seed is None else int(seed), run.name
 
 
 def _metric(found: Heading) -> str:

@@ -103,14 +103,14 @@ def shift_record(run: Run) -> xr.Dataset:
 
 
 def shift_records(runs: Sequence[Run]) -> list[xr.Dataset]:
-    """`shift_record` of all runs, among which at least one shifts.
+    """`shift_record` of all runs of `landscape train`, among which at least one shifts.
 
     Raises:
         LandscapeError: if none shifts.
     """
-    if not any(run.config.shift is not None for run in runs):
+    if not any(run.kind == "trained" and run.config.shift is not None for run in runs):
         raise LandscapeError("expected at least one run that shifts, found none. Train one with `--arch shift`.")
-    return [shift_record(run) for run in runs]
+    return [shift_record(run) for run in runs if run.kind == "trained"]
 
 
 def switch_steps(

@@ -27,6 +27,7 @@ ORDER = (
     "landscape.loss",
     "landscape.training",
     "landscape.runs",
+    "landscape.recording",
     "landscape.probes.base",
     "landscape.probes.tools",
     "landscape.probes",

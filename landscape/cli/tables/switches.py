@@ -16,7 +16,7 @@ __all__ = ["describe_shift", "shift_tables"]
 
 def describe_shift(run: Run) -> dict[str, Any]:
     """Switch, drop on the test split, recovery and cost, as plain values; empty for a run that does not shift."""
-    if run.config.shift is None or not run.metrics.sizes["step"]:
+    if run.kind != "trained" or run.config.shift is None or not run.metrics.sizes["step"]:
         return {}
     record = shift_record(run).sel(split="test")
     by_family = ("accuracy_before", "accuracy_after", "accuracy_drop", "recovery", "accuracy_final")

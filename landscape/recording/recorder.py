@@ -1,0 +1,268 @@
+"""Three lines in anyone's training loop: parameters, optimiser state and metrics into a run like any other."""
+
+from __future__ import annotations
+
+import atexit
+import json
+import os
+import time
+import warnings
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from landscape.errors import LandscapeError, RunFailedError
+from landscape.loss.named import NamedLoss, loading
+from landscape.recording.capture import OptimizerState, unwrapped, versions_of
+from landscape.recording.form import GROUPS, METRICS_AT_MOST, encoded, header
+from landscape.recording.schedule import Schedule
+from landscape.runs.lock import writer_lock
+from landscape.runs.modelstate import ModelState
+from landscape.runs.objectives import Objectives
+from landscape.runs.reading import FILE_NAME, open_for_reading, read_header
+from landscape.runs.run import Run
+from landscape.runs.writing import RunWriter
+from landscape.settings import difference
+
+__all__ = ["Recorder", "record"]
+
+FLUSH_AFTER = 1.0
+"""Seconds between two writes of metrics to the disk; they are written with every checkpoint too."""
+
+
+def record(
+    folder: str | os.PathLike[str],
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer | None = None,
+    *,
+    objective: str | Callable[..., Any] | None = None,
+    config: Mapping[str, Any] | None = None,
+    schedule: Schedule | None = None,
+) -> Recorder:
+    """Record a training loop into a run, which every probe, figure and command then takes like one of its own.
+
+    Args:
+        folder: of the run; made if it does not exist. One that was recorded before is continued: new steps are
+            appended, those that are there stay as they are.
+        model: that is trained; read, never changed. Trainable parameters make up the vector w; persistent buffers
+            (running means of batch normalisation) are kept with every checkpoint.
+        optimizer: that trains it; of Adam, AdamW and SGD with momentum the moments are kept, which the metric `adam`
+            needs.
+        objective: the loss to look at: ``package.module:function`` or ``file.py:function``, or the function itself,
+            which returns ``(module, per_sample_loss, data)`` (see `landscape.loss.named`). It may also be named
+            later: ``landscape probe --objective``.
+        config: settings of the training, as plain values. Of these `task`, `arch` and `seed` are repeated by
+            results: seeds of one `arch` are drawn as one curve with a band.
+        schedule: at which steps a checkpoint is kept; dense at first and then log-spaced by default.
+
+    Returns:
+        A `Recorder`: call ``save(step, loss=...)`` after every update, ``close()`` at the end; or use it in `with`.
+
+    Raises:
+        LandscapeError: if the folder holds another run, is written by another process, or the objective does not fit.
+
+    Example:
+        >>> import tempfile
+        >>> from landscape import Run, record
+        >>> model = torch.nn.Linear(2, 1)
+        >>> optimizer = torch.optim.Adam(model.parameters())
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     with record(folder, model, optimizer) as rec:
+        ...         for step in range(3):
+        ...             rec.save(step, loss=1 / (step + 1))
+        ...     run = Run.open(folder)
+        ...     run.kind, run.steps.tolist(), run.parameters.shape, run.metrics.loss.values.tolist()
+        ('recorded', [0, 1, 2], (3, 3), [1.0, 0.5, 0.3333333333333333])
+    """
+    if (label := loading()) is not None:
+        raise LandscapeError(
+            f"the file of the objective {label} records a run when it is imported. Put the training below "
+            '`if __name__ == "__main__":`, or the objective into a file of its own.'
+        )
+    return Recorder(
+        Path(folder), model, optimizer, objective=objective, config=dict(config or {}), schedule=schedule or Schedule()
+    )
+
+
+class Recorder:
+    """Writes a run while somebody else trains. Made by `record`, which documents the arguments.
+
+    It never stops the training: what cannot be written (a full disk) is told in one warning, and recording ends.
+
+    Attributes:
+        folder: of the run.
+        failed: why recording ended before the training did, else None.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer | None,
+        *,
+        objective: str | Callable[..., Any] | None,
+        config: Mapping[str, Any],
+        schedule: Schedule,
+    ) -> None:
+        self.folder = folder
+        self.failed: str | None = None
+        self._module, self._schedule = unwrapped(model), schedule
+        self._state = ModelState.of(self._module)
+        self._optimizer = None if optimizer is None else OptimizerState(optimizer, self._state.layout)
+        self._waiting: dict[int, NDArray[np.float64]] = {}
+        self._seen: tuple[int, tuple[int, ...]] | None = None  # the last step of `save`, and the model's versions then
+        with ExitStack() as stack:
+            stack.enter_context(writer_lock(folder))
+            self._writer = stack.enter_context(self._opened(header("recorded", self._state, config, self._optimizer)))
+            if objective is not None:
+                loss = NamedLoss(objective) if isinstance(objective, str) else NamedLoss.of(objective)
+                self._state.check(unwrapped(loss.parts().module), label=loss.label)
+                Objectives(folder).add(loss)
+            self._stack: ExitStack | None = stack.pop_all()
+        run = Run.open(folder)
+        metrics = run.metrics
+        self._names = {str(name): i for i, name in enumerate(metrics.data_vars)}
+        self._last = int(run.steps[-1]) if len(run.steps) else -1
+        self._measured = int(metrics.step[-1]) if metrics.sizes["step"] else -1
+        self._written = time.monotonic()
+        atexit.register(self.close, complete=False)
+
+    def _opened(self, found: dict[str, Any]) -> RunWriter:
+        """The run file, begun or continued."""
+        path = self.folder / FILE_NAME
+        if not path.exists():
+            return RunWriter.create(path, attributes=found, parts=self._rows(), groups=GROUPS)
+        with open_for_reading(path, writer_alive=False) as f:
+            old = read_header(f)
+        same = ("kind", "config", "layout", "state", "optimizer")
+        if changed := difference({k: old.get(k) for k in same}, json.loads(json.dumps({k: found[k] for k in same}))):
+            lines = "\n".join(f"  {name}: {_short(a)} in the run, {_short(b)} now" for name, a, b in changed)
+            raise LandscapeError(f"{self.folder} holds another run:\n{lines}\nChoose another folder.")
+        writer = RunWriter.recover(path)
+        writer.set_status("unfinished")
+        return writer
+
+    def save(self, step: int, *, checkpoint: bool | None = None, **metrics: Any) -> None:
+        """Note metrics of a step, and keep the model as it is now if a checkpoint is due.
+
+        Args:
+            step: updates made so far, as the loop counts them, larger than at the last call. After a restart from an
+                older state some steps come again: those that are in the run stay as they are.
+            checkpoint: keep one, or none, whatever the schedule says.
+            metrics: numbers by name, such as ``loss=``; tensors of one entry are read, None is left out. The learning
+                rate of the optimiser is noted unasked.
+
+        Raises:
+            LandscapeError: for a step below 0, a metric that is no number, or more than 64 different ones.
+        """
+        if self.failed is not None or self._stack is None:
+            return
+        if int(step) != step or step < 0:
+            raise LandscapeError(f"expected a whole step >= 0, found {step!r}.")
+        step = int(step)
+        values = {name: _number(name, value) for name, value in metrics.items() if value is not None}
+        rate = None if self._optimizer is None else self._optimizer.learning_rate
+        if rate is not None:
+            values.setdefault("learning_rate", rate)
+        try:
+            self._note(step, values)
+            if (self._schedule.due(step, self._last) if checkpoint is None else checkpoint) and step > self._last:
+                self._keep(step)
+            elif time.monotonic() - self._written > FLUSH_AFTER:
+                self._flush()
+        except RunFailedError as error:
+            self._fail(error)
+        self._seen = (step, versions_of(self._module))
+
+    def close(self, *, complete: bool = True) -> None:
+        """End the run, as complete or not; keep the model of the last step if it was not kept and is still as it was.
+
+        A run that was not closed is `unfinished`, and so is one whose `with` ends in an error.
+        """
+        if self._stack is None:
+            return
+        try:
+            if self.failed is None:
+                if self._seen is not None and self._seen[0] > self._last and self._seen[1] == versions_of(self._module):
+                    self._keep(self._seen[0])
+                self._flush()
+                if complete and Run.open(self.folder).status != "diverged":
+                    self._writer.set_status("complete")
+        except RunFailedError as error:
+            self._fail(error)
+        finally:
+            atexit.unregister(self.close)
+            stack, self._stack = self._stack, None
+            stack.close()
+
+    # -- the file -----------------------------------------------------------------------------------------------------
+
+    def _rows(self) -> dict[str, NDArray[Any]]:
+        rows: dict[str, NDArray[Any]] = {k: v.numpy() for k, v in self._state.rows(self._module).items()}
+        return rows if self._optimizer is None else rows | self._optimizer.rows(self._module)
+
+    def _keep(self, step: int) -> None:
+        """Write a checkpoint; of a model that is no longer finite none is written, and the run is marked."""
+        self._flush()
+        rows = self._rows()
+        if not np.isfinite(rows["parameters"]).all():
+            self._writer.set_status("diverged")
+            warnings.warn(f"{self.folder}: parameters are not finite at step {step}; not kept.", stacklevel=3)
+        else:
+            self._writer.append_checkpoint(step, rows)
+        self._last = step
+
+    def _note(self, step: int, values: Mapping[str, float]) -> None:
+        """Put metrics where they wait to be written; a name that is new is written at once."""
+        for name in values:
+            if name not in self._names:
+                if len(self._names) == METRICS_AT_MOST:
+                    raise LandscapeError(f"expected up to {METRICS_AT_MOST} metrics, found one more: {name!r}.")
+                self._writer.append("names", len(self._names), {"name": encoded(name)})
+                self._names[name] = len(self._names)
+        if step <= self._measured or not values:
+            return
+        row = self._waiting.setdefault(step, np.full(METRICS_AT_MOST, np.nan))
+        for name, value in values.items():
+            row[self._names[name]] = value
+
+    def _flush(self) -> None:
+        """Write the metrics that wait."""
+        for step in sorted(self._waiting):
+            self._writer.append("metrics", step, {"values": self._waiting.pop(step)})
+            self._measured = step
+        self._written = time.monotonic()
+
+    def _fail(self, error: RunFailedError) -> None:
+        """Stop recording, not the training."""
+        self.failed = str(error)
+        warnings.warn(f"recording of {self.folder} ends here, the training goes on: {error}", stacklevel=3)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
+    ) -> None:
+        self.close(complete=kind is None)
+
+
+def _number(name: str, value: Any) -> float:
+    try:
+        return float(value.detach() if isinstance(value, torch.Tensor) else value)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise LandscapeError(
+            f"expected a number for the metric {name!r}, found {type(value).__name__}: {error}."
+        ) from error
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) < 80 else f"{text[:77]}..."

@@ -1,0 +1,102 @@
+"""What stands behind a run's rows, whoever trained it: which model the parameters belong to, and which loss."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+import xarray as xr
+from torch import Tensor, nn
+
+from landscape.errors import LandscapeError
+from landscape.loss.objective import Objective
+
+__all__ = ["Backing", "Moments"]
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Adam's running mean of squared gradients, with what is needed to precondition by it.
+
+    Attributes:
+        second: the mean (P,), not corrected for its start at 0.
+        age: updates since it began.
+        beta2: its decay.
+        eps: Adam's eps.
+    """
+
+    second: Tensor
+    age: int
+    beta2: float
+    eps: float
+
+
+class Backing(ABC):
+    """Where a run's model and loss come from.
+
+    Attributes:
+        kind: "trained", "recorded" or "imported".
+        loss_units: of the loss and of all that is derived from it.
+        labels: attributes `task`, `arch` and `run_seed` of results, those that are known.
+        seed: of the training, None if it is not known.
+        described: the config as plain values; whatever the user gave, for a run of another's loop.
+    """
+
+    kind: str
+    loss_units: str
+    labels: dict[str, Any]
+    seed: int | None
+    described: dict[str, Any]
+
+    @abstractmethod
+    def metrics(self) -> xr.Dataset:
+        """What was measured during training, along `step`."""
+
+    @abstractmethod
+    def module(self, step: int, *, loops: int | None) -> nn.Module:
+        """A copy of the model as it was at a checkpoint."""
+
+    @abstractmethod
+    def objective(
+        self, split: str, *, at: int | None, loops: int | None, name: str | None, **settings: Any
+    ) -> Objective:
+        """The loss over a split; of the checkpoint `at`, or as the model begins."""
+
+    @abstractmethod
+    def check(self, name: str | None, split: str) -> str | None:
+        """The label of a named loss, checked to be what it was at its first use; None where the task is the loss."""
+
+    @abstractmethod
+    def data_fingerprint(self, name: str | None, split: str) -> str:
+        """Of the data of a loss."""
+
+    @abstractmethod
+    def moments(self, step: int) -> Moments:
+        """Adam's second moments at a checkpoint."""
+
+    @abstractmethod
+    def replay(self, step: int, n: int) -> Tensor:
+        """Parameters after each of n updates from a checkpoint, (n + 1, P)."""
+
+    @abstractmethod
+    def updates_from(self, step: int) -> int:
+        """How many updates can be replayed from a checkpoint."""
+
+    @property
+    def named(self) -> tuple[str, ...]:
+        """Labels of the losses that were named."""
+        return ()
+
+    @property
+    def apart(self) -> bool:
+        """Whether more than the parameters differs between checkpoints, so that each has an objective of its own."""
+        return False
+
+    def loops_at(self, step: int) -> int | None:  # noqa: ARG002
+        """Loops of the update that follows a checkpoint; None for a model that is not known to have any."""
+        return None
+
+    def lacks(self, what: str) -> NoReturn:
+        """Raise, for what only a run of `landscape train` has."""
+        raise LandscapeError(f"expected a run of `landscape train`, found a {self.kind} one, which has no {what}.")

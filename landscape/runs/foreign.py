@@ -1,0 +1,196 @@
+"""What a run of somebody else's training is, beside its rows: the state of his model, and a loss that he names."""
+
+from __future__ import annotations
+
+import copy
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from torch import Tensor, nn
+
+from landscape.errors import LandscapeError
+from landscape.layout import Layout
+from landscape.loss.frozen import original
+from landscape.loss.named import DEFAULT_SPLIT, Parts
+from landscape.loss.objective import Objective
+from landscape.runs.backing import Backing, Moments
+from landscape.runs.checkpoints import Checkpoints
+from landscape.runs.modelstate import ModelState
+from landscape.runs.objectives import Known, Objectives
+
+__all__ = ["NAME_LENGTH", "Foreign"]
+
+NAME_LENGTH = 64
+"""Bytes of a metric's name in the file."""
+LABELS = {"task": "task", "arch": "arch", "seed": "run_seed"}
+"""Entries of a user's config that results repeat, and how they are called there."""
+
+
+class Foreign(Backing):
+    """Behind a `Run` that was recorded or imported. What is not known of it is not there.
+
+    Args:
+        header: of the run file.
+        layout: of its parameter vectors.
+        checkpoints: its rows.
+
+    Attributes:
+        objectives: the losses that were named for it.
+        saved: what a checkpoint holds of the model beside `layout`.
+    """
+
+    loss_units = "loss unit"
+
+    def __init__(self, header: dict[str, Any], layout: Layout, checkpoints: Checkpoints) -> None:
+        self.kind = str(header["kind"])
+        self.described: dict[str, Any] = header["config"]
+        self.labels = {new: self.described[old] for old, new in LABELS.items() if old in self.described}
+        self.seed: int | None = self.labels.get("run_seed")
+        self.saved = ModelState.from_json(layout, header["state"])
+        self.optimizer: dict[str, Any] | None = header["optimizer"]
+        self._layout, self._checkpoints = layout, checkpoints
+        self.objectives = Objectives(checkpoints.file.parent)
+        self._made: dict[tuple[str, str], Parts] = {}
+        self._checked: set[tuple[str, str]] = set()
+
+    @property
+    def named(self) -> tuple[str, ...]:
+        """Labels of the losses that were named."""
+        return self.objectives.labels
+
+    def metrics(self) -> xr.Dataset:
+        """What was given to `Recorder.save`, by name, along `step`; NaN where a metric was not given."""
+        steps, columns = self._checkpoints.table("metrics")
+        _, names = self._checkpoints.table("names")
+        ds = xr.Dataset(coords={"step": steps})
+        for i, row in enumerate(names["name"]):
+            name = row.astype(np.uint8).tobytes().rstrip(b"\0").decode()
+            units = {"loss": self.loss_units, "learning_rate": "1"}.get(name, "as recorded")
+            ds[name] = ("step", columns["values"][:, i], {"units": units, "long_name": f"{name}, as recorded"})
+        return ds
+
+    # -- the model ----------------------------------------------------------------------------------------------------
+
+    @property
+    def apart(self) -> bool:
+        """Whether checkpoints have buffers, or parameters that the objective does not vary."""
+        return self.saved.buffers is not None or self._held
+
+    @cached_property
+    def _held(self) -> bool:
+        return set(Layout.of(self._parts(None, DEFAULT_SPLIT).module).names) != set(self._layout.names)
+
+    def module(self, step: int, *, loops: int | None) -> nn.Module:
+        """A copy of the model as it was at a checkpoint."""
+        self._no_loops(loops)
+        self.check(None, DEFAULT_SPLIT)
+        return self._module(self._parts(None, DEFAULT_SPLIT), step)
+
+    def objective(
+        self, split: str, *, at: int | None, loops: int | None, name: str | None, n: int | None = None, **settings: Any
+    ) -> Objective:
+        """The named loss over the first n samples of a split; without `at` that of the first checkpoint."""
+        self._no_loops(loops)
+        parts = self._parts(self.check(name, split), split).head(n)
+        module = self._module(parts, self._first if at is None else at)
+        return Objective(module, parts.per_sample_loss, parts.data, weights=parts.weights, **settings)
+
+    def check(self, name: str | None, split: str) -> str:
+        """The label of a loss, if it fits the parameters, and data and values are those of its first use.
+
+        Raises:
+            LandscapeError: if there is none of this name, it cannot be made, does not fit, or is another by now.
+        """
+        known = self.objectives.known(name)
+        parts = self._parts(known.label, split, known)
+        if (known.label, split) not in self._checked:
+            self.saved.check(original(parts.module), label=known.label)
+            self.objectives.confirmed(known, split, lambda: parts.fingerprint, lambda: self._value(parts))
+            self._checked.add((known.label, split))
+        return known.label
+
+    def data_fingerprint(self, name: str | None, split: str) -> str:
+        """Of the data of a named loss."""
+        return self.objectives.fingerprint(self.check(name, split), split)
+
+    def _value(self, parts: Parts) -> float:
+        """Mean loss of some samples at the first checkpoint: what a change of the function itself would change."""
+        module = self._module(parts, self._first)
+        objective = Objective(module, parts.per_sample_loss, parts.data, weights=parts.weights, device="cpu")
+        excerpt = objective.chunks.excerpt(16)
+        return float(excerpt.total(excerpt.vector(objective.w0)) / excerpt.mass)
+
+    def _parts(self, name: str | None, split: str, known: Known | None = None) -> Parts:
+        known = self.objectives.known(name) if known is None else known
+        key = (known.label, split)
+        if key not in self._made:
+            self._made[key] = known.loss.parts(split)
+        return self._made[key]
+
+    @property
+    def _first(self) -> int:
+        steps = self._checkpoints.steps
+        if not len(steps):
+            raise LandscapeError(f"{self._checkpoints.file.parent} has no checkpoint yet.")
+        return int(steps[0])
+
+    def _module(self, parts: Parts, step: int) -> nn.Module:
+        module = copy.deepcopy(original(parts.module))
+        rows = {"parameters": self._checkpoints.row("parameters", step)}
+        if self.saved.buffers:
+            rows["buffers"] = self._checkpoints.row("buffers", step)
+        self.saved.load(module, rows)
+        return module
+
+    # -- what it lacks ------------------------------------------------------------------------------------------------
+
+    def moments(self, step: int) -> Moments:
+        """Adam's second moments at a checkpoint, if the optimiser was recorded and has such."""
+        found = self.optimizer
+        if found is None or "exp_avg_sq" not in found["state"]:
+            what = "no optimiser was recorded" if found is None else f"it has an optimiser {found['name']!r}"
+            raise LandscapeError(
+                f'the metric "adam" needs second moments of Adam or AdamW: of {self._checkpoints.file.parent} {what}.'
+            )
+        if found["beta2"] is None:
+            raise LandscapeError(
+                'the metric "adam" needs one beta2 and one eps, found groups of parameters with different ones.'
+            )
+        state = self._checkpoints.row("optimizer", step)
+        second = state.reshape(len(found["state"]), -1)[found["state"].index("exp_avg_sq")]
+        age = int(self._checkpoints.row("optimizer_age", step))
+        if bool(second.isnan().any()):
+            missing = [n for n, v in self._layout.unflatten(second).items() if bool(v.isnan().any())]
+            raise LandscapeError(
+                f"the optimiser had no second moments at step {step} for: {', '.join(missing[:4])}. "
+                "Probe a later step, or leave them out with `parameters`."
+            )
+        return Moments(second, age, float(found["beta2"]), float(found["eps"]))
+
+    def updates_from(self, step: int) -> int:
+        """As many as follow each other, step by step, among the checkpoints."""
+        there = {int(s) for s in self._checkpoints.steps}
+        if step + 1 not in there:
+            raise LandscapeError(
+                f"expected the checkpoint after step {step} too: a {self.kind} run cannot be trained again, so only "
+                "updates between checkpoints that follow each other can be looked at. Choose an earlier step, or "
+                "record every one (landscape.Schedule)."
+            )
+        return next(n for n in range(1, len(there) + 1) if step + n + 1 not in there)
+
+    def replay(self, step: int, n: int) -> Tensor:
+        """Parameters after each of n updates, where each of them was recorded."""
+        wanted = range(step, step + n + 1)
+        there = {int(s) for s in self._checkpoints.steps}
+        if missing := [s for s in wanted if s not in there]:
+            raise LandscapeError(
+                f"expected the checkpoints of steps {step} to {step + n}, one after each update, found none of step "
+                f"{missing[0]}: a {self.kind} run cannot be trained again. Record each of these steps."
+            )
+        return self._checkpoints.rows("parameters")[[self._checkpoints.index(s) for s in wanted]]
+
+    def _no_loops(self, loops: int | None) -> None:
+        if loops is not None:
+            self.lacks("number of loops")

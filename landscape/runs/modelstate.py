@@ -1,0 +1,144 @@
+"""What a checkpoint holds of a model: its parameters as one vector, its buffers as another; and putting them back."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from landscape.errors import LandscapeError
+from landscape.layout import Layout
+from landscape.provenance import fingerprint
+
+__all__ = ["ModelState"]
+
+
+@dataclass(frozen=True)
+class ModelState:
+    """The parts of a model that a run stores.
+
+    Attributes:
+        layout: of the parameters that make up a row.
+        buffers: layout of the persistent buffers (running means of batch normalisation), None if there are none.
+        frozen: fingerprint of the parameters that are no part of the row, because they are not trained; None if
+            there are none.
+
+    Example:
+        >>> model = nn.Sequential(nn.Linear(2, 1), nn.BatchNorm1d(1))
+        >>> state = ModelState.of(model)
+        >>> {name: len(row) for name, row in state.rows(model).items()}
+        {'parameters': 5, 'buffers': 3}
+    """
+
+    layout: Layout
+    buffers: Layout | None
+    frozen: str | None
+
+    @classmethod
+    def of(cls, module: nn.Module, *, every: bool = False) -> ModelState:
+        """Of a module: its trainable parameters, or every one of them."""
+        layout = Layout.of(module, only="*" if every else None)
+        buffers = _buffers(module)
+        shapes = [(n, tuple(b.shape)) for n, b in buffers.items()]
+        names = tuple(n for n, _ in shapes)
+        stored = Layout(names, tuple(s for _, s in shapes), (None,) * len(names)) if buffers else None
+        return cls(layout, stored, _fingerprint(module, layout))
+
+    def to_json(self) -> str:
+        """As text, without `layout`, which every run has."""
+        buffers = None if self.buffers is None else self.buffers.to_json()
+        return json.dumps({"buffers": buffers, "frozen": self.frozen})
+
+    @classmethod
+    def from_json(cls, layout: Layout, text: str) -> ModelState:
+        """The inverse of `to_json`."""
+        d = json.loads(text)
+        return cls(layout, None if d["buffers"] is None else Layout.from_json(d["buffers"]), d["frozen"])
+
+    def rows(self, module: nn.Module) -> dict[str, Tensor]:
+        """The vectors of a checkpoint, on the CPU: `parameters` (P,) and, where there are any, `buffers` in float64."""
+        named = dict(module.named_parameters())
+        found = {"parameters": self.layout.flatten({n: _plain(named[n]) for n in self.layout.names})}
+        if self.buffers is not None:
+            held = _buffers(module)
+            found["buffers"] = self.buffers.flatten({n: held[n].detach().cpu().double() for n in self.buffers.names})
+        return found
+
+    def load(self, module: nn.Module, rows: Mapping[str, Tensor]) -> None:
+        """Put the vectors of a checkpoint into a module."""
+        targets: dict[str, Tensor] = dict(module.named_parameters())
+        values = self.layout.unflatten(rows["parameters"])
+        if self.buffers is not None:
+            targets |= _buffers(module)
+            values |= self.buffers.unflatten(rows["buffers"])
+        with torch.no_grad():
+            for name, value in values.items():
+                targets[name].copy_(value)
+
+    def check(self, module: nn.Module, *, label: str) -> None:
+        """Refuse a module to which these vectors do not belong.
+
+        Args:
+            module: as the objective makes it.
+            label: of the objective.
+
+        Raises:
+            LandscapeError: for other names or shapes, or parameters held fixed with other values.
+        """
+        parameters = {n: tuple(p.shape) for n, p in module.named_parameters()}
+        _same("parameters", dict(zip(self.layout.names, self.layout.shapes, strict=True)), parameters, label)
+        if trained := [n for n in Layout.of(module).names if n not in self.layout.names]:
+            raise LandscapeError(
+                f"the objective {label} varies parameters that were not trained when the run was made: "
+                f"{_few(trained)}. Set requires_grad=False for them, as in training."
+            )
+        wanted = {} if self.buffers is None else dict(zip(self.buffers.names, self.buffers.shapes, strict=True))
+        _same("buffers", wanted, {n: tuple(b.shape) for n, b in _buffers(module).items()}, label)
+        if self.frozen != (found := _fingerprint(module, self.layout)):
+            raise LandscapeError(
+                f"the parameters that are not trained have other values in the objective {label} than in the run: "
+                f"expected fingerprint {self.frozen}, found {found}. Load the same pretrained weights."
+            )
+
+
+def _same(what: str, wanted: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]], label: str) -> None:
+    """Refuse if a wanted name is not there or has another shape; what else is there is no concern of the run's."""
+    missing = [n for n in wanted if n not in found]
+    other = [f"{n} {wanted[n]} in the run, {found[n]} here" for n in wanted if n in found and wanted[n] != found[n]]
+    if not missing and not other:
+        return
+    extra = [n for n in found if n not in wanted]
+    said = [f"missing {_few(missing)}"] if missing else []
+    said += [f"not in the run {_few(extra)}"] if extra else []
+    said += [f"of other shapes: {_few(other)}"] if other else []
+    raise LandscapeError(
+        f"the module of the objective {label} does not have the {what} of the run: {'; '.join(said)}. "
+        "Return the module that was trained, with the same names."
+    )
+
+
+def _few(names: Iterable[str], most: int = 4) -> str:
+    names = list(names)
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def _buffers(module: nn.Module) -> dict[str, Tensor]:
+    """Persistent buffers by name: what a state dict has beside parameters."""
+    parameters = {n for n, _ in module.named_parameters(remove_duplicate=False)}
+    held = dict(module.named_buffers())
+    return {n: held[n] for n in module.state_dict() if n not in parameters and n in held}
+
+
+def _plain(x: Tensor) -> Tensor:
+    """On the CPU, in a dtype that files have: bfloat16 and float16 fit into float32 exactly."""
+    x = x.detach().cpu()
+    return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
+
+
+def _fingerprint(module: nn.Module, layout: Layout) -> str | None:
+    """Of the parameters that are no part of the layout."""
+    rest = {n: _plain(p) for n, p in sorted(module.named_parameters()) if n not in layout.names}
+    return fingerprint(list(rest.values())) if rest else None
