@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from landscape.errors import LandscapeError, RunFailedError
     from landscape.layout import Layout
     from landscape.loss.objective import Objective
+    from landscape.recording.imports import export_checkpoint, import_checkpoints
     from landscape.recording.recorder import Recorder, record
     from landscape.recording.schedule import Schedule
     from landscape.runs.branch import branch_config
@@ -41,6 +42,8 @@ __all__ = [
     "__version__",
     "branch_config",
     "decay_table",
+    "export_checkpoint",
+    "import_checkpoints",
     "load",
     "record",
     "save",
@@ -62,6 +65,8 @@ _HOME = {
     "Symmetric": "curvature.symmetric",
     "branch_config": "runs.branch",
     "decay_table": "studies.decay",
+    "export_checkpoint": "recording.imports",
+    "import_checkpoints": "recording.imports",
     "load": "answers.files",
     "record": "recording.recorder",
     "save": "answers.files",

@@ -1,4 +1,4 @@
-"""The command line: `landscape train`, `probe`, `plot`, `show`, `compare`."""
+"""The command line: `landscape train`, `probe`, `plot`, `show`, `compare`, `import`, `export`."""
 
 from __future__ import annotations
 
@@ -21,6 +21,8 @@ COMMANDS = {
     "plot": ("landscape.cli.plot", "Draw figures from stored results."),
     "show": ("landscape.cli.show", "Say what is in a run, or compare several."),
     "compare": ("landscape.cli.compare", "Compare two runs at the same step, loss or compute."),
+    "import": ("landscape.cli.importing", "Make a run of checkpoints that another program wrote."),
+    "export": ("landscape.cli.exporting", "Write a checkpoint of a run as a safetensors file."),
 }
 
 

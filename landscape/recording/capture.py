@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,8 @@ __all__ = ["OptimizerState", "unwrapped", "versions_of"]
 
 _STATE = {torch.optim.Adam: ("exp_avg", "exp_avg_sq"), torch.optim.SGD: ("momentum_buffer",)}
 """What is kept of an optimiser's state; AdamW is a kind of Adam."""
+_VERSION = attrgetter("_version")
+"""PyTorch's count of the changes in place of a tensor."""
 _SHARED = ("betas", "eps", "weight_decay", "momentum", "dampening", "nesterov", "amsgrad")
 
 
@@ -46,7 +49,7 @@ def unwrapped(model: nn.Module) -> nn.Module:
 
 def versions_of(module: nn.Module) -> tuple[int, ...]:
     """Numbers that change when a parameter or buffer is changed in place."""
-    return tuple(int(t._version) for t in (*module.parameters(), *module.buffers()))
+    return tuple(map(_VERSION, (*module.parameters(), *module.buffers())))
 
 
 class OptimizerState:

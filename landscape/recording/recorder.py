@@ -99,6 +99,18 @@ class Recorder:
     Attributes:
         folder: of the run.
         failed: why recording ended before the training did, else None.
+
+    Example:
+        >>> import tempfile
+        >>> from landscape import Run, Schedule
+        >>> model = torch.nn.Linear(1, 1)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     rec = record(folder, model, schedule=Schedule(every=2))
+        ...     for step in range(5):
+        ...         rec.save(step, loss=0.5)
+        ...     rec.close()
+        ...     Run.open(folder).steps.tolist()
+        [0, 2, 4]
     """
 
     def __init__(

@@ -58,6 +58,10 @@ class Backing(ABC):
         """A copy of the model as it was at a checkpoint."""
 
     @abstractmethod
+    def tensors(self, step: int) -> dict[str, Tensor]:
+        """Parameters and buffers of a checkpoint by name."""
+
+    @abstractmethod
     def objective(
         self, split: str, *, at: int | None, loops: int | None, name: str | None, **settings: Any
     ) -> Objective:

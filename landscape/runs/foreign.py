@@ -88,6 +88,10 @@ class Foreign(Backing):
         self.check(None, DEFAULT_SPLIT)
         return self._module(self._parts(None, DEFAULT_SPLIT), step)
 
+    def tensors(self, step: int) -> dict[str, Tensor]:
+        """Parameters and buffers of a checkpoint by name."""
+        return self.saved.named(self._rows(step))
+
     def objective(
         self, split: str, *, at: int | None, loops: int | None, name: str | None, n: int | None = None, **settings: Any
     ) -> Objective:
@@ -138,11 +142,12 @@ class Foreign(Backing):
 
     def _module(self, parts: Parts, step: int) -> nn.Module:
         module = copy.deepcopy(original(parts.module))
-        rows = {"parameters": self._checkpoints.row("parameters", step)}
-        if self.saved.buffers:
-            rows["buffers"] = self._checkpoints.row("buffers", step)
-        self.saved.load(module, rows)
+        self.saved.load(module, self._rows(step))
         return module
+
+    def _rows(self, step: int) -> dict[str, Tensor]:
+        names = ("parameters",) if self.saved.buffers is None else ("parameters", "buffers")
+        return {name: self._checkpoints.row(name, step) for name in names}
 
     # -- what it lacks ------------------------------------------------------------------------------------------------
 

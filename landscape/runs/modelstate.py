@@ -13,7 +13,7 @@ from landscape.errors import LandscapeError
 from landscape.layout import Layout
 from landscape.provenance import fingerprint
 
-__all__ = ["ModelState"]
+__all__ = ["ModelState", "aliases"]
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,7 @@ class ModelState:
     Attributes:
         layout: of the parameters that make up a row.
         buffers: layout of the persistent buffers (running means of batch normalisation), None if there are none.
+        dtypes: of the buffers, in their order.
         frozen: fingerprint of the parameters that are no part of the row, because they are not trained; None if
             there are none.
 
@@ -35,6 +36,7 @@ class ModelState:
 
     layout: Layout
     buffers: Layout | None
+    dtypes: tuple[str, ...]
     frozen: str | None
 
     @classmethod
@@ -45,37 +47,45 @@ class ModelState:
         shapes = [(n, tuple(b.shape)) for n, b in buffers.items()]
         names = tuple(n for n, _ in shapes)
         stored = Layout(names, tuple(s for _, s in shapes), (None,) * len(names)) if buffers else None
-        return cls(layout, stored, _fingerprint(module, layout))
+        dtypes = tuple(str(b.dtype).removeprefix("torch.") for b in buffers.values())
+        return cls(layout, stored, dtypes, _fingerprint(module, layout))
 
     def to_json(self) -> str:
         """As text, without `layout`, which every run has."""
         buffers = None if self.buffers is None else self.buffers.to_json()
-        return json.dumps({"buffers": buffers, "frozen": self.frozen})
+        return json.dumps({"buffers": buffers, "dtypes": self.dtypes, "frozen": self.frozen})
 
     @classmethod
     def from_json(cls, layout: Layout, text: str) -> ModelState:
         """The inverse of `to_json`."""
         d = json.loads(text)
-        return cls(layout, None if d["buffers"] is None else Layout.from_json(d["buffers"]), d["frozen"])
+        buffers = None if d["buffers"] is None else Layout.from_json(d["buffers"])
+        return cls(layout, buffers, tuple(d["dtypes"]), d["frozen"])
 
     def rows(self, module: nn.Module) -> dict[str, Tensor]:
         """The vectors of a checkpoint, on the CPU: `parameters` (P,) and, where there are any, `buffers` in float64."""
-        named = dict(module.named_parameters())
-        found = {"parameters": self.layout.flatten({n: _plain(named[n]) for n in self.layout.names})}
+        return self.flat({**dict(module.named_parameters()), **_buffers(module)})
+
+    def flat(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The vectors of a checkpoint, from its tensors by name."""
+        found = {"parameters": self.layout.flatten({n: _plain(tensors[n]) for n in self.layout.names})}
         if self.buffers is not None:
-            held = _buffers(module)
-            found["buffers"] = self.buffers.flatten({n: held[n].detach().cpu().double() for n in self.buffers.names})
+            found["buffers"] = self.buffers.flatten({n: tensors[n].detach().cpu().double() for n in self.buffers.names})
         return found
+
+    def named(self, rows: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The tensors by name, of the vectors of a checkpoint; buffers in their own dtype."""
+        out = self.layout.unflatten(rows["parameters"])
+        if self.buffers is not None:
+            held = self.buffers.unflatten(rows["buffers"])
+            out |= {n: b.to(getattr(torch, d)) for (n, b), d in zip(held.items(), self.dtypes, strict=True)}
+        return out
 
     def load(self, module: nn.Module, rows: Mapping[str, Tensor]) -> None:
         """Put the vectors of a checkpoint into a module."""
-        targets: dict[str, Tensor] = dict(module.named_parameters())
-        values = self.layout.unflatten(rows["parameters"])
-        if self.buffers is not None:
-            targets |= _buffers(module)
-            values |= self.buffers.unflatten(rows["buffers"])
+        targets: dict[str, Tensor] = {**dict(module.named_parameters()), **_buffers(module)}
         with torch.no_grad():
-            for name, value in values.items():
+            for name, value in self.named(rows).items():
                 targets[name].copy_(value)
 
     def check(self, module: nn.Module, *, label: str) -> None:
@@ -102,6 +112,23 @@ class ModelState:
                 f"the parameters that are not trained have other values in the objective {label} than in the run: "
                 f"expected fingerprint {self.frozen}, found {found}. Load the same pretrained weights."
             )
+
+
+def aliases(module: nn.Module) -> list[list[str]]:
+    """Names of every parameter and persistent buffer; several of one that is tied, first the one that layouts use.
+
+    Example:
+        >>> model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+        >>> model[1].weight = model[0].weight
+        >>> aliases(model)
+        [['0.weight', '1.weight'], ['0.bias'], ['1.bias']]
+    """
+    groups: dict[int, list[str]] = {}
+    for name, parameter in module.named_parameters(remove_duplicate=False):
+        groups.setdefault(id(parameter), []).append(name)
+    for name, buffer in _buffers(module).items():
+        groups.setdefault(id(buffer), []).append(name)
+    return list(groups.values())
 
 
 def _same(what: str, wanted: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]], label: str) -> None:

@@ -213,6 +213,10 @@ class Run:
         """A copy of the model with the parameters of the checkpoint of `step`; `loops` as in `objective`."""
         return self._backing.module(step, loops=loops)
 
+    def tensors(self, step: int) -> dict[str, Tensor]:
+        """Parameters, and buffers where they were recorded, of the checkpoint of `step` by name."""
+        return self._backing.tensors(step)
+
     @property
     def apart(self) -> bool:
         """Whether checkpoints differ in more than the parameters that vary, so that each has an objective of its own.

@@ -126,6 +126,10 @@ class Trained(Backing):
         loops = self._loops(self.loops_at(step) if loops is None else loops)
         return self.setup.module(loops, at=self._checkpoints.row("parameters", step))
 
+    def tensors(self, step: int) -> dict[str, Tensor]:
+        """Parameters of a checkpoint by name."""
+        return self._layout.unflatten(self._checkpoints.row("parameters", step))
+
     def check(self, name: str | None, split: str) -> None:
         """Refuse a named loss, and a split that the task does not have."""
         if name is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import numpy as np
 import xarray as xr
@@ -11,19 +11,14 @@ from numpy.typing import NDArray
 
 from landscape.errors import LandscapeError
 from landscape.runs.run import Run
+from landscape.studies.abscissa import LABELS, Abscissa, abscissa
 from landscape.studies.dominance import dominance, interpolate, with_dominance
 from landscape.studies.study import Study
 
 __all__ = ["Abscissa", "abscissa", "compare", "dominance", "interpolate"]
 
 Array = NDArray[np.float64]
-Abscissa = Literal["step", "loss", "flops"]
 
-_LABEL = {
-    "step": ("updates", "training step"),
-    "loss": ("nats per token", "probe loss reached, its running minimum over the checkpoints"),
-    "flops": ("FLOP", "floating-point operations of training so far, matrix products only"),
-}
 _SIDES = ("a", "b")
 _MEANINGLESS = {
     "density": ("node", "weight", "count"),
@@ -161,7 +156,7 @@ def _coordinates(like: xr.Dataset, values: dict[str, Any], at: Abscissa, grid: A
     """Those of the result that a value still has, and the abscissa."""
     kept = set().union(*(value[0] for value in values.values()))
     coords: dict[str, Any] = {str(c): v for c, v in like.coords.items() if "step" not in v.dims and set(v.dims) & kept}
-    return coords | {at: (at, grid, dict(zip(("units", "long_name"), _LABEL[at], strict=True)))}
+    return coords | {at: (at, grid, dict(zip(("units", "long_name"), LABELS[at], strict=True)))}
 
 
 def _three(name: str, pair: Sequence[Array], like: xr.DataArray, at: str) -> dict[str, Any]:
@@ -179,32 +174,6 @@ def _three(name: str, pair: Sequence[Array], like: xr.DataArray, at: str) -> dic
         f"{base}_{s}{error}": (dims, v, {"units": units, "long_name": f"{note[s]}: {long_name}"})
         for s, v in three.items()
     }
-
-
-def abscissa(run: Run, steps: NDArray[np.int64], at: Abscissa) -> Array:
-    """Where the checkpoints of these steps are on the common axis (T,).
-
-    "step": the step. "flops": cumulative FLOPs of the metrics. "loss": loss of the probe split over all samples, as
-    training measured it at the checkpoints, made monotone by its running minimum: the lowest loss reached so far. Of
-    recorded runs it is the metric `loss`, and "flops" the metric `flops`, if they were recorded.
-
-    Raises:
-        LandscapeError: if the run was not evaluated at one of the steps.
-    """
-    if at == "step":
-        return np.asarray(steps, dtype=float)
-    metrics = run.metrics
-    if missing := sorted(set(map(int, steps)) - set(map(int, metrics["step"].values))):
-        raise LandscapeError(
-            f'{run.path} has no metrics at step {missing[0]}, so its {at} there is not known. Compare at="step".'
-        )
-    if at not in metrics:
-        raise LandscapeError(f'{run.path} has no metric {at!r} recorded. Compare at="step".')
-    here = metrics[at].sel(step=steps)
-    if at == "flops":
-        return np.asarray(here.values, dtype=float)
-    loss = (here.sel(split="probe", family="all") if "split" in here.dims else here).values
-    return np.asarray(np.fmin.accumulate(loss), dtype=float)
 
 
 def _paired(a: Study, b: Study) -> tuple[list[Run], list[Run]]:
