@@ -143,6 +143,7 @@ class Recorder:
         self._names = {str(name): i for i, name in enumerate(metrics.data_vars)}
         self._last = int(run.steps[-1]) if len(run.steps) else -1
         self._measured = int(metrics.step[-1]) if metrics.sizes["step"] else -1
+        self._step = -1
         self._written = time.monotonic()
         atexit.register(self.close, complete=False)
 
@@ -183,6 +184,7 @@ class Recorder:
         rate = None if self._optimizer is None else self._optimizer.learning_rate
         if rate is not None:
             values.setdefault("learning_rate", rate)
+        self._step = max(self._step, step)
         try:
             self._note(step, values)
             if (self._schedule.due(step, self._last) if checkpoint is None else checkpoint) and step > self._last:
@@ -204,7 +206,7 @@ class Recorder:
             if self.failed is None:
                 if self._seen is not None and self._seen[0] > self._last and self._seen[1] == versions_of(self._module):
                     self._keep(self._seen[0])
-                self._flush()
+                self._flush(all_steps=True)
                 if complete and Run.open(self.folder).status != "diverged":
                     self._writer.set_status("complete")
         except RunFailedError as error:
@@ -245,9 +247,9 @@ class Recorder:
         for name, value in values.items():
             row[self._names[name]] = value
 
-    def _flush(self) -> None:
-        """Write the metrics that wait."""
-        for step in sorted(self._waiting):
+    def _flush(self, *, all_steps: bool = False) -> None:
+        """Write the metrics that wait; those of the current step stay, since more may come."""
+        for step in sorted(s for s in self._waiting if all_steps or s < self._step):
             self._writer.append("metrics", step, {"values": self._waiting.pop(step)})
             self._measured = step
         self._written = time.monotonic()

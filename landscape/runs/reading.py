@@ -36,6 +36,7 @@ __all__ = [
     "METRICS",
     "PEAK",
     "SINGLE",
+    "SPARSE",
     "STATUS",
     "VERSION",
     "Rows",
@@ -55,6 +56,8 @@ PEAK = "peak_memory"
 SINGLE = ("status", PEAK)
 """Datasets of one value, which may change."""
 METRICS = ("loss", "accuracy", "gradient_norm", "learning_rate", "tokens", "flops", "seconds")
+SPARSE = ("values", "name")
+"""Columns of recorded runs with places for names that never come."""
 GROUPS = ("metrics", "checks", "switch", "names")
 """Groups of rows beside the checkpoints: `checks`, `switch` in runs that shift, `names` of metrics in recorded ones."""
 

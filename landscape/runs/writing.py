@@ -23,6 +23,7 @@ from landscape.runs.reading import (
     GROUPS,
     PEAK,
     SINGLE,
+    SPARSE,
     STATUS,
     VERSION,
     committed,
@@ -173,8 +174,11 @@ def _make_rows(group: h5py.Group, columns: Mapping[str, tuple[tuple[int, ...], n
         # HDF5 has no chunks of size zero: a column without entries (plain gradient descent) gets chunks of one.
         # Nor chunks of 4 GiB: a long row is cut.
         chunks = (1 if shape else 256, *(min(max(1, s), _LONGEST) for s in shape))
+        checked = _CHECKED
+        if name in SPARSE:  # mostly NaN: many rows together take little room
+            chunks, checked = (256, *shape), {**_CHECKED, "compression_opts": 4}
         sizes = {"shape": (0, *shape), "maxshape": (None, *(s or None for s in shape)), "chunks": chunks}
-        group.create_dataset(name, **sizes, dtype=dtype, fillvalue=np.nan, **_CHECKED)
+        group.create_dataset(name, **sizes, dtype=dtype, fillvalue=np.nan, **checked)
 
 
 def _make_single(file: h5py.File, name: str, data: NDArray[Any]) -> None:
