@@ -238,10 +238,9 @@ def _intervention(config: dict[str, Any]) -> list[list[str]]:
 
 def _several(described: list[dict[str, Any]]) -> None:
     rows: list[list[str]] = []
-    families: list[str] = []
+    families = next((list(d["metrics"]["accuracy_test"]) for d in described if "accuracy_test" in d["metrics"]), [])
     for d in described:
         m = d["metrics"]
-        families = families or list(m.get("accuracy_test", {}))
         reached, limit = (m.get(k, {}) for k in ("accuracy_test", "bayes_accuracy"))
         nan = float("nan")
         accuracy = [f"{number(reached.get(f, nan), 3)} / {number(limit.get(f, nan), 3)}" for f in families]

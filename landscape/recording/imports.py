@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +81,7 @@ def import_checkpoints(
     """
     loss = NamedLoss(objective)
     module = original(loss.parts().module)
-    found = find([Path(p) for p in paths]) if steps is None else _given(paths, steps)
+    found = _in_order(find([Path(p) for p in paths]) if steps is None else _given(paths, steps), key)
     folder = Path(folder)
     if (folder / FILE_NAME).exists():
         raise LandscapeError(f"{folder} holds a run already. Choose another folder.")
@@ -89,14 +90,11 @@ def import_checkpoints(
     with writer_lock(folder):
         names = [str(f.path.absolute()) for f in found]
         said = header("imported", state, config or {}, None, files=names)
-        with RunWriter.create(folder / FILE_NAME, attributes=said, parts=first[0], groups=GROUPS) as writer:
+        with RunWriter.create(folder / FILE_NAME, attributes=said, parts=first, groups=GROUPS) as writer:
             _write_history(writer, history(found))
-            last = -1
             for i, checkpoint in enumerate(found):
-                rows, noted = first if i == 0 else _rows(checkpoint, module, state, key, ignore)
-                step = checkpoint.step if checkpoint.step is not None else noted
-                last = _after(last, step, checkpoint)
-                writer.append_checkpoint(last, rows)
+                rows = first if i == 0 else _rows(checkpoint, module, state, key, ignore)
+                writer.append_checkpoint(int(checkpoint.step or 0), rows)
                 if progress is not None:
                     progress(i + 1, len(found))
             writer.set_status("complete")
@@ -109,27 +107,29 @@ def _given(paths: Iterable[str | os.PathLike[str]], steps: Sequence[int]) -> lis
     flat = [f for group in each for f in group]
     if len(flat) != len(steps) or any(len(group) != 1 for group in each):
         raise LandscapeError(f"expected one step for each checkpoint, found {len(steps)} for {len(flat)} checkpoints.")
-    return sorted((Found(f.path, f.files, int(s)) for f, s in zip(flat, steps, strict=True)), key=lambda f: f.step or 0)
+    return [Found(f.path, f.files, int(s)) for f, s in zip(flat, steps, strict=True)]
 
 
-def _after(last: int, step: int | None, found: Found) -> int:
-    if step is None:
-        raise LandscapeError(
-            f"expected the training step of {found.path} in its name, found no number. Give them: --steps 0,100,..."
-        )
-    if step <= last:
-        raise LandscapeError(
-            f"expected one checkpoint a step, found step {step} of {found.path} after step {last}. Give the steps: "
-            "--steps 0,100,..."
-        )
-    return step
+def _in_order(found: Sequence[Found], key: str | None) -> list[Found]:
+    """With their steps, from the name or else from what the file notes; ascending, each once."""
+    known = [f if f.step is not None else Found(f.path, f.files, tensors(f, key=key)[1]) for f in found]
+    hint = "Give the steps: --steps 0,100,..."
+    if unknown := [f for f in known if f.step is None]:
+        raise LandscapeError(f"expected the training step of {unknown[0].path} in its name, found no number. {hint}")
+    known.sort(key=lambda f: int(f.step or 0))
+    for one, two in pairwise(known):
+        if one.step == two.step:
+            raise LandscapeError(
+                f"expected one checkpoint a step, found step {one.step} of {one.path} and {two.path}. {hint}"
+            )
+    return known
 
 
 def _rows(
     found: Found, module: nn.Module, state: ModelState, key: str | None, ignore: Sequence[str]
-) -> tuple[dict[str, NDArray[Any]], int | None]:
-    """The vectors of a checkpoint in the order of the module, and the step that the file notes."""
-    given, step = tensors(found, key=key)
+) -> dict[str, NDArray[Any]]:
+    """The vectors of a checkpoint in the order of the module."""
+    given, _ = tensors(found, key=key)
     given = {n: t for n, t in given.items() if not any(fnmatchcase(n, p) for p in ignore)}
     groups = aliases(module)
     known = {name for names in groups for name in names}
@@ -158,7 +158,7 @@ def _rows(
             f"{'; '.join(said)}."
         )
     _refuse_shapes(found, module, values)
-    return {k: v.numpy() for k, v in state.flat(values).items()}, step
+    return {k: v.numpy() for k, v in state.flat(values).items()}
 
 
 def _refuse_shapes(found: Found, module: nn.Module, values: Mapping[str, Tensor]) -> None:

@@ -235,12 +235,14 @@ class Recorder:
 
     def _note(self, step: int, values: Mapping[str, float]) -> None:
         """Put metrics where they wait to be written; a name that is new is written at once."""
-        for name in values:
-            if name not in self._names:
-                if len(self._names) == METRICS_AT_MOST:
-                    raise LandscapeError(f"expected up to {METRICS_AT_MOST} metrics, found one more: {name!r}.")
-                self._writer.append("names", len(self._names), {"name": encoded(name)})
-                self._names[name] = len(self._names)
+        new = {name: encoded(name) for name in values if name not in self._names}
+        if len(self._names) + len(new) > METRICS_AT_MOST:
+            raise LandscapeError(
+                f"expected up to {METRICS_AT_MOST} metrics, found {len(self._names) + len(new)}: {', '.join(new)[:99]}."
+            )
+        for name, row in new.items():
+            self._writer.append("names", len(self._names), {"name": row})
+            self._names[name] = len(self._names)
         if step <= self._measured or not values:
             return
         row = self._waiting.setdefault(step, np.full(METRICS_AT_MOST, np.nan))
