@@ -55,7 +55,8 @@ def ids():
     return torch.randint(9, (32, 8), generator=torch.Generator().manual_seed(1))
 
 def loss(outputs, targets):
-    return nn.functional.cross_entropy(outputs["logits"][:, :-1].transpose(1, 2), targets[:, 1:], reduction="none").mean(1)
+    logits = outputs["logits"][:, :-1].transpose(1, 2)
+    return nn.functional.cross_entropy(logits, targets[:, 1:], reduction="none").mean(1)
 
 def objective():
     return model().eval(), loss, ({"input_ids": ids()}, ids())

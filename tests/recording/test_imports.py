@@ -162,7 +162,7 @@ def test_what_is_exported_is_what_was_recorded(tmp_path, run, landscape):
     net = strangers.model()
     with record(tmp_path / "r", net) as rec:
         rec.save(4)
-    code, out, err = landscape("export", tmp_path / "r", "-o", tmp_path / "out.safetensors")
+    code, _, err = landscape("export", tmp_path / "r", "-o", tmp_path / "out.safetensors")
     assert code == 0, err
     found = load_file(tmp_path / "out.safetensors")
     for name, value in found.items():
@@ -172,7 +172,7 @@ def test_what_is_exported_is_what_was_recorded(tmp_path, run, landscape):
     named = run.layout.unflatten(run.parameters[2])
     assert all(torch.equal(named[n], t) for n, t in load_file(tmp_path / "ours.safetensors").items())
     assert landscape("export", f"{run.path}@9999", "-o", tmp_path / "x.safetensors")[0] == 2
-    with pytest.raises(LandscapeError, match="ends in .safetensors"):
+    with pytest.raises(LandscapeError, match=r"ends in \.safetensors"):
         export_checkpoint(run, 0, tmp_path / "x.pt")
 
 
