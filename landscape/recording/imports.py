@@ -175,11 +175,11 @@ def _write_history(writer: RunWriter, log: Mapping[int, Mapping[str, float]]) ->
     names = list(dict.fromkeys(name for entry in log.values() for name in entry))[:METRICS_AT_MOST]
     for i, name in enumerate(names):
         writer.append("names", i, {"name": encoded(name)})
-    for step in sorted(log):
-        row = np.full(METRICS_AT_MOST, np.nan)
-        for i, name in enumerate(names):
-            row[i] = log[step].get(name, np.nan)
-        writer.append("metrics", step, {"values": row})
+    row = np.full(METRICS_AT_MOST, np.nan)
+    writer.extend(
+        "metrics",
+        {s: {"values": np.r_[[log[s].get(n, np.nan) for n in names], row[len(names) :]]} for s in sorted(log)},
+    )
 
 
 def export_checkpoint(run: Run, step: int, path: str | os.PathLike[str]) -> None:

@@ -251,9 +251,10 @@ class Recorder:
 
     def _flush(self, *, all_steps: bool = False) -> None:
         """Write the metrics that wait; those of the current step stay, since more may come."""
-        for step in sorted(s for s in self._waiting if all_steps or s < self._step):
-            self._writer.append("metrics", step, {"values": self._waiting.pop(step)})
-            self._measured = step
+        steps = sorted(s for s in self._waiting if all_steps or s < self._step)
+        if steps:
+            self._writer.extend("metrics", {s: {"values": self._waiting.pop(s)} for s in steps})
+            self._measured = steps[-1]
         self._written = time.monotonic()
 
     def _fail(self, error: RunFailedError) -> None:

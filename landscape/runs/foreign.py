@@ -124,7 +124,7 @@ class Foreign(Backing):
         module = self._module(parts, self._first)
         objective = Objective(module, parts.per_sample_loss, parts.data, weights=parts.weights, device="cpu")
         excerpt = objective.chunks.excerpt(16)
-        return float(excerpt.total(excerpt.vector(objective.w0)) / excerpt.mass)
+        return float(excerpt.total(excerpt.vector(objective.w0)).detach() / excerpt.mass)
 
     def _parts(self, name: str | None, split: str, known: Known | None = None) -> Parts:
         known = self.objectives.known(name) if known is None else known

@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import math
 import os
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +82,7 @@ class RunWriter:
             _make_single(f, PEAK, np.full(1, np.nan))
             _make_rows(f, {name: (values.shape, values.dtype) for name, values in parts.items()})
             for name, value in ({} if start is None else {**start[1], "step": start[0]}).items():
-                _put(f[name], 0, value)
+                _put(f[name], 0, [value])
             for name, shapes in groups.items():
                 _make_rows(f.create_group(name), {n: (shape, np.dtype("float64")) for n, shape in shapes.items()})
         try:
@@ -122,8 +123,16 @@ class RunWriter:
     def append(self, group: str, step: int, row: Mapping[str, Any]) -> None:
         """Commit one row of `metrics`, `checks` or `switch`, unless the step has one: it would come out the same."""
         if step not in self._written[group]:
-            self._append(self._file[group], step, row)
+            self._append(self._file[group], [step], {name: [value] for name, value in row.items()})
             self._written[group].add(step)
+
+    def extend(self, group: str, rows: Mapping[int, Mapping[str, Any]]) -> None:
+        """Commit many rows of a group at the price of one: steps ascending, none that is there."""
+        steps = [step for step in sorted(rows) if step not in self._written[group]]
+        if steps:
+            first = rows[steps[0]]
+            self._append(self._file[group], steps, {name: [rows[s][name] for s in steps] for name in first})
+            self._written[group].update(steps)
 
     def raise_peak(self, size: float) -> None:
         """Note the largest memory so far, in bytes; a file of an earlier version has no place for it."""
@@ -133,24 +142,25 @@ class RunWriter:
 
     def append_checkpoint(self, step: int, row: Mapping[str, NDArray[Any]]) -> None:
         """Commit one checkpoint."""
-        self._append(self._file, step, row)
+        self._append(self._file, [step], {name: [value] for name, value in row.items()})
 
     def set_status(self, status: str) -> None:
         """Mark the run with one of `STATUS`."""
         self._file["status"][0] = STATUS.index(status)
         self._file["status"].flush()
 
-    def _append(self, group: h5py.Group, step: int, row: Mapping[str, Any]) -> None:
-        i = committed(group)
+    def _append(self, group: h5py.Group, steps: Sequence[int], rows: Mapping[str, Sequence[Any]]) -> None:
+        """Rows of all columns, and when they are on the disk their steps, by which they exist."""
+        first, n = committed(group), len(steps)
         try:
-            reserve(self._file, [group[name] for name in (*row, "step")])
-            for name, value in row.items():
-                _put(group[name], i, value)
+            reserve(self._file, [group[name] for name in (*rows, "step")] * (1 + n // 256))
+            for name, values in rows.items():
+                _put(group[name], first, values)
             self._sync()
-            _put(group["step"], i, step)
+            _put(group["step"], first, steps)
             self._sync()
         except (OSError, RuntimeError) as error:  # h5py raises either, depending on the call that fails
-            raise RunFailedError(_unwritten(self.path, f"step {step} to ", error)) from error
+            raise RunFailedError(_unwritten(self.path, f"step {steps[0]} to ", error)) from error
 
     def _sync(self) -> None:
         """To the disk, not only to the system: after a power cut, too, a step number means that its row is there."""
@@ -185,11 +195,13 @@ def _make_single(file: h5py.File, name: str, data: NDArray[Any]) -> None:
     file.create_dataset(name, data=data, maxshape=(None,), chunks=(1,), **_CHECKED)
 
 
-def _put(dataset: h5py.Dataset, i: int, value: Any) -> None:
-    if len(dataset) <= i:
-        dataset.resize(i + 1, axis=0)
-    if dataset[i : i + 1].size:
-        dataset[i] = value
+def _put(dataset: h5py.Dataset, first: int, values: Sequence[Any]) -> None:
+    """Rows from the first one on; rows without entries have no place in the file."""
+    end = first + len(values)
+    if len(dataset) < end:
+        dataset.resize(end, axis=0)
+    if math.prod(dataset.shape[1:]):
+        dataset[first:end] = np.asarray(values)
 
 
 def _copy_committed(old: h5py.File, new: h5py.File) -> None:
@@ -209,7 +221,7 @@ def _copy_committed(old: h5py.File, new: h5py.File) -> None:
             except OSError as error:
                 raise RunFailedError(_unwritten(Path(new.filename), "", error)) from error
             for name in [*names, "step"]:
-                _put(target[name], i, source[name][i])
+                _put(target[name], i, [source[name][i]])
 
 
 def _unwritten(path: Path, what: str, error: Exception) -> str:
