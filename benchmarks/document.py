@@ -8,6 +8,7 @@ from typing import Any
 
 from bars import ratios
 from cards import section
+from recording import section as recording_section
 from report import NAMES, ORDER, TITLES, compiling, not_faster, remarks, table
 
 HEAD = """# Benchmarks
@@ -58,6 +59,7 @@ def document(
     images: dict[str, str],
     training: dict[str, Any] | None = None,
     card: dict[str, Any] | None = None,
+    recorded: dict[str, Any] | None = None,
 ) -> str:
     """The whole document as Markdown."""
     quick = "**A quick check on tiny models on a busy machine: not a result.**\n"
@@ -76,6 +78,8 @@ def document(
         parts.append(_training(training))
     if card is not None:
         parts.append(section(card))
+    if recorded is not None:
+        parts.append(recording_section(recorded))
     parts.append(_again())
     return "\n".join(parts)
 
@@ -206,6 +210,7 @@ python benchmarks/curvature.py --only full --repeats 1
 python benchmarks/curvature.py --only run
 python benchmarks/training.py
 python benchmarks/gpu.py
+python benchmarks/recording.py
 python benchmarks/report.py
 ```
 

@@ -146,7 +146,9 @@ def main() -> None:
     training = json.loads(path.read_text()) if path.exists() else None
     path = args.results / "gpu.json"
     card = json.loads(path.read_text()) if path.exists() else None
-    args.write.write_text(document(files, pictures(files, args.write.parent), training, card))
+    path = args.results / "recording.json"
+    recorded = json.loads(path.read_text()) if path.exists() else None
+    args.write.write_text(document(files, pictures(files, args.write.parent), training, card, recorded))
 
 
 if __name__ == "__main__":

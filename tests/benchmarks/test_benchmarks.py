@@ -111,6 +111,15 @@ def test_training_is_timed_and_told(tmp_path, modules):
 
 
 @pytest.mark.slow
+def test_the_price_of_recording_is_measured_and_told(tmp_path, modules):
+    command = [sys.executable, FOLDER / "recording.py", "--quick", "-o", tmp_path / "recording.json"]
+    subprocess.run(command, check=True, capture_output=True)
+    found = json.loads((tmp_path / "recording.json").read_text())
+    assert found["rows"][0]["P"] == 1860
+    assert 0 < found["rows"][0]["noted"] < found["rows"][0]["kept"]
+    assert "| 1860 |" in importlib.import_module("recording").section(found)
+
+
 def test_the_script_for_cards_runs_without_one_and_is_told(tmp_path, modules):
     """Its errors are then those of rounding, and its section of the document says that there was no card."""
     command = [sys.executable, FOLDER / "gpu.py", "--quick", "--model", "CNN", "--model", "GPT block"]
