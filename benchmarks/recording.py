@@ -54,9 +54,9 @@ def section(content: dict[str, Any]) -> str:
     lines = [
         "## Recording",
         "",
-        f"{e['cpu']}, {e['threads']} thread(s), torch {e['packages']['torch']}; `python benchmarks/recording.py`. A stack",
-        "of linear layers, 64 samples, AdamW. *Kept*: a step whose checkpoint (parameters, both moments) is written and",
-        "waited for on the disk. *Noted*: a step between two checkpoints.",
+        f"{e['cpu']}, {e['threads']} thread(s), torch {e['packages']['torch']}; `python benchmarks/recording.py`. A",
+        "stack of linear layers, 64 samples, AdamW. *Kept*: a step whose checkpoint (parameters, both moments) is",
+        "written and waited for on the disk. *Noted*: a step between two checkpoints.",
         "",
         "| P | update | kept | on disk | noted |",
         "|---|---|---|---|---|",
