@@ -153,8 +153,7 @@ def _one(d: dict[str, Any]) -> None:
         *(_trained(c) if trained else _foreign(d)),
         [
             "parameters",
-            f"P = {d['parameters']} (layout {d['layout']}): "
-            + ", ".join(f"{n} {'x'.join(map(str, s))}" for n, s in d["shapes"].items()),
+            f"P = {d['parameters']} (layout {d['layout']}): " + _shapes(d["shapes"]),
         ],
         ["checkpoints", f"{len(d['checkpoints'])}: " + " ".join(map(str, d["checkpoints"]))],
         [
@@ -183,6 +182,12 @@ def _one(d: dict[str, Any]) -> None:
             for r in d["results"]
         ]
         show_table(Table("Results", ["file", "checkpoints", "created", "settings"], rows, text=True))
+
+
+def _shapes(shapes: dict[str, list[int]], most: int = 12) -> str:
+    """Names and shapes of the first parameters; --json has all."""
+    said = [f"{n} {'x'.join(map(str, s))}" for n, s in shapes.items()]
+    return ", ".join(said[:most]) + (f" and {len(said) - most} more" if len(said) > most else "")
 
 
 def _foreign(d: dict[str, Any]) -> list[list[str]]:
