@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from landscape.figures.datasets import alike, by_arch, count, require_all
+from landscape.figures.datasets import alike, by_arch, require_all, titled
 from landscape.figures.marks import Scale, fit_steps, seed_curves, step_axis
 from landscape.figures.style import NEUTRAL, arch_style, family_color, grid, styled
 
@@ -76,7 +76,7 @@ def alignment(datasets: Sequence[xr.Dataset], *, scale: Scale = "symlog") -> Fig
             _draw(bottom, group, "dominance", {"architecture": i}, _arch(name))
         for i, name in enumerate(alike(group, "form")):
             _draw(bottom, group, "form_definiteness", {"form": i}, _form(forms.index(name)), error=False)
-        top.set_title(f"trained as {arch} ({count(group)})")
+        top.set_title(f"trained as {titled(arch, group)}")
     steps = np.unique(np.concatenate([d["step"].values for d in datasets])).astype(float)
     for ax in axes[1]:
         ax.set_xlabel(step_axis(ax, steps, scale=scale))

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from landscape.errors import LandscapeError
-from landscape.figures.datasets import by_arch, require_all
+from landscape.figures.datasets import by_arch, loss_unit, require_all
 from landscape.figures.marks import Scale, arch_curves, step_axis
 from landscape.figures.style import NEUTRAL, arch_style, grid, styled
 
@@ -61,8 +61,8 @@ def branches(datasets: Sequence[xr.Dataset], *, scale: Scale = "linear") -> Figu
         ax.set_title(title)
         ax.set_xlabel(step_axis(ax, every, scale=scale, label="step of the branch"))
     samples = f"{split} split" if family == "all" else f"{split} split, {family} family"
-    axes[0][0].set_ylabel(f"loss (nats per token)\n{samples}")
-    axes[0][2].set_ylabel("loss shed (nats per token)")
+    axes[0][0].set_ylabel(f"loss ({loss_unit(datasets)})\n{samples}")
+    axes[0][2].set_ylabel(f"loss shed ({loss_unit(datasets)})")
     axes[0][2].axhline(0, color=NEUTRAL, linewidth=0.5, zorder=1)
     labels = {label: h for ax in axes[0] for h, label in zip(*ax.get_legend_handles_labels(), strict=True)}
     figure.legend(

@@ -14,7 +14,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FixedLocator, NullLocator
 
 from landscape.errors import LandscapeError
-from landscape.figures.datasets import Array, by_arch, count, over_seeds, require_all, units
+from landscape.figures.datasets import Array, by_arch, over_seeds, require_all, say_step, titled, units
 from landscape.figures.marks import error_marks, scale_note, signed_scale
 from landscape.figures.style import NEUTRAL, arch_style, grid, styled
 
@@ -78,7 +78,7 @@ def density(datasets: Sequence[xr.Dataset], *, steps: Sequence[int] | None = Non
             peak = max(peak, float(np.max(top, initial=_FLOOR, where=np.isfinite(top))))
             ax.fill_between(x, np.maximum(low, _FLOOR / 10), high, color=look.color, alpha=0.2, linewidth=0)
             ax.plot(x, mean, color=look.color, linestyle=look.linestyle)
-        ax.set_title(f"step {step}")
+        ax.set_title(say_step(step))
         ax.set_xlim(x[0], x[-1])
     _label(axes[0], name, linthresh, width, units(datasets, "node"))
     axes[0][0].set_ylim(_FLOOR, 3 * peak)
@@ -160,5 +160,5 @@ def _legend(groups: dict[str, list[xr.Dataset]]) -> list[Line2D | Patch]:
     marks: list[Line2D | Patch] = []
     for arch, group in groups.items():
         look: dict[str, Any] = {"color": arch_style(arch).color, "linestyle": arch_style(arch).linestyle}
-        marks.append(Line2D([], [], label=f"{arch} ({count(group)})", **look))
+        marks.append(Line2D([], [], label=titled(arch, group), **look))
     return [*marks, *error_marks(any(d.sizes["vector"] == 1 for group in groups.values() for d in group))]

@@ -11,9 +11,19 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
 
-from landscape.figures.datasets import alike, by_arch, count, require_all, units
-from landscape.figures.marks import Scale, fit_steps, scale_note, seed_curves, signed_scale, step_axis
+from landscape.figures.datasets import alike, by_arch, require_all, say_step, titled, units
+from landscape.figures.marks import (
+    Scale,
+    arch_handles,
+    fit_steps,
+    hollow_handle,
+    scale_note,
+    seed_curves,
+    signed_scale,
+    step_axis,
+)
 from landscape.figures.style import NEUTRAL, arch_style, grid, styled, tint
 
 __all__ = ["eigenvalues"]
@@ -30,6 +40,8 @@ _NEEDED = {
 @styled
 def eigenvalues(datasets: Sequence[xr.Dataset], *, scale: Scale = "symlog") -> Figure:
     """Extreme eigenvalues of the Hessian against the step, one panel per architecture, on shared axes.
+
+    Measured at one point only, they are drawn against their index, one line per architecture.
 
     The band reaches from the smallest ``eigenvalue - residual`` of the seeds to their largest ``eigenvalue +
     residual``; a point is hollow if any of the seeds has not converged there.
@@ -52,10 +64,12 @@ def eigenvalues(datasets: Sequence[xr.Dataset], *, scale: Scale = "symlog") -> F
     """
     datasets = require_all(datasets, _NEEDED)
     groups = by_arch(datasets)
+    if all(d.sizes["step"] == 1 for d in datasets):
+        return _of_one_point(datasets, groups)
     figure, axes = grid(1, len(groups), height=3.1, sharex=True, sharey=True)
     for ax, (arch, group) in zip(axes[0], groups.items(), strict=True):
         _draw_arch(ax, group, color=arch_style(arch).color)
-        ax.set_title(f"{arch} ({count(group)})")
+        ax.set_title(titled(arch, group))
     values = np.concatenate(
         [(d["eigenvalue"] + s * d["residual"]).values.ravel() for d in datasets for s in (-1, 0, 1)]
     )
@@ -74,6 +88,44 @@ def eigenvalues(datasets: Sequence[xr.Dataset], *, scale: Scale = "symlog") -> F
         if name == "symlog":
             ax.axhline(0, color=NEUTRAL, linewidth=0.5, zorder=1)
     figure.legend(handles=_legend(datasets), loc="outside upper center", ncols=2 if len(groups) == 1 else 4)
+    return figure
+
+
+def _of_one_point(datasets: Sequence[xr.Dataset], groups: dict[str, list[xr.Dataset]]) -> Figure:
+    """Eigenvalue against its index, the largest first, with residuals."""
+    figure, [[ax]] = grid(1, 1, height=3.0)
+    for arch, group in groups.items():
+        alike(group, "end")
+        at = [d.isel(step=0) for d in group]
+        style = arch_style(arch)
+        seed_curves(
+            ax,
+            [np.arange(1.0, d.sizes["mode"] + 1) for d in at],
+            [d["eigenvalue"].values for d in at],
+            errors=[d["residual"].values for d in at],
+            hollow=[~d["converged"].values.astype(bool) for d in at],
+            color=style.color, marker=style.marker, linestyle=style.linestyle, most=10**6,
+        )  # fmt: skip
+    values = np.concatenate(
+        [(d["eigenvalue"] + s * d["residual"]).values.ravel() for d in datasets for s in (-1, 0, 1)]
+    )
+    name, linthresh = signed_scale(values)
+    ax.set_yscale(name, **({"linthresh": linthresh, "linscale": 0.9} if name == "symlog" else {}))
+    if name == "symlog":
+        ax.axhline(0, color=NEUTRAL, linewidth=0.5, zorder=1)
+    scale = f"({scale_note(name, linthresh)})".replace("()", "")
+    ax.set_ylabel("\n".join(filter(None, ["Hessian eigenvalue", f"({units(datasets, 'eigenvalue')})", scale])))
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.set_xlabel("index, from the largest eigenvalue")
+    steps = {say_step(int(s)) for d in datasets for s in d["step"].values}
+    ax.set_title(
+        ", ".join([*groups, *(steps if len(steps) == 1 and steps != {""} else [])]) if len(groups) == 1 else ""
+    )
+    marks = arch_handles(groups)
+    if not all(bool(d["converged"].all()) for d in datasets):
+        marks.append(hollow_handle("not converged"))
+    marks.append(Patch(facecolor=NEUTRAL, alpha=0.2, label="range over seeds ± residual"))
+    figure.legend(handles=marks, loc="outside upper center", ncols=2)
     return figure
 
 

@@ -14,7 +14,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
-from landscape.figures.datasets import Array, by_arch, count, require_all, unknown_error
+from landscape.figures.datasets import Array, by_arch, require_all, titled, unknown_error
 from landscape.figures.marks import seed_curves, spread_ticks
 from landscape.figures.style import MAP, NEUTRAL, arch_style, grid, missing, no_value, styled
 
@@ -72,7 +72,7 @@ def evolution(datasets: Sequence[xr.Dataset]) -> Figure:
             _map(axes[row][column], values, group[0]["path_step"].values, norm)
             for row, values, norm in zip((2, 3), maps, norms, strict=True)
         ]
-        axes[0][column].set_title(f"{arch} ({count(group)})\nrun {group[0].attrs['run']}")
+        axes[0][column].set_title(f"{titled(arch, group)}\nrun {group[0].attrs['run']}")
     labels = ("matrix entropy\n(nats)", "number of\nphases", "training step", "training step")
     for row, label in zip(axes, labels, strict=True):
         row[0].set_ylabel(label)

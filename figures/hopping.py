@@ -14,7 +14,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from landscape.errors import LandscapeError
-from landscape.figures.datasets import alike, by_arch, count, require_all, units
+from landscape.figures.datasets import alike, by_arch, loss_unit, require_all, say_step, titled, units
 from landscape.figures.marks import Scale, fit_steps, seed_curves, signed_scale, step_axis
 from landscape.figures.style import NEUTRAL, arch_style, family_color, grid, styled, tint
 
@@ -88,7 +88,7 @@ def hopping(
         panels = [row[column] for row in axes]
         color = arch_style(arch).color
         _draw_coefficients(panels[0], group[0].sel(step=at), modes, color)
-        panels[0].set_title(f"{arch} ({count(group)}), after step {at}")
+        panels[0].set_title(f"{titled(arch, group)}{say_step(at, before=', after ')}")
         _draw_modes(panels[1], group, "hop_rate", modes, color)
         _draw_modes(panels[2], group, "autocorrelation", modes, color)
         _draw_split(panels[3], group, color)
@@ -180,7 +180,7 @@ def _label(axes: Sequence[Sequence[Axes]], datasets: Sequence[xr.Dataset]) -> No
     axes[2][0].set_ylabel("lag-1\nautocorrelation")
     axes[3][0].margins(y=0.1)
     note = {"linear": "", "log": "\nlog scale", "symlog": f"\nsymlog, linear\nwithin ±{linthresh:g}"}[name]
-    axes[3][0].set_ylabel(f"decrease of loss\n(nats per token){note}")
+    axes[3][0].set_ylabel(f"decrease of loss\n({loss_unit(datasets)}){note}")
 
 
 def _legend(groups: dict[str, list[xr.Dataset]], datasets: Sequence[xr.Dataset], modes: int) -> list[Line2D | Patch]:

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from landscape.errors import LandscapeError
-from landscape.figures.datasets import by_arch, require_all
+from landscape.figures.datasets import by_arch, loss_unit, require_all
 from landscape.figures.marks import Scale, arch_curves, step_axis
 from landscape.figures.style import NEUTRAL, grid, styled
 
@@ -102,7 +102,7 @@ def _wide(datasets: Sequence[xr.Dataset], split: str) -> bool:
 def _label(ds: xr.Dataset, name: str) -> str:
     """Of the y axis; what counts as accurate is the task's."""
     if name == "loss":
-        return "loss (nats per token)"
+        return f"loss ({loss_unit([ds])})"
     said = ds[name].attrs.get("long_name", "share of scored tokens predicted right")
     return "accuracy\n" + textwrap.fill(f"({said})", 26)
 

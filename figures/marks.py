@@ -14,7 +14,7 @@ from matplotlib.ticker import FixedLocator, NullLocator
 from numpy.typing import NDArray
 
 from landscape.errors import LandscapeError
-from landscape.figures.datasets import Array, count, over_seeds, same
+from landscape.figures.datasets import NO_STEP, Array, over_seeds, same, titled
 from landscape.figures.style import NEUTRAL, arch_style
 
 __all__ = [
@@ -128,6 +128,9 @@ def step_axis(
         linthresh = float(positive.min())
         ax.set_xscale("symlog", linthresh=linthresh, linscale=0.5)
         label = f"{label}\n(symlog: linear below {linthresh:g})"
+    if len(x) == 1 and x[0] == NO_STEP:
+        ax.set_xticks([NO_STEP], ["one point"])
+        return ""
     if ticks:
         chosen = spread_ticks(ax.xaxis.get_transform().transform(x), gap=gap)
         ax.xaxis.set_major_locator(FixedLocator(x[chosen].tolist()))
@@ -200,7 +203,7 @@ def arch_curves(ax: Axes, arch: str, group: Sequence[xr.Dataset], name: str, x: 
         color=look.color,
         marker=look.marker,
         linestyle=look.linestyle,
-        label=f"{arch} ({count(group)}{how})",
+        label=titled(arch, group, more=how),
     )
 
 
@@ -210,7 +213,7 @@ def arch_handles(groups: Mapping[str, Sequence[xr.Dataset]]) -> list[Line2D | Pa
     for arch, group in groups.items():
         style = arch_style(arch)
         look: dict[str, Any] = {"color": style.color, "marker": style.marker, "linestyle": style.linestyle}
-        marks.append(Line2D([], [], label=f"{arch} ({count(group)})", **look))
+        marks.append(Line2D([], [], label=titled(arch, group), **look))
     return marks
 
 

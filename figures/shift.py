@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from landscape.errors import LandscapeError
-from landscape.figures.datasets import count, require_all
+from landscape.figures.datasets import require_all, titled
 from landscape.figures.marks import log_ticks
 from landscape.figures.style import arch_style, family_color, grid, styled
 
@@ -168,5 +168,5 @@ def _handles(
         look = arch_style(arch)
         group = [ds for ds in datasets if ds.attrs["arch"] == arch]
         line: dict[str, Any] = {"color": look.color, "linestyle": look.linestyle}
-        found.append(Line2D([], [], linewidth=1.0, label=f"{arch} ({count(group)})", **line))
+        found.append(Line2D([], [], linewidth=1.0, label=titled(arch, group), **line))
     return found

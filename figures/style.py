@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import wraps
 from typing import Any, Literal, ParamSpec
@@ -14,6 +16,8 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
+
+from landscape.figures.datasets import completed
 
 __all__ = [
     "MAP",
@@ -85,11 +89,12 @@ _ARCHS = {
     "stacked": ArchStyle(_GREEN, "^", "-."),
     "shift": ArchStyle(_PURPLE, "D", ":"),
 }
+_ASSIGNED: ContextVar[dict[str, ArchStyle]] = ContextVar("assigned", default={})  # noqa: B039
 _OTHERS = [ArchStyle(c, m, "-") for m in "vPX*" for c in (_ORANGE, _SKY, _BLACK)]
 
 
 def arch_style(arch: str) -> ArchStyle:
-    """The fixed style of an architecture; a name that is not ours gets one that depends on the name only.
+    """The fixed style of an architecture; a name that is not ours gets another, within a figure each its own.
 
     Example:
         >>> arch_style("looped")
@@ -97,7 +102,8 @@ def arch_style(arch: str) -> ArchStyle:
         >>> arch_style("mine") == arch_style("mine")
         True
     """
-    return _ARCHS.get(arch) or _OTHERS[zlib.crc32(arch.encode()) % len(_OTHERS)]
+    known = _ASSIGNED.get()
+    return _ARCHS.get(arch) or known.get(arch) or _OTHERS[zlib.crc32(arch.encode()) % len(_OTHERS)]
 
 
 def family_color(index: int) -> str:
@@ -118,6 +124,28 @@ def paper() -> Iterator[None]:
         yield
 
 
+class Picture(Figure):
+    """A figure that a notebook shows without pyplot."""
+
+    def _repr_png_(self) -> bytes:
+        out = io.BytesIO()
+        with paper():
+            self.savefig(out, format="png", dpi=150)
+        return out.getvalue()
+
+
+@contextmanager
+def _assigned(datasets: Any) -> Iterator[None]:
+    """Within it, names that are not our architectures have styles of their own, in order of appearance."""
+    names = [str(ds.attrs["arch"]) for ds in datasets] if isinstance(datasets, list) else []
+    new = [name for name in dict.fromkeys(names) if name not in _ARCHS]
+    token = _ASSIGNED.set({name: _OTHERS[i % len(_OTHERS)] for i, name in enumerate(new)})
+    try:
+        yield
+    finally:
+        _ASSIGNED.reset(token)
+
+
 def _name_metric(figure: Figure, data: Any) -> None:
     """Above the legend, the metric of the data if it is not the Euclidean one that readers expect."""
     first = data[0] if isinstance(data, list | tuple) and data else data
@@ -135,8 +163,12 @@ def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
     @wraps(draw)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> Figure:
         with paper():
-            figure = draw(*args, **kwargs)
-            _name_metric(figure, args[0] if args else next(iter(kwargs.values())))
+            first, *others = args if args else (kwargs.pop(next(iter(kwargs))),)
+            if isinstance(first, list | tuple):
+                first = completed(first)
+            with _assigned(first):
+                figure = draw(first, *others, **kwargs)  # type: ignore[arg-type]
+            _name_metric(figure, first)
             for ax in figure.axes:  # ticks are made when drawn, outside this context: fix their look now
                 ax.tick_params(which="major", labelsize=SMALL, width=0.6, length=3)
                 ax.tick_params(which="minor", width=0.4, length=1.5)
@@ -150,7 +182,7 @@ def grid(
 ) -> tuple[Figure, list[list[Axes]]]:
     """An empty figure of `rows` x `columns` axes: one column of a journal each, the page width from three on."""
     width = COLUMN * columns if columns < 3 else max(PAGE, 2.3 * columns)
-    figure = Figure(figsize=(width, height * rows), layout="constrained")
+    figure = Picture(figsize=(width, height * rows), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False, sharex=sharex, sharey=sharey)
     return figure, [list(row) for row in axes]
 

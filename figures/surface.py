@@ -19,7 +19,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from landscape.errors import LandscapeError
-from landscape.figures.datasets import Array, require_all
+from landscape.figures.datasets import NO_STEP, Array, loss_unit, require_all, say_step
 from landscape.figures.style import MAP, grid, missing, no_value, styled
 
 __all__ = ["surface"]
@@ -68,7 +68,7 @@ def surface(datasets: Sequence[xr.Dataset], *, levels: Literal["auto", "linear",
     slices = require_all(datasets, _NEEDED)
     if levels not in ("auto", "linear", "log"):
         raise LandscapeError(f"expected levels='auto', 'linear' or 'log', found {levels!r}. Use one of the three.")
-    scale = _Levels.of([d["loss"].values.astype(float) for d in slices], levels)
+    scale = _Levels.of([d["loss"].values.astype(float) for d in slices], levels, loss_unit(slices))
     columns = min(len(slices), 2)
     figure, axes = grid(-(-len(slices) // columns), columns, height=3.2)
     panels = [ax for row in axes for ax in row]
@@ -93,9 +93,10 @@ class _Levels:
 
     values: Array
     log: bool
+    unit: str
 
     @classmethod
-    def of(cls, losses: Sequence[Array], levels: str) -> _Levels:
+    def of(cls, losses: Sequence[Array], levels: str, unit: str) -> _Levels:
         """Round levels that cover all finite losses; in the logarithmic case, the highest four decades of them."""
         finite = [z[np.isfinite(z)] for z in losses if np.isfinite(z).any()] or [np.zeros(1)]
         excess = [z - z.min() for z in finite]
@@ -107,9 +108,9 @@ class _Levels:
             round_numbers = np.array([float(f"{m}e{k}") for k in decades for m in (1, 2, 5)])
             first = int(np.searchsorted(round_numbers, lowest, side="right")) - 1
             last = max(int(np.searchsorted(round_numbers, highest)), first + 1)
-            return cls(round_numbers[first : last + 1], log=True)
+            return cls(round_numbers[first : last + 1], log=True, unit=unit)
         low, high = min(z.min() for z in finite), max(z.max() for z in finite)
-        return cls(np.asarray(MaxNLocator(nbins=14).tick_values(low, high), float), log=False)
+        return cls(np.asarray(MaxNLocator(nbins=14).tick_values(low, high), float), log=False, unit=unit)
 
     @property
     def ticks(self) -> list[float]:
@@ -119,7 +120,7 @@ class _Levels:
     @property
     def label(self) -> str:
         """The label of the colour bar."""
-        return "loss − minimum of the slice\n(nats per token; log scale)" if self.log else "loss (nats per token)"
+        return f"loss − minimum of the slice\n({self.unit}; log scale)" if self.log else f"loss ({self.unit})"
 
     def draw(self, ax: Axes, ds: xr.Dataset) -> QuadContourSet:
         """The contours of one slice; its rows (beta) run along y and its columns (alpha) along x."""
@@ -158,7 +159,7 @@ def _title(ds: xr.Dataset) -> str:
     """Run and step of the centre; distance of the path from the plane; cosine of directions that are not orthogonal."""
     gram = ds["gram"].values
     cosine = gram[0, 1] / np.sqrt(gram[0, 0] * gram[1, 1])
-    lines = [f"{ds.attrs['run']}, step {ds.attrs.get('step', 'unknown')}"]
+    lines = [f"{ds.attrs['run']}{say_step(ds.attrs.get('step', NO_STEP), before=', ')}"]
     if len(distance := ds["path_distance"].values):
         lines.append(f"path up to {distance.max():.3g} from the plane")
     if not abs(cosine) < 1e-3:

@@ -14,13 +14,13 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from landscape.errors import LandscapeError
-from landscape.figures.datasets import Array, by_arch, require_all
+from landscape.figures.datasets import Array, by_arch, loss_unit, require_all
 from landscape.figures.marks import Scale, edges, spread_ticks, step_axis
 from landscape.figures.style import MAP, family_color, grid, missing, no_value, styled
 
 __all__ = ["trajectories"]
 
-_LABELS = {"loss": "loss of the sample (nats per token)", "correct": "correct"}
+_LABELS = {"loss": "loss of the sample", "correct": "correct"}
 
 
 @styled
@@ -76,7 +76,11 @@ def trajectories(datasets: Sequence[xr.Dataset], *, variable: str = "loss", scal
 def _label(ds: xr.Dataset, variable: str) -> str:
     """Of the colours; what counts as correct is the task's."""
     said = ds[variable].attrs.get("long_name", "share of scored tokens predicted right")
-    return _LABELS[variable] if variable == "loss" else textwrap.fill(f"{_LABELS[variable]} ({said})", 44)
+    return (
+        f"{_LABELS[variable]} ({loss_unit([ds])})"
+        if variable == "loss"
+        else textwrap.fill(f"{_LABELS[variable]} ({said})", 44)
+    )
 
 
 def _known(ds: xr.Dataset) -> bool:

@@ -14,7 +14,17 @@ from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
 from landscape.errors import LandscapeError
-from landscape.figures.datasets import Array, alike, by_arch, count, over_seeds, require_all, units
+from landscape.figures.datasets import (
+    Array,
+    alike,
+    by_arch,
+    loss_unit,
+    over_seeds,
+    require_all,
+    say_step,
+    titled,
+    units,
+)
 from landscape.figures.style import NEUTRAL, SMALL, arch_style, grid, styled
 
 __all__ = ["widths"]
@@ -56,7 +66,7 @@ def widths(datasets: Sequence[xr.Dataset], *, step: int | None = None, rise: flo
     Args:
         datasets: one ``valley`` dataset per run, all of one task.
         step: the checkpoint; None for the last one that all runs have.
-        rise: height above the floor in nats per token; None for the middle one of those measured.
+        rise: height above the floor in the unit of the loss; None for the middle one of those measured.
 
     Raises:
         LandscapeError: if there is no run, a dataset lacks what is drawn, the step or rise was not measured, or seeds
@@ -79,7 +89,7 @@ def widths(datasets: Sequence[xr.Dataset], *, step: int | None = None, rise: flo
     rises = [d["rise"].values for d in datasets]
     at_rise = _common("rise", rises, rise, at=(len(rises[0]) - 1) // 2)
     chosen = [d.sel(step=at_step).sel(rise=at_rise, method="nearest") for d in datasets]
-    groups = by_arch(chosen)
+    groups, loss = by_arch(chosen), loss_unit(datasets)
     names = list(dict.fromkeys(str(n) for d in datasets for n in d["direction"].values))
     figure, axes = grid(2, len(groups), height=2.3, sharex=True, sharey="row")
     for column, (arch, group) in enumerate(groups.items()):
@@ -88,7 +98,7 @@ def widths(datasets: Sequence[xr.Dataset], *, step: int | None = None, rise: flo
         _draw_widths(axes[0][column], group, at, color)
         _draw_exponents(axes[1][column], group, at, color)
         key = _draw_shapes(axes[1][column], group, at, wide=44 if len(groups) < 3 else 26)
-        axes[0][column].set_title(f"{arch} ({count(group)}), step {at_step:g}\nrise of {at_rise:g} nats per token")
+        axes[0][column].set_title(f"{titled(arch, group)}{say_step(at_step, before=', ')}\nrise of {at_rise:g} {loss}")
         axes[1][column].set_xticks(range(len(names)), names, rotation=45, ha="right", rotation_mode="anchor")
         axes[1][column].set_xlim(-0.6, len(names) - 0.4)
         axes[1][column].set_xlabel("direction" + key)

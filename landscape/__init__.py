@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from landscape.errors import LandscapeError, RunFailedError
     from landscape.layout import Layout
     from landscape.loss.objective import Objective
+    from landscape.plotting import plot
     from landscape.recording.imports import export_checkpoint, import_checkpoints
     from landscape.recording.recorder import Recorder, record
     from landscape.recording.schedule import Schedule
@@ -45,6 +46,7 @@ __all__ = [
     "export_checkpoint",
     "import_checkpoints",
     "load",
+    "plot",
     "record",
     "save",
     "sweep",
@@ -68,6 +70,7 @@ _HOME = {
     "export_checkpoint": "recording.imports",
     "import_checkpoints": "recording.imports",
     "load": "answers.files",
+    "plot": "plotting",
     "record": "recording.recorder",
     "save": "answers.files",
     "sweep": "answers.sweep",

@@ -53,6 +53,7 @@ SCHEMA = Schema(
         **_PREMISES,
     },
     optional=frozenset(_PREMISES),
+    probe="alignment",
 )
 
 

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 __all__ = ["CURVATURE", "LOSS", "SLOPE", "Context", "Probe", "Schema", "Variable"]
 
-LOSS = "nats per token"
-SLOPE = "nats per token per parameter unit"
-CURVATURE = "nats per token per squared parameter unit"
+LOSS = "loss unit"
+SLOPE = "loss unit per parameter unit"
+CURVATURE = "loss unit per squared parameter unit"
 """Units of a loss and of its first and second derivatives along a unit direction."""
 
 
@@ -46,10 +46,11 @@ class Variable:
 
 @dataclass(frozen=True)
 class Schema:
-    """The variables of a probe's result, checked when it is made and when it is saved."""
+    """The variables of a probe's result, checked when it is made and when it is saved; `probe` is the probe's name."""
 
     variables: Mapping[str, Variable]
     optional: frozenset[str] = frozenset()
+    probe: str = ""
 
     def check(self, ds: xr.Dataset, *, swept: bool = False) -> None:
         """Raise if a variable is missing, unknown, or has other dims or another type than promised."""
@@ -80,7 +81,7 @@ class Schema:
         ds = xr.Dataset(
             {k: entry(k, v) for k, v in values.items()},
             coords={k: entry(k, v) for k, v in (coords or {}).items()},
-            attrs=attrs,
+            attrs={"probe": self.probe, **attrs},
         )
         self.check(ds)
         return ds

@@ -22,7 +22,7 @@ from landscape.probes.tools.estimates import entries, with_intervals
 
 __all__ = ["PROBE", "density"]
 
-WIDTH = "squared parameter unit per (nats per token)"
+WIDTH = "squared parameter unit per (loss unit)"
 
 _STATISTICS = {
     "trace": Variable((), CURVATURE, "sum of all eigenvalues"),
@@ -50,7 +50,8 @@ SCHEMA = Schema(
         "n_products": Variable((), "1", "Hessian-vector products used, those of Hutch++ included", "i"),
         "threshold": Variable(("threshold",), CURVATURE, "threshold of counts, lower end of windows", swept=False),
         "upper": Variable(("upper",), CURVATURE, "upper end of windows", swept=False),
-    }
+    },
+    probe="density",
 )
 
 

@@ -51,6 +51,7 @@ SCHEMA = Schema(
         **MEASURED,
     },
     optional=frozenset({"eigenvalue"}),
+    probe="entropy",
 )
 
 

@@ -60,7 +60,8 @@ SCHEMA = Schema(
         "change_point": Variable(("penalty", *PATH), "1", "a new phase of the entropy begins here", "b"),
         "n_phases": Variable(("penalty",), "1", "number of phases, 0 if too few checkpoints", "i"),
         "phase": Variable(PATH, "1", "phase of the checkpoint at the penalty asked for, 0 if not known", "i"),
-    }
+    },
+    probe="evolution",
 )
 
 

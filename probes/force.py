@@ -21,7 +21,7 @@ from landscape.probes.tools.estimates import entries, with_intervals
 
 __all__ = ["PROBE", "force"]
 
-WIDTH = "squared parameter unit per (nats per token)"
+WIDTH = "squared parameter unit per (loss unit)"
 
 
 def _window(prefix: str, limits: str) -> dict[str, Variable]:
@@ -53,6 +53,7 @@ SCHEMA = Schema(
         "relative_tau": Variable(("relative_tau",), "1", "upper end of windows over largest eigenvalue", swept=False),
     },
     optional=frozenset({"eigenvalue"}),
+    probe="force",
 )
 
 

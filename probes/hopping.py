@@ -65,7 +65,8 @@ SCHEMA = Schema(
         "censored": Variable((), "1", "training ended before n updates; NaN from there on", "b"),
         "n_products": Variable((), "1", "Hessian-vector products used", "i"),
         "n_gradients": Variable((), "1", "gradients of the whole split computed", "i"),
-    }
+    },
+    probe="hopping",
 )
 
 

@@ -44,6 +44,7 @@ SCHEMA = Schema(
         "loops": Variable(("loops",), "1", "loops of every sample; 0: as the model was trained", "i", swept=False),
     },
     optional=frozenset({*_ADAPTIVE}),
+    probe="length",
 )
 
 Own = Callable[[Tensor], tuple[Any, Tensor]]

@@ -29,6 +29,7 @@ SCHEMA = Schema(
         "weight": Variable(("sample",), "1", "weight of the sample in the mean loss", swept=False),
     },
     optional=frozenset({"correct", "information_content", "family", "weight"}),
+    probe="samples",
 )
 
 

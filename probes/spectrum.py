@@ -35,6 +35,7 @@ SCHEMA = Schema(
         "eigenvector": Variable(("mode", "parameter"), "1", "unit eigenvector"),
     },
     optional=frozenset({"eigenvector"}),
+    probe="spectrum",
 )
 
 

@@ -51,7 +51,8 @@ SCHEMA = Schema(
         "eigenvalue_error": Variable((), CURVATURE, "bound on the error of every eigenvalue"),
         "exact": Variable((), "1", "the whole spectrum was computed; if not, everything else is NaN", "b"),
         "n_products": Variable((), "1", "Hessian-vector products used", "i"),
-    }
+    },
+    probe="split",
 )  # fmt: skip
 
 
@@ -78,7 +79,7 @@ def split(
         objective: the loss.
         w: where, (P,).
         seed: ignored, nothing here is random (see `Probe`).
-        eps: absolute thresholds, positive, ascending, in nats per token per squared parameter unit.
+        eps: absolute thresholds, positive, ascending, in loss units per squared parameter unit.
         eps_relative: thresholds relative to the largest eigenvalue, between 0 and 1, ascending.
 
     Returns:

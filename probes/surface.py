@@ -47,6 +47,7 @@ SCHEMA = Schema(
             "direction_vector",
         }
     ),
+    probe="surface",
 )
 KINDS = ("eigen", "random", "pca")
 

@@ -66,7 +66,8 @@ SCHEMA = Schema(
         "limit": Variable((), DISTANCE, "largest distance from the checkpoint that was searched"),
         "n_evaluations": Variable((), "1", "losses and gradients computed", "i"),
         "n_products": Variable((), "1", "Hessian-vector products used", "i"),
-    }
+    },
+    probe="valley",
 )
 
 
@@ -108,7 +109,7 @@ def valley(
         filter_random: number of Gaussian directions with every filter scaled to the norm of the weight's filter
             (Li et al., 2018), then to unit length.
         gradient: include the normalised gradient.
-        rises: Delta, ascending, in nats per token.
+        rises: Delta, ascending, in the unit of the loss.
         limit: largest distance \|t\| searched; None means the norm of w (1 if w = 0).
         gap: longest gap between the losses before a half-width, as a part of it, in (0, 0.5]; smaller ones cost about
             1 / gap losses per rise and side.

@@ -125,5 +125,5 @@ def _measure(question: Question, objective: Objective, step: int) -> xr.Dataset:
         options |= probe.context(Context(run, objective, loss.split, loss.samples, step, steps, loss.objective))
     ds = probe.function(objective, objective.w0, **options)
     for variable in ds.variables.values():
-        variable.attrs["units"] = units_in(loss.metric, variable.attrs["units"])
+        variable.attrs["units"] = units_in(loss.metric, variable.attrs["units"], loss=run.loss_units)
     return ds.assign_attrs(question.attributes(), step=step)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
-from inspect import signature
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any
 
 import click
 
@@ -15,8 +14,9 @@ from landscape.errors import LandscapeError, RunFailedError
 from landscape.figures import FIGURES
 from landscape.figures.style import paper
 from landscape.loss.metric import METRICS
+from landscape.plotting import checked_options, plot
 from landscape.runs.disk import advice
-from landscape.settings import coerce, lookup, nest
+from landscape.settings import nest
 from landscape.studies.study import Study
 
 __all__ = ["command", "save_figure"]
@@ -69,14 +69,18 @@ def command(
         spec = FIGURES[name]
         try:
             # A branch has the architecture and seed of its origin: beside it, it would count as the same run twice.
-            results = (study if spec.probe == "decay" else trunks).results(spec.probe, metric=metric)
+            answered, without = (study if spec.probe == "decay" else trunks).answered(spec.probe, metric=metric)
+            figure = plot(answered.results(spec.probe, metric=metric), name, **given.get(name, {}))
         except LandscapeError as error:
             if names:
                 raise
             click.echo(f"{name}: skipped, {error}", err=True)
             damaged |= isinstance(error, DamagedError)
             continue
-        figure = spec.function(results, **given.get(name, {}))
+        if without:
+            click.echo(
+                f"{name}: drawn without {', '.join(str(run.path) for run in without)}, not probed yet.", err=True
+            )
         for kind in formats or ("pdf", "png"):
             save_figure(figure, output / f"{name}.{kind}", dpi)
             drawn += 1
@@ -102,12 +106,7 @@ def _settings(assignments: tuple[str, ...], names: Sequence[str]) -> dict[str, d
             )
         if not isinstance(settings, dict):
             raise LandscapeError(f"expected --set {name}.NAME=VALUE, found {name}={settings!r}. Name the setting.")
-        function = FIGURES[name].function
-        valid = {n: p for n, p in signature(function).parameters.items() if p.kind is p.KEYWORD_ONLY}
-        hints = get_type_hints(function)
-        for key, value in settings.items():
-            lookup(valid, key, kind=f"setting of figure {name!r}:")
-            settings[key] = coerce(value, hints[key], where=f"{name}.{key}")
+        given[name] = checked_options(name, settings)
     return given
 
 

@@ -21,13 +21,14 @@ METRICS: tuple[str, ...] = get_args(Metric)
 _UNIT = {"filter": "filter norm", "adam": "Adam-preconditioned unit"}
 
 
-def units_in(metric: str, units: str) -> str:
-    """Units of a result in a metric.
+def units_in(metric: str, units: str, *, loss: str = "loss unit") -> str:
+    """Units of a result in a metric, of a loss in these units.
 
     Example:
-        >>> units_in("filter", "nats per token per squared parameter unit")
+        >>> units_in("filter", "loss unit per squared parameter unit", loss="nats per token")
         'nats per token per squared filter norm'
     """
+    units = units.replace("loss unit", loss)
     if metric == "euclidean":
         return units
     return units.replace(" (Euclidean)", "").replace("parameter unit", _UNIT[metric])

@@ -13,6 +13,7 @@ import xarray as xr
 from landscape.answers.files import Heading, headings, load
 from landscape.errors import LandscapeError
 from landscape.models import TRAININGS
+from landscape.probes import PROBES
 from landscape.runs.reading import FILE_NAME
 from landscape.runs.run import Run
 from landscape.studies.decay import decay_tables
@@ -124,6 +125,20 @@ class Study:
                 f"Compute them in one command: landscape probe {' '.join(str(r.path) for r in self.runs)} -p {probe}"
             )
         return [load(a[common[-1]]) for a in answers]
+
+    def answered(self, probe: str, *, metric: str | None = None) -> tuple[Study, list[Run]]:
+        """The runs that have an answer of a probe, all of them if none has; and those that have not.
+
+        Args:
+            probe: as for `results`.
+            metric: as for `results`.
+        """
+        if probe not in PROBES:  # what runs tell themselves
+            having = [run for run in self.runs if probe != "metrics" or run.metrics.sizes["step"]]
+        else:
+            wanted = _PLAIN if metric is None else (metric,)
+            having = [run for run in self.runs if any(_metric(h) in wanted for h in headings(run, probe))]
+        return Study(having or self.runs), [run for run in self.runs if run not in having] if having else []
 
     def outcomes(self, *, split: str = "test", against: str | None = None) -> xr.Dataset:
         """The end of training over seeds, see `landscape.studies.outcomes.outcomes`."""

@@ -110,10 +110,6 @@ def test_bad_input_is_refused_with_advice(name):
             LandscapeError, match=r"expected the variables .* of run 'markov-(single|shift)-s0', found no"
         ):
             draw([BUILDERS[wrong]()])
-    ds = BUILDERS[name]()
-    del ds.attrs["arch"]
-    with pytest.raises(LandscapeError, match="found no arch"):
-        draw([ds])
     unsorted = BUILDERS[name]()
     if "step" in unsorted.dims:
         with pytest.raises(LandscapeError, match="increasing steps"):

@@ -109,7 +109,7 @@ def test_scaling_the_loss_scales_curvatures_and_nothing_else():
     scaled = {k: tuple(1e-8 * x for x in v) for k, v in GRIDS.items()}
     two = density(b, b.w0, seed=0, vectors=3, quad=15, **scaled)
     for name, variable in SCHEMA.variables.items():
-        power = {"nats per token": 1, "squared parameter unit per": -1}
+        power = {"loss unit": 1, "squared parameter unit per": -1}
         factor = next((1e-8**p for start, p in power.items() if variable.units.startswith(start)), 1)
         np.testing.assert_allclose(two[name], factor * one[name], rtol=1e-6, atol=factor * 1e-12, err_msg=name)
 

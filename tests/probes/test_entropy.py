@@ -167,7 +167,7 @@ def test_scaling_the_loss_scales_curvatures_and_nothing_else():
     for settings in ({}, {"exact_up_to": 0, "vectors": 3, "quad": 12}):
         one, two = (entropy(o, o.w0, seed=0, **settings) for o in (a, b))
         for name in two.variables:
-            factor = 1e-8 if SCHEMA.variables[name].units.startswith("nats per token per") else 1
+            factor = 1e-8 if SCHEMA.variables[name].units.startswith("loss unit per") else 1
             top = float(np.nanmax(np.abs(one[name]))) if np.isfinite(one[name]).any() else 0.0
             tol = 1e3 if name == "asymmetry" else 1e-6
             np.testing.assert_allclose(two[name], factor * one[name], rtol=tol, atol=1e-9 * factor * top, err_msg=name)

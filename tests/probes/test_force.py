@@ -90,7 +90,7 @@ def test_scaling_the_loss():
     one = force(a, a.w0, seed=0)
     scaled = {k: tuple(1e-8 * x for x in v) for k, v in get_probe("force").defaults.items() if k in ("eps", "tau")}
     two = force(b, b.w0, seed=0, **scaled)
-    factors = {"nats per token": 1e-8, "squared parameter unit per": 1e8}
+    factors = {"loss unit": 1e-8, "squared parameter unit per": 1e8}
     for name, variable in SCHEMA.variables.items():
         factor = next((f for start, f in factors.items() if variable.units.startswith(start)), 1)
         tol = 1e3 if name == "asymmetry" else 1e-4  # 1/|eigenvalue| of the smallest

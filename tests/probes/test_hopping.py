@@ -218,7 +218,7 @@ def test_a_loss_times_a_constant_changes_units_and_nothing_else():
     for name, v in a.data_vars.items():
         if name == "residual":  # rounding alone
             continue
-        factor = 1e-8 if "nats" in v.attrs["units"] else 1.0
+        factor = 1e-8 if "loss unit" in v.attrs["units"] else 1.0
         expected = factor * v.values.astype(float)
         atol = 1e-9 * np.abs(expected).max()  # at w the cross term is 0 but for the eigenvector's tolerance
         np.testing.assert_allclose(b[name].values.astype(float), expected, rtol=1e-6, atol=atol, err_msg=str(name))

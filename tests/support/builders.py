@@ -136,7 +136,7 @@ def surface(arch="single", seed=0, *, directions="eigen"):
     t = np.linspace(0, 1, 9)
     return xr.Dataset(
         {
-            "loss": (("alpha", "beta"), loss),
+            "loss": (("alpha", "beta"), loss, {"units": "nats per token"}),
             "gram": (("direction", "direction_2"), np.eye(2)),
             "path_alpha": ("path_step", (1 - t) * 0.8 * np.cos(9 * t) + 0.02 * rng.standard_normal(9) * (t < 1)),
             "path_beta": ("path_step", -1.8 * (1 - t)),
@@ -202,6 +202,18 @@ def shift(arch="single", seed=0, *, at=None, patience=3, criterion="patience", d
     )  # fmt: skip
 
 
+def _in_nats(build):
+    """With the units that every stored loss has."""
+
+    def built(*args, **settings):
+        ds = build(*args, **settings)
+        for name in {"loss", "rise"} & set(ds.variables):
+            ds[name].attrs.setdefault("units", "nats per token")
+        return ds
+
+    return built
+
+
 BUILDERS = {
     "shift": shift,
     "split": split,
@@ -217,6 +229,7 @@ BUILDERS = {
     "length": builders_length.length,
     **builders_spectra.BUILDERS,
 }
+BUILDERS = {name: _in_nats(build) for name, build in BUILDERS.items()}
 
 
 def four(name):

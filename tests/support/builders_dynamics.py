@@ -33,7 +33,7 @@ def hopping(arch="single", seed=0, *, steps=STEPS, n=20, k=3):
             "net_sum": (("step", "subspace"), net),
             "cross_term_sum": ("step", cross),
             "remainder_sum": ("step", rest),
-            "decrease_sum": ("step", net.sum(1) + cross + rest),
+            "decrease_sum": ("step", net.sum(1) + cross + rest, {"units": "nats per token"}),
             "censored": ("step", n_updates < n),
             "n_updates": ("step", n_updates),
         },

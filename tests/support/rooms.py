@@ -34,6 +34,7 @@ ORDER = (
     "landscape.answers",
     "landscape.studies",
     "landscape.figures",
+    "landscape.plotting",
     "landscape.cli.console",
     "landscape.cli.tables",
     "landscape.cli",

@@ -8,6 +8,7 @@ import numpy as np
 import xarray as xr
 
 from landscape.cli.console import Table, number
+from landscape.cli.tables.cells import units_of
 
 __all__ = ["table"]
 
@@ -41,4 +42,5 @@ def table(results: Sequence[xr.Dataset]) -> Table:
     caption = (
         "Last checkpoint with the most updates. First, last: eigenvector. Hop rate: 1 crosses the valley each time."
     )
-    return Table("hopping: updates along leading eigenvectors (decreases in nats per token)", columns, rows, caption)
+    title = f"hopping: updates along leading eigenvectors (decreases in {units_of(results, 'decrease_sum')})"
+    return Table(title, columns, rows, caption)

@@ -8,6 +8,7 @@ import numpy as np
 import xarray as xr
 
 from landscape.cli.console import Table, number
+from landscape.cli.tables.cells import units_of
 
 __all__ = ["table"]
 
@@ -32,4 +33,4 @@ def table(results: Sequence[xr.Dataset]) -> Table:
     for f in families:
         columns += [f"loss {f}", f"correct {f}"]
     columns += ["corr(IC, loss)"] if families else []
-    return Table("samples: loss per sample (nats per token), share of tokens right", columns, rows)
+    return Table(f"samples: loss per sample ({units_of(results, 'loss')}), share of tokens right", columns, rows)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import xarray as xr
 
 from landscape.cli.console import Table, number
+from landscape.cli.tables.cells import units_of
 
 __all__ = ["table"]
 
@@ -36,4 +37,4 @@ def table(results: Sequence[xr.Dataset]) -> Table:
         "path explained",
         "path's distance from plane",
     ]
-    return Table("surface: loss on a plane (nats per token)", columns, rows)
+    return Table(f"surface: loss on a plane ({units_of(results, 'loss')})", columns, rows)

@@ -53,7 +53,7 @@ def table(results: Sequence[xr.Dataset]) -> Table:
         "shape",
     ]
     return Table(
-        f"valley: half-widths at a rise of {rise} nats per token, {units_of(results, 'half_width')}",
+        f"valley: half-widths at a rise of {rise} {units_of(results, 'rise')}, {units_of(results, 'half_width')}",
         columns,
         rows,
         "Exponent: 2 quadratic, 1 V, above 2 flat-bottomed U. > : not reached within the limit, the rise or the floor. "
