@@ -61,7 +61,7 @@ def alignment(datasets: Sequence[xr.Dataset], *, scale: Scale = "symlog") -> Fig
         >>> figure.axes[0].get_title(loc="left")
         'trained as single (1 seed)'
     """
-    datasets = require_all(datasets, _NEEDED)
+    datasets = require_all([_with_premises(d) for d in datasets], _NEEDED)
     by = by_arch(datasets)
     names = list(dict.fromkeys(str(g) for d in datasets for g in d["group"].values))
     forms = list(dict.fromkeys(str(f) for d in datasets for f in d["form"].values))
@@ -89,6 +89,17 @@ def alignment(datasets: Sequence[xr.Dataset], *, scale: Scale = "symlog") -> Fig
     axes[1][0].set_ylabel("premise (dimensionless,\nholds above 0)")
     figure.legend(handles=_legend(names, datasets, forms), loc="outside upper center", ncols=2 if len(by) == 1 else 4)
     return figure
+
+
+def _with_premises(ds: xr.Dataset) -> xr.Dataset:
+    """A result without the premises, which need the model's attention, has none of them."""
+    steps = {"step": ds["step"].values} if "step" in ds.dims else {}
+    for dim, names in (("architecture", ("dominance", "dominance_stderr")), ("form", ("form_definiteness",))):
+        if dim not in ds.dims:
+            empty = np.zeros((*(len(v) for v in steps.values()), 0))
+            ds = ds.assign(dict.fromkeys(names, ((*steps, dim), empty)))
+            ds = ds.assign_coords({dim: (dim, np.zeros(0, dtype="<U1"))})
+    return ds
 
 
 def _draw(

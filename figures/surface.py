@@ -65,7 +65,7 @@ def surface(datasets: Sequence[xr.Dataset], *, levels: Literal["auto", "linear",
         'a, step 4'
     """
     extra = [d["explained_variance"].values if "explained_variance" in d else None for d in datasets]
-    slices = require_all(datasets, _NEEDED)
+    slices = require_all([_with_path(d) for d in datasets], _NEEDED)
     if levels not in ("auto", "linear", "log"):
         raise LandscapeError(f"expected levels='auto', 'linear' or 'log', found {levels!r}. Use one of the three.")
     scale = _Levels.of([d["loss"].values.astype(float) for d in slices], levels, loss_unit(slices))
@@ -83,8 +83,17 @@ def surface(datasets: Sequence[xr.Dataset], *, levels: Literal["auto", "linear",
         ax.set_ylabel(_axis_label(ds, 1, variance))
     figure.colorbar(contours, ax=panels, label=scale.label, ticks=scale.ticks, format="%g", pad=0.02, aspect=30)
     holes = any(not np.isfinite(d["loss"].values).all() for d in slices)
-    figure.legend(handles=_legend(holes), loc="outside upper center", ncols=2 if len(slices) == 1 else 4)
+    walked = any(d.sizes["path_step"] for d in slices)
+    figure.legend(handles=_legend(holes, walked), loc="outside upper center", ncols=2 if len(slices) == 1 else 4)
     return figure
+
+
+def _with_path(ds: xr.Dataset) -> xr.Dataset:
+    """A slice that was made without a path has one of no points."""
+    if "path_step" in ds.variables:
+        return ds
+    names = ("path_alpha", "path_beta", "path_distance", "path_step")
+    return ds.assign({name: ("path_step", np.zeros(0)) for name in names})
 
 
 @dataclass(frozen=True)
@@ -178,12 +187,15 @@ def _axis_label(ds: xr.Dataset, i: int, variance: Array | None) -> str:
     return f"{name} ({unit}){share}"
 
 
-def _legend(holes: bool) -> list[Line2D | Patch]:
+def _legend(holes: bool, walked: bool) -> list[Line2D | Patch]:
     """What the marks that are there mean."""
-    return [
+    path = [
         Line2D([], [], color="white", linewidth=1.2, path_effects=_OUTLINE, label="training path (projected)"),
         Line2D([], [], marker="o", **_POINT, label="first step of the path"),
         Line2D([], [], marker="s", **_POINT, label="last step of the path"),
+    ]
+    return [
+        *(path if walked else []),
         Line2D([], [], marker="P", **_POINT, label="centre of the slice"),
         *([missing()] if holes else []),
     ]

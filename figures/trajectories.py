@@ -49,9 +49,10 @@ def trajectories(datasets: Sequence[xr.Dataset], *, variable: str = "loss", scal
     if variable not in _LABELS:
         raise LandscapeError(f"expected variable='loss' or 'correct', found {variable!r}. Use one of the two.")
     on_sample = {"information_content": ("sample",), "family": ("sample",)}
+    datasets = [_with_labels(d) for d in datasets]
     groups = by_arch(require_all(datasets, {variable: ("step", "sample"), "step": ("step",), **on_sample}))
     shown = [group[0] for group in groups.values()]
-    families = list(dict.fromkeys(str(f) for d in shown for f in d["family"].values))
+    families = [f for f in dict.fromkeys(str(f) for d in shown for f in d["family"].values) if f]
     values = np.concatenate([d[variable].values.ravel().astype(float) for d in shown])
     holes = not np.isfinite(values).all()
     values = values[np.isfinite(values)]
@@ -60,10 +61,12 @@ def trajectories(datasets: Sequence[xr.Dataset], *, variable: str = "loss", scal
     for ax, ds, (arch, group) in zip(axes[0], shown, groups.items(), strict=True):
         ordered = _ordered(ds, variable)
         mesh = _draw_run(ax, ordered, variable, norm, scale)
-        _draw_families(ax, [str(f) for f in ordered["family"].values], families)
+        if families:
+            _draw_families(ax, [str(f) for f in ordered["family"].values], families)
         first = f" (first of {len(group)} seeds)" if len(group) > 1 else ""
         ax.set_title(f"{arch}{first}\nrun {ds.attrs['run']}")
     by = "information content\n(bits per token; one row per sample)" if any(map(_known, shown)) else "family and mean"
+    by = by if families or any(map(_known, shown)) else f"mean {variable}"
     axes[0][0].set_ylabel(f"sample, by {by}")
     figure.colorbar(mesh, ax=axes[0], label=_label(shown[0], variable), pad=0.02, aspect=30)
     handles = [Patch(facecolor=family_color(i), label=f"{name} family") for i, name in enumerate(families)]
@@ -71,6 +74,15 @@ def trajectories(datasets: Sequence[xr.Dataset], *, variable: str = "loss", scal
         handles=[*handles, *([missing()] if holes else [])], loc="outside upper center", ncols=3, handlelength=1.2
     )
     return figure
+
+
+def _with_labels(ds: xr.Dataset) -> xr.Dataset:
+    """Samples of which nothing is known have no information content and one family without a name."""
+    if "sample" not in ds.dims:
+        return ds
+    n = ds.sizes["sample"]
+    fill = {"information_content": ("sample", np.full(n, np.nan)), "family": ("sample", np.full(n, "", dtype="<U1"))}
+    return ds.assign_coords({k: v for k, v in fill.items() if k not in ds.variables})
 
 
 def _label(ds: xr.Dataset, variable: str) -> str:

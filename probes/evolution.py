@@ -249,7 +249,7 @@ def _context(c: Context) -> dict[str, Any]:
     rows = [run.index(s) for s in c.steps]
     mask = run.layout.mask(objective.layout.names)
     out: dict[str, Any] = {"checkpoints": objective.coordinates(run.parameters[rows][:, mask]), "steps": c.steps}
-    if objective.size < run.layout.size or run.apart:  # what does not vary is that of each checkpoint
+    if objective.size < run.layout.size or run.apart(c.name):  # what does not vary is that of each checkpoint
         each: list[Objective] = [c.at(s) for s in c.steps]
         if isinstance(objective, RescaledObjective):
             each = [RescaledObjective(o, objective.scale) for o in each]

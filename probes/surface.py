@@ -194,12 +194,12 @@ def _context(c: Context) -> dict[str, Any]:
     run, objective = c.run, c.objective
     checkpoints = run.parameters[:]
     context: dict[str, Any] = {"path": checkpoints[:, run.layout.mask(objective.layout.names)], "path_steps": run.steps}
-    if run.apart:  # each checkpoint with its own buffers
+    if run.apart(c.name):  # each checkpoint with its own buffers
         own = [c.at(int(s)) for s in run.steps]
         context["path_loss"] = torch.stack([o.loss(o.w0) for o in own])
     elif objective.size < run.layout.size:
         whole = run.objective(
-            c.split, n=c.samples, dtype=objective.dtype, chunk=objective.chunk, device=objective.device
+            c.split, n=c.samples, dtype=objective.dtype, chunk=objective.chunk, device=objective.device, name=c.name
         )
         context["path_loss"] = whole.losses(checkpoints)
     return context

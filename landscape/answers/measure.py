@@ -95,7 +95,7 @@ def _objective(run: Run, place: Place) -> Objective:
     """The objective at a checkpoint."""
     loss = place.loss
     # What does not vary, other parameters or buffers, differs between checkpoints: each has an objective of its own.
-    held = loss.parameters is not None or run.apart
+    held = loss.parameters is not None or run.apart(loss.objective)
     loops = run.loops_at(place.step)  # in a run that shifts, not the same at all checkpoints
     key = (run.id, loops, replace(place, step=place.step if held else 0))
     if _LAST.get("objective", (None,))[0] != key:

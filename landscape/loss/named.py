@@ -7,6 +7,7 @@ import importlib
 import importlib.util
 import inspect
 import os
+import random
 import sys
 import traceback
 from collections.abc import Callable, Iterator
@@ -122,7 +123,7 @@ class NamedLoss:
                 f"expected a function at the top of a file, found {name}: nobody else could import it. Put it into a "
                 "file, or name it as file.py:function."
             )
-        named = cls(f"{file if module.__name__ == '__main__' else module.__name__}:{name}")
+        named = cls(f"{_place(module, str(file))}:{name}")
         named._made = function
         return named
 
@@ -130,7 +131,7 @@ class NamedLoss:
     def function(self) -> Callable[..., Any]:
         """The function, imported on first use."""
         if self._made is None:
-            with _explained(self.label, "cannot be imported"), _marked(self.label):
+            with _explained(self.label, "cannot be imported"), _marked(self.label), _quiet():
                 module = self._imported()
             found = getattr(module, self._function, None)
             if not callable(found):
@@ -154,7 +155,7 @@ class NamedLoss:
             raise LandscapeError(
                 f"the objective {self.label} takes no `split`: it has one set of samples, found split {split!r}."
             )
-        with _explained(self.label, "failed"), torch.random.fork_rng(devices=[]):
+        with _explained(self.label, "failed"), _quiet():
             found = self.function(**({"split": split} if takes else {}))
         if not isinstance(found, tuple) or len(found) not in (3, 4) or not isinstance(found[0], nn.Module):
             what = f"a tuple of {len(found)}" if isinstance(found, tuple) else type(found).__name__
@@ -176,6 +177,8 @@ class NamedLoss:
             spec = importlib.util.spec_from_file_location(name, self._file)
             if spec is None or spec.loader is None or not self._file.is_file():
                 raise LandscapeError(f"expected the objective's file {self._file}, found none.")
+            if str(self._file.parent) not in sys.path:  # its neighbours, as for a script
+                sys.path.insert(0, str(self._file.parent))
             sys.modules[name] = importlib.util.module_from_spec(spec)
             try:
                 spec.loader.exec_module(sys.modules[name])
@@ -199,6 +202,30 @@ def _see_current_folder() -> None:
     """Put the current folder on the path, for good: what is imported there may import more of it later."""
     if os.getcwd() not in sys.path and "" not in sys.path:
         sys.path.insert(0, os.getcwd())
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Within it random numbers may be drawn and seeded; outside nothing is seen of it."""
+    numpy: Any = sys.modules.get("numpy.random")
+    plain, arrays = random.getstate(), None if numpy is None else numpy.get_state()
+    cuda = torch.cuda.is_available() and torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+    devices = list(range(torch.cuda.device_count())) if cuda else []
+    with torch.random.fork_rng(devices=devices):
+        try:
+            yield
+        finally:
+            random.setstate(plain)
+            if arrays is not None:
+                numpy.set_state(arrays)
+
+
+def _place(module: ModuleType, file: str) -> str:
+    """How a module is found again: by name if it lies in a package, else by its file."""
+    spec = getattr(module, "__spec__", None)
+    name = spec.name if module.__name__ == "__main__" and spec is not None else module.__name__
+    installed = any(part in ("site-packages", "dist-packages") for part in Path(file).parts)
+    return name if name != "__main__" and ("." in name or installed) else str(file)
 
 
 @contextmanager

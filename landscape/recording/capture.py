@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from operator import attrgetter
 from typing import Any
 
@@ -13,13 +14,13 @@ from torch import Tensor, nn
 from landscape.errors import LandscapeError
 from landscape.layout import Layout
 
-__all__ = ["OptimizerState", "unwrapped", "versions_of"]
+__all__ = ["OptimizerState", "held_fixed", "same_trace", "trace_of", "unwrapped"]
 
 _STATE = {torch.optim.Adam: ("exp_avg", "exp_avg_sq"), torch.optim.SGD: ("momentum_buffer",)}
 """What is kept of an optimiser's state; AdamW is a kind of Adam."""
 _VERSION = attrgetter("_version")
 """PyTorch's count of the changes in place of a tensor."""
-_SHARED = ("betas", "eps", "weight_decay", "momentum", "dampening", "nesterov", "amsgrad")
+_SHARED = ("eps", "weight_decay", "momentum", "dampening", "nesterov", "amsgrad")
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
@@ -47,9 +48,28 @@ def unwrapped(model: nn.Module) -> nn.Module:
     return model
 
 
-def versions_of(module: nn.Module) -> tuple[int, ...]:
-    """Numbers that change when a parameter or buffer is changed in place."""
-    return tuple(map(_VERSION, (*module.parameters(), *module.buffers())))
+def trace_of(module: nn.Module) -> tuple[Any, ...]:
+    """What changes when the model does: counts of changes in place, and some entries of its tensors.
+
+    Neither alone is enough: fused optimisers and changes of ``.data`` are not counted.
+    """
+    tensors = [*module.parameters(), *module.buffers()]
+    counts = tuple(0 if t.is_inference() else _VERSION(t) for t in tensors)
+    some = tensors[:: -(-len(tensors) // 64) or 1]
+    entries = [t.detach().reshape(-1)[:: max(1, t.numel() // 32)].clone() for t in some if t.numel()]
+    return counts, entries
+
+
+def same_trace(a: tuple[Any, ...], b: tuple[Any, ...]) -> bool:
+    """Whether two traces are those of the same values."""
+    return bool(a[0] == b[0] and all(torch.equal(x, y) for x, y in zip(a[1], b[1], strict=True)))
+
+
+def held_fixed(module: nn.Module, names: Sequence[str]) -> tuple[Any, ...]:
+    """Of the parameters that are no part of a row: which require a gradient, and sums that change when they do."""
+    trained = tuple(n for n, p in module.named_parameters() if p.requires_grad and n not in names)
+    rest = [p.detach() for n, p in module.named_parameters() if n not in names]
+    return trained, [(float(p.sum(dtype=torch.float64)), float(p.abs().sum(dtype=torch.float64))) for p in rest]
 
 
 class OptimizerState:
@@ -65,7 +85,7 @@ class OptimizerState:
     Example:
         >>> model = nn.Linear(2, 1)
         >>> state = OptimizerState(torch.optim.AdamW(model.parameters()), Layout.of(model))
-        >>> state.names, state.rows(model)["optimizer"].shape
+        >>> state.names, state.rows(model, torch.float32)["optimizer"].shape
         (('exp_avg', 'exp_avg_sq'), (6,))
     """
 
@@ -82,26 +102,26 @@ class OptimizerState:
             self.names = ()
 
     def header(self) -> dict[str, Any]:
-        """Name, what is kept, and the settings that all groups of parameters share (None where they do not)."""
+        """Its name and what is kept; settings, which may change while it works, are those at the start."""
         groups = self._optimizer.param_groups
-        shared = {
-            k: groups[0][k] if all(g[k] == groups[0][k] for g in groups) else None for k in _SHARED if k in groups[0]
-        }
-        betas = shared.pop("betas", None)
-        if "betas" in groups[0]:
-            shared["beta1"], shared["beta2"] = (None, None) if betas is None else map(float, betas)
+        shared: dict[str, Any] = {}
+        for name in (*_SHARED, "betas"):
+            values = [_number(group.get(name)) for group in groups]
+            if values[0] is not None and all(v == values[0] for v in values):
+                shared[name] = values[0]
         return {"name": type(self._optimizer).__name__, "state": list(self.names), **shared}
 
     @property
     def learning_rate(self) -> float | None:
-        """That of the next update, if all groups of parameters have the same."""
-        rates = {float(group["lr"]) for group in self._optimizer.param_groups}
-        return rates.pop() if len(rates) == 1 else None
+        """That of the next update, if all groups of parameters have the same and it is a number."""
+        rates = {group.get("lr") for group in map(_plain_rates, self._optimizer.param_groups)}
+        rate = rates.pop() if len(rates) == 1 else None
+        return None if rate is None else float(rate)
 
-    def rows(self, module: nn.Module) -> dict[str, NDArray[Any]]:
-        """The vectors of a checkpoint: `optimizer` (S,), NaN where there is no state yet, and its age in updates.
+    def rows(self, module: nn.Module, dtype: torch.dtype) -> dict[str, NDArray[Any]]:
+        """The vectors of a checkpoint: `optimizer` (S,), NaN where there is no state yet; of Adam age, beta2 and eps.
 
-        The age is NaN where parameters were updated differently often.
+        These three, `adam` (3,), are NaN where parameters differ in them.
         """
         if not self.names:
             return {}
@@ -111,8 +131,28 @@ class OptimizerState:
         for key in self.names:
             for found, name in zip(state, self._layout.names, strict=True):
                 value = found.get(key)
-                value = torch.full(named[name].shape, torch.nan) if value is None else value.detach().cpu().float()
-                parts.append(value.reshape(-1))
-        ages = {float(s["step"]) for s in state if "step" in s}
-        age = ages.pop() if len(ages) == 1 else np.nan if ages else 0.0
-        return {"optimizer": torch.cat(parts).numpy(), "optimizer_age": np.asarray(age)}
+                value = torch.full(named[name].shape, torch.nan) if value is None else value.detach().cpu()
+                parts.append(value.reshape(-1).to(dtype))
+        rows: dict[str, NDArray[Any]] = {"optimizer": torch.cat(parts).numpy()}
+        if "exp_avg_sq" in self.names:
+            groups = self._optimizer.param_groups
+            ages = {float(s["step"]) for s in state if "step" in s} or {0.0}
+            each = (ages, {float(g["betas"][1]) for g in groups}, {float(g["eps"]) for g in groups})
+            rows["adam"] = np.array([values.pop() if len(values) == 1 else np.nan for values in each])
+        return rows
+
+
+def _number(value: Any) -> Any:
+    """A setting as JSON has it; None for what it has no form for."""
+    if isinstance(value, tuple | list):
+        return [_number(v) for v in value]
+    if isinstance(value, bool) or value is None:
+        return value
+    try:
+        return float(value)
+    except (TypeError, ValueError, RuntimeError):
+        return None
+
+
+def _plain_rates(group: dict[str, Any]) -> dict[str, Any]:
+    return {"lr": _number(group.get("lr"))}

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from landscape.errors import LandscapeError
 
-__all__ = ["Found", "find", "history", "tensors"]
+__all__ = ["Found", "find", "history", "step_in", "tensors"]
 
 SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
 _NAMES = ("model.safetensors", "pytorch_model.bin")
@@ -85,8 +85,23 @@ def _in_folder(folder: Path) -> list[Found]:
 
 
 def _one(path: Path, files: tuple[Path, ...]) -> Found:
-    numbers = re.findall(r"\d+", path.stem if path.is_file() else path.name)
-    return Found(path, files, int(numbers[-1]) if numbers else None)
+    return Found(path, files, step_in(path.stem if path.is_file() else path.name))
+
+
+def step_in(name: str) -> int | None:
+    """The training step in a name, None where it is not plain.
+
+    A number after step, iter or checkpoint; else the only number of the name, if it stands by itself.
+
+    Example:
+        >>> [step_in(n) for n in ("epoch=4-step=500-v1", "checkpoint-20", "model_7", "resnet18", "a-1-2", "500")]
+        [500, 20, 7, None, None, 500]
+    """
+    named = re.findall(r"(?:step|iter|iteration|checkpoint|ckpt)[_=\- ]?(\d+)(?![\d.a-zA-Z])", name, re.IGNORECASE)
+    alone = re.findall(r"(?<![\w.])(\d+)(?![\w.])", re.sub(r"[_=\- ]", "|", name))
+    digits = re.findall(r"\d+", name)
+    found = named if len(named) == 1 else alone if len(alone) == len(digits) == 1 else []
+    return int(found[0]) if found else None
 
 
 def tensors(found: Found, *, key: str | None = None) -> tuple[dict[str, Tensor], int | None]:
@@ -107,8 +122,7 @@ def tensors(found: Found, *, key: str | None = None) -> tuple[dict[str, Tensor],
         content = _read(file)
         state = _state_in(content, file, key)
         out |= {str(name): value for name, value in state.items() if isinstance(value, Tensor)}
-        noted = next((content[k] for k in _STEP if isinstance(content.get(k), int)), None)
-        step = step if noted is None else int(noted)
+        step = next((int(content[k]) for k in _STEP if _is_step(content.get(k))), step)
     if not out:
         raise LandscapeError(f"expected tensors in {found.path}, found none.")
     return out, step
@@ -141,12 +155,19 @@ def _state_in(content: Mapping[str, Any], file: Path, key: str | None) -> Mappin
         if not isinstance(state, Mapping):
             raise LandscapeError(f"expected a state dict under {key!r} in {file}, found keys {_few(content)}.")
         return state
-    if any(isinstance(v, Tensor) for v in content.values()):
-        return content
     for name in _STATE:
         if isinstance(content.get(name), Mapping) and any(isinstance(v, Tensor) for v in content[name].values()):
             return content[name]  # type: ignore[no-any-return]
+    if any(isinstance(v, Tensor) for v in content.values()):
+        return content
     raise LandscapeError(f"expected a state dict in {file}, found keys {_few(content)}. Say which: --key NAME.")
+
+
+def _is_step(value: Any) -> bool:
+    whole = (
+        isinstance(value, Tensor) and value.numel() == 1 and not value.is_floating_point() and not value.is_complex()
+    )
+    return whole or (isinstance(value, int) and not isinstance(value, bool))
 
 
 def history(found: Sequence[Found]) -> dict[int, dict[str, float]]:
@@ -161,7 +182,7 @@ def history(found: Sequence[Found]) -> dict[int, dict[str, float]]:
             for entry in entries:
                 numbers = {k: float(v) for k, v in entry.items() if k != "step" and isinstance(v, int | float)}
                 out.setdefault(int(entry["step"]), {}).update(numbers)
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
             raise LandscapeError(f"expected the state of a trainer in {file}, found something else.") from error
         return out
     return {}

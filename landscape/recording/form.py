@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from landscape.errors import LandscapeError
@@ -16,7 +17,7 @@ from landscape.runs.foreign import NAME_LENGTH
 from landscape.runs.modelstate import ModelState
 from landscape.runs.writing import Columns
 
-__all__ = ["GROUPS", "METRICS_AT_MOST", "encoded", "header", "plain"]
+__all__ = ["GROUPS", "METRICS_AT_MOST", "encoded", "fits", "header", "identity", "number", "plain", "short", "whole"]
 
 METRICS_AT_MOST = 64
 GROUPS: dict[str, Columns] = {"metrics": {"values": (METRICS_AT_MOST,)}, "names": {"name": (NAME_LENGTH,)}}
@@ -63,6 +64,11 @@ def plain(config: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
+def fits(name: str) -> bool:
+    """Whether a metric of this name can be kept."""
+    return 0 < len(name.encode("utf-8", "replace")) <= NAME_LENGTH and name != "step" and "\0" not in name
+
+
 def encoded(name: str) -> NDArray[np.float64]:
     """The name of a metric as a row of numbers.
 
@@ -73,9 +79,52 @@ def encoded(name: str) -> NDArray[np.float64]:
         >>> encoded("loss")[:5].tolist()
         [108.0, 111.0, 115.0, 115.0, 0.0]
     """
-    data = name.encode()
-    if not 0 < len(data) <= NAME_LENGTH or name == "step":
+    data = name.encode("utf-8", "replace")
+    if not fits(name):
         raise LandscapeError(
             f"expected the name of a metric, up to {NAME_LENGTH} bytes and not 'step', found {name!r}."
         )
     return np.frombuffer(data.ljust(NAME_LENGTH, b"\0"), np.uint8).astype(np.float64)
+
+
+def identity(header: Mapping[str, Any]) -> dict[str, Any]:
+    """What must agree for a loop to continue a run; settings of an optimiser may be on a schedule."""
+    optimizer = header.get("optimizer") or {}
+    return {
+        **{k: header.get(k) for k in ("kind", "config", "layout", "state")},
+        "optimizer": {k: optimizer.get(k) for k in ("name", "state")},
+    }
+
+
+def whole(step: Any) -> int:
+    """A step, from 0 on.
+
+    Raises:
+        LandscapeError: for anything else.
+    """
+    try:
+        if 0 <= (n := int(step)) == step and n < 2**62:
+            return n
+    except (TypeError, ValueError, OverflowError):
+        pass
+    raise LandscapeError(f"expected a whole step from 0 on, found {step!r}.")
+
+
+def number(name: str, value: Any) -> float:
+    """The value of a metric.
+
+    Raises:
+        LandscapeError: for what is no number.
+    """
+    try:
+        return float(value.detach() if isinstance(value, torch.Tensor) else value)
+    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
+        raise LandscapeError(
+            f"expected a number for the metric {name!r}, found {type(value).__name__}: {error}."
+        ) from error
+
+
+def short(value: Any) -> str:
+    """A value for a message."""
+    text = repr(value)
+    return text if len(text) < 80 else f"{text[:77]}..."

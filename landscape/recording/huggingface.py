@@ -65,6 +65,7 @@ class RecordCallback(_Base):
             self._folder, model, given.get("optimizer"), objective=self._objective, config=config,
             schedule=self._schedule,
         )  # fmt: skip
+        self.recorder.notes_rate = False  # the trainer logs its own
         self.recorder.save(state.global_step)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **given: Any) -> None:  # noqa: ARG002
@@ -76,7 +77,7 @@ class RecordCallback(_Base):
         """Note what the trainer logs."""
         if self.recorder is not None:
             numbers = {k: v for k, v in (logs or {}).items() if isinstance(v, int | float)}
-            self.recorder.save(state.global_step, checkpoint=False, **numbers)
+            self.recorder.note(state.global_step, numbers, checkpoint=False)
 
     def on_train_end(self, args: Any, state: Any, control: Any, **given: Any) -> None:  # noqa: ARG002
         """End the run."""

@@ -19,7 +19,7 @@ from landscape.errors import LandscapeError, RunFailedError
 from landscape.loss.frozen import original
 from landscape.loss.named import NamedLoss
 from landscape.recording.files import Found, find, history, tensors
-from landscape.recording.form import GROUPS, METRICS_AT_MOST, encoded, header
+from landscape.recording.form import GROUPS, METRICS_AT_MOST, encoded, fits, header
 from landscape.runs.disk import advice, replacing
 from landscape.runs.lock import writer_lock
 from landscape.runs.modelstate import ModelState, aliases
@@ -81,19 +81,24 @@ def import_checkpoints(
     """
     loss = NamedLoss(objective)
     module = original(loss.parts().module)
-    found = _in_order(find([Path(p) for p in paths]) if steps is None else _given(paths, steps), key)
-    folder = Path(folder)
-    if (folder / FILE_NAME).exists():
+    found = _in_order(find(list(map(Path, paths))) if steps is None else _given(paths, steps), key, look=steps is None)
+    folder, log = Path(folder), history(found)
+    if (folder / FILE_NAME).exists() and not _broken_off(folder):
         raise LandscapeError(f"{folder} holds a run already. Choose another folder.")
     state = ModelState.of(module, every=True)
     first = _rows(found[0], module, state, key, ignore)  # before anything is made
     with writer_lock(folder):
+        (folder / FILE_NAME).unlink(missing_ok=True)
         names = [str(f.path.absolute()) for f in found]
         said = header("imported", state, config or {}, None, files=names)
         with RunWriter.create(folder / FILE_NAME, attributes=said, parts=first, groups=GROUPS) as writer:
-            _write_history(writer, history(found))
+            _write_history(writer, log)
             for i, checkpoint in enumerate(found):
                 rows = first if i == 0 else _rows(checkpoint, module, state, key, ignore)
+                if rows["parameters"].dtype.itemsize > first["parameters"].dtype.itemsize:
+                    raise LandscapeError(
+                        f"expected {first['parameters'].dtype} as in the first, found more digits in {checkpoint.path}."
+                    )
                 writer.append_checkpoint(int(checkpoint.step or 0), rows)
                 if progress is not None:
                     progress(i + 1, len(found))
@@ -102,18 +107,33 @@ def import_checkpoints(
     return Run.open(folder)
 
 
+def _broken_off(folder: Path) -> bool:
+    """Whether what is there is an import that did not come to its end."""
+    run = Run.open(folder)
+    return run.kind == "imported" and run.status == "unfinished"
+
+
 def _given(paths: Iterable[str | os.PathLike[str]], steps: Sequence[int]) -> list[Found]:
     each = [find([Path(p)]) for p in paths]
     flat = [f for group in each for f in group]
+    if bad := [s for s in steps if not 0 <= int(s) < 2**62]:
+        raise LandscapeError(f"expected steps from 0 on, found {bad[0]}.")
     if len(flat) != len(steps) or any(len(group) != 1 for group in each):
         raise LandscapeError(f"expected one step for each checkpoint, found {len(steps)} for {len(flat)} checkpoints.")
     return [Found(f.path, f.files, int(s)) for f, s in zip(flat, steps, strict=True)]
 
 
-def _in_order(found: Sequence[Found], key: str | None) -> list[Found]:
-    """With their steps, from the name or else from what the file notes; ascending, each once."""
-    known = [f if f.step is not None else Found(f.path, f.files, tensors(f, key=key)[1]) for f in found]
+def _dated(found: Found, noted: int | None, hint: str) -> Found:
+    """With the step of its name, or what the file notes, which must not be two."""
+    if None not in (found.step, noted) and found.step != noted:
+        raise LandscapeError(f"{found.path} has step {found.step} in its name and notes step {noted}. {hint}")
+    return Found(found.path, found.files, noted if found.step is None else found.step)
+
+
+def _in_order(found: Sequence[Found], key: str | None, *, look: bool) -> list[Found]:
+    """With their steps, from the name and what the file notes if we look there; ascending, each once."""
     hint = "Give the steps: --steps 0,100,..."
+    known = [_dated(f, tensors(f, key=key)[1], hint) for f in found] if look else list(found)
     if unknown := [f for f in known if f.step is None]:
         raise LandscapeError(f"expected the training step of {unknown[0].path} in its name, found no number. {hint}")
     known.sort(key=lambda f: int(f.step or 0))
@@ -163,6 +183,10 @@ def _rows(
 
 def _refuse_shapes(found: Found, module: nn.Module, values: Mapping[str, Tensor]) -> None:
     own: dict[str, Tensor] = {**dict(module.named_parameters()), **dict(module.named_buffers())}
+    if odd := [n for n, t in values.items() if t.is_complex() or t.is_floating_point() != own[n].is_floating_point()]:
+        raise LandscapeError(
+            f"expected {odd[0]} of {own[odd[0]].dtype} in {found.path}, found {values[odd[0]].dtype}: quantised?"
+        )
     if other := [n for n, t in values.items() if t.shape != own[n].shape]:
         n = other[0]
         raise LandscapeError(
@@ -172,7 +196,7 @@ def _refuse_shapes(found: Found, module: nn.Module, values: Mapping[str, Tensor]
 
 
 def _write_history(writer: RunWriter, log: Mapping[int, Mapping[str, float]]) -> None:
-    names = list(dict.fromkeys(name for entry in log.values() for name in entry))[:METRICS_AT_MOST]
+    names = [n for n in dict.fromkeys(name for entry in log.values() for name in entry) if fits(n)][:METRICS_AT_MOST]
     for i, name in enumerate(names):
         writer.append("names", i, {"name": encoded(name)})
     row = np.full(METRICS_AT_MOST, np.nan)

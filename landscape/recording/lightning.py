@@ -74,7 +74,7 @@ class RecordCallback(_Base):
         found = outputs.get("loss") if isinstance(outputs, Mapping) else outputs
         loss = {"loss": found} if isinstance(found, torch.Tensor) and found.numel() == 1 else {}
         logged = {str(k): v for k, v in trainer.logged_metrics.items() if str(k) != "step"}
-        self.recorder.save(trainer.global_step, **{**logged, **loss})
+        self.recorder.note(trainer.global_step, {**logged, **loss})
 
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:  # noqa: ARG002
         """End the run."""

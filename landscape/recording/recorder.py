@@ -18,11 +18,12 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from landscape.errors import LandscapeError, RunFailedError
+from landscape.errors import LandscapeError
 from landscape.loss.named import NamedLoss, loading
-from landscape.recording.capture import OptimizerState, unwrapped, versions_of
-from landscape.recording.form import GROUPS, METRICS_AT_MOST, encoded, header
+from landscape.recording.capture import OptimizerState, held_fixed, same_trace, trace_of, unwrapped
+from landscape.recording.form import GROUPS, METRICS_AT_MOST, encoded, fits, header, identity, number, short, whole
 from landscape.recording.schedule import Schedule
+from landscape.runs.foreign import NAME_LENGTH
 from landscape.runs.lock import writer_lock
 from landscape.runs.modelstate import ModelState
 from landscape.runs.objectives import Objectives
@@ -34,7 +35,7 @@ from landscape.settings import difference
 __all__ = ["Recorder", "record"]
 
 FLUSH_AFTER = 1.0
-"""Seconds between two writes of metrics to the disk; they are written with every checkpoint too."""
+"""Seconds between two writes of metrics alone."""
 
 
 def record(
@@ -45,6 +46,7 @@ def record(
     objective: str | Callable[..., Any] | None = None,
     config: Mapping[str, Any] | None = None,
     schedule: Schedule | None = None,
+    every_parameter: bool = False,
 ) -> Recorder:
     """Record a training loop into a run, which every probe, figure and command then takes like one of its own.
 
@@ -61,6 +63,8 @@ def record(
         config: settings of the training, as plain values. Of these `task`, `arch` and `seed` are repeated by
             results: seeds of one `arch` are drawn as one curve with a band.
         schedule: at which steps a checkpoint is kept; dense at first and then log-spaced by default.
+        every_parameter: keep parameters that are not trained too: for training that unfreezes some later, or changes
+            them by other means (a teacher that is a running mean). Those that require a gradient vary.
 
     Returns:
         A `Recorder`: call ``save(step, loss=...)`` after every update, ``close()`` at the end; or use it in `with`.
@@ -87,18 +91,25 @@ def record(
             '`if __name__ == "__main__":`, or the objective into a file of its own.'
         )
     return Recorder(
-        Path(folder), model, optimizer, objective=objective, config=dict(config or {}), schedule=schedule or Schedule()
+        Path(folder),
+        model,
+        optimizer,
+        objective=objective,
+        config=dict(config or {}),
+        schedule=schedule or Schedule(),
+        every_parameter=every_parameter,
     )
 
 
 class Recorder:
-    """Writes a run while somebody else trains. Made by `record`, which documents the arguments.
+    """Writes a run while somebody else trains. Made by `record`.
 
     It never stops the training: what cannot be written (a full disk) is told in one warning, and recording ends.
 
     Attributes:
         folder: of the run.
         failed: why recording ended before the training did, else None.
+        notes_rate: whether the optimiser's learning rate is noted unasked; not once a metric of that name was given.
 
     Example:
         >>> import tempfile
@@ -122,14 +133,18 @@ class Recorder:
         objective: str | Callable[..., Any] | None,
         config: Mapping[str, Any],
         schedule: Schedule,
+        every_parameter: bool,
     ) -> None:
         self.folder = folder
         self.failed: str | None = None
         self._module, self._schedule = unwrapped(model), schedule
-        self._state = ModelState.of(self._module)
+        self._state = ModelState.of(self._module, every=every_parameter)
+        self._fixed = held_fixed(self._module, self._state.layout.names)
+        self._dtype = self._state.rows(self._module)["parameters"].dtype
         self._optimizer = None if optimizer is None else OptimizerState(optimizer, self._state.layout)
         self._waiting: dict[int, NDArray[np.float64]] = {}
-        self._seen: tuple[int, tuple[int, ...]] | None = None  # the last step of `save`, and the model's versions then
+        self._seen: tuple[int, tuple[Any, ...]] | None = None  # the last step of `save`, and the model's trace then
+        self.notes_rate = True
         with ExitStack() as stack:
             stack.enter_context(writer_lock(folder))
             self._writer = stack.enter_context(self._opened(header("recorded", self._state, config, self._optimizer)))
@@ -144,6 +159,7 @@ class Recorder:
         self._last = int(run.steps[-1]) if len(run.steps) else -1
         self._measured = int(metrics.step[-1]) if metrics.sizes["step"] else -1
         self._step = -1
+        self._left_out: set[str] = set()
         self._written = time.monotonic()
         atexit.register(self.close, complete=False)
 
@@ -154,15 +170,14 @@ class Recorder:
             return RunWriter.create(path, attributes=found, parts=self._rows(), groups=GROUPS)
         with open_for_reading(path, writer_alive=False) as f:
             old = read_header(f)
-        same = ("kind", "config", "layout", "state", "optimizer")
-        if changed := difference({k: old.get(k) for k in same}, json.loads(json.dumps({k: found[k] for k in same}))):
-            lines = "\n".join(f"  {name}: {_short(a)} in the run, {_short(b)} now" for name, a, b in changed)
+        if changed := difference(identity(old), identity(json.loads(json.dumps(found)))):
+            lines = "\n".join(f"  {name}: {short(a)} in the run, {short(b)} now" for name, a, b in changed)
             raise LandscapeError(f"{self.folder} holds another run:\n{lines}\nChoose another folder.")
         writer = RunWriter.recover(path)
         writer.set_status("unfinished")
         return writer
 
-    def save(self, step: int, *, checkpoint: bool | None = None, **metrics: Any) -> None:
+    def save(self, step: int, /, *, checkpoint: bool | None = None, **metrics: Any) -> None:
         """Note metrics of a step, and keep the model as it is now if a checkpoint is due.
 
         Args:
@@ -173,27 +188,30 @@ class Recorder:
                 rate of the optimiser is noted unasked.
 
         Raises:
-            LandscapeError: for a step below 0, a metric that is no number, or more than 64 different ones.
+            LandscapeError: for a step that is no whole number from 0 on, or a metric that is no number.
         """
+        self.note(step, metrics, checkpoint=checkpoint)
+
+    def note(self, step: int, metrics: Mapping[str, Any], *, checkpoint: bool | None = None) -> None:
+        """`save` for metrics of any names; those too long, or beyond 64, are left out with one warning."""
         if self.failed is not None or self._stack is None:
             return
-        if int(step) != step or step < 0:
-            raise LandscapeError(f"expected a whole step >= 0, found {step!r}.")
-        step = int(step)
-        values = {name: _number(name, value) for name, value in metrics.items() if value is not None}
-        rate = None if self._optimizer is None else self._optimizer.learning_rate
-        if rate is not None:
-            values.setdefault("learning_rate", rate)
-        self._step = max(self._step, step)
+        step = whole(step)
+        values = {str(name): number(str(name), value) for name, value in metrics.items() if value is not None}
+        self.notes_rate &= "learning_rate" not in values
         try:
+            rate = None if self._optimizer is None or not self.notes_rate else self._optimizer.learning_rate
+            if rate is not None:
+                values["learning_rate"] = rate
+            self._step = max(self._step, step)
             self._note(step, values)
             if (self._schedule.due(step, self._last) if checkpoint is None else checkpoint) and step > self._last:
                 self._keep(step)
             elif time.monotonic() - self._written > FLUSH_AFTER:
                 self._flush()
-        except RunFailedError as error:
+            self._seen = (step, trace_of(self._module))
+        except Exception as error:  # noqa: BLE001 - whatever it is, the training is worth more than its record
             self._fail(error)
-        self._seen = (step, versions_of(self._module))
 
     def close(self, *, complete: bool = True) -> None:
         """End the run, as complete or not; keep the model of the last step if it was not kept and is still as it was.
@@ -204,12 +222,13 @@ class Recorder:
             return
         try:
             if self.failed is None:
-                if self._seen is not None and self._seen[0] > self._last and self._seen[1] == versions_of(self._module):
-                    self._keep(self._seen[0])
+                seen, still = self._seen, trace_of(self._module)
+                if seen is not None and seen[0] > self._last and same_trace(seen[1], still):
+                    self._keep(seen[0])
                 self._flush(all_steps=True)
                 if complete and Run.open(self.folder).status != "diverged":
                     self._writer.set_status("complete")
-        except RunFailedError as error:
+        except Exception as error:  # noqa: BLE001 - as in `note`
             self._fail(error)
         finally:
             atexit.unregister(self.close)
@@ -219,12 +238,19 @@ class Recorder:
     # -- the file -----------------------------------------------------------------------------------------------------
 
     def _rows(self) -> dict[str, NDArray[Any]]:
-        rows: dict[str, NDArray[Any]] = {k: v.numpy() for k, v in self._state.rows(self._module).items()}
-        return rows if self._optimizer is None else rows | self._optimizer.rows(self._module)
+        found = self._state.rows(self._module)
+        if torch.promote_types(found["parameters"].dtype, self._dtype) != self._dtype:
+            raise LandscapeError(f"the run keeps {self._dtype}, and parameters are {found['parameters'].dtype} by now.")
+        rows: dict[str, NDArray[Any]] = {k: v.numpy() for k, v in found.items()}
+        return rows if self._optimizer is None else rows | self._optimizer.rows(self._module, self._dtype)
 
     def _keep(self, step: int) -> None:
         """Write a checkpoint; of a model that is no longer finite none is written, and the run is marked."""
         self._flush()
+        if held_fixed(self._module, self._state.layout.names) != self._fixed:
+            raise LandscapeError(
+                "other parameters are trained, or changed, than when recording began. Use record(every_parameter=True)."
+            )
         rows = self._rows()
         if not np.isfinite(rows["parameters"]).all():
             self._writer.set_status("diverged")
@@ -235,14 +261,19 @@ class Recorder:
 
     def _note(self, step: int, values: Mapping[str, float]) -> None:
         """Put metrics where they wait to be written; a name that is new is written at once."""
-        new = {name: encoded(name) for name in values if name not in self._names}
-        if len(self._names) + len(new) > METRICS_AT_MOST:
-            raise LandscapeError(
-                f"expected up to {METRICS_AT_MOST} metrics, found {len(self._names) + len(new)}: {', '.join(new)[:99]}."
+        new = [name for name in values if name not in self._names]
+        room = METRICS_AT_MOST - len(self._names)
+        fit = [name for name in new if fits(name)][:room]
+        if left := sorted(set(new) - set(fit) - self._left_out):
+            self._left_out.update(left)
+            warnings.warn(
+                f"{self.folder}: metrics left out, {METRICS_AT_MOST} of up to {NAME_LENGTH} bytes fit: {left[:4]}.",
+                stacklevel=4,
             )
-        for name, row in new.items():
-            self._writer.append("names", len(self._names), {"name": row})
+        for name in fit:
+            self._writer.append("names", len(self._names), {"name": encoded(name)})
             self._names[name] = len(self._names)
+        values = {name: value for name, value in values.items() if name in self._names}
         if step <= self._measured or not values:
             return
         row = self._waiting.setdefault(step, np.full(METRICS_AT_MOST, np.nan))
@@ -257,10 +288,10 @@ class Recorder:
             self._measured = steps[-1]
         self._written = time.monotonic()
 
-    def _fail(self, error: RunFailedError) -> None:
+    def _fail(self, error: Exception) -> None:
         """Stop recording, not the training."""
-        self.failed = str(error)
-        warnings.warn(f"recording of {self.folder} ends here, the training goes on: {error}", stacklevel=3)
+        self.failed = str(error) if isinstance(error, LandscapeError) else f"{type(error).__name__}: {error}"
+        warnings.warn(f"recording of {self.folder} ends here, the training goes on: {self.failed}", stacklevel=4)
 
     def __enter__(self) -> Self:
         return self
@@ -269,17 +300,3 @@ class Recorder:
         self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
     ) -> None:
         self.close(complete=kind is None)
-
-
-def _number(name: str, value: Any) -> float:
-    try:
-        return float(value.detach() if isinstance(value, torch.Tensor) else value)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise LandscapeError(
-            f"expected a number for the metric {name!r}, found {type(value).__name__}: {error}."
-        ) from error
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) < 80 else f"{text[:77]}..."

@@ -92,9 +92,8 @@ class Backing(ABC):
         """Labels of the losses that were named."""
         return ()
 
-    @property
-    def apart(self) -> bool:
-        """Whether more than the parameters differs between checkpoints, so that each has an objective of its own."""
+    def apart(self, name: str | None) -> bool:  # noqa: ARG002
+        """Whether more than what a loss varies differs between checkpoints: then each has an objective of its own."""
         return False
 
     def loops_at(self, step: int) -> int | None:  # noqa: ARG002

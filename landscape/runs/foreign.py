@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import copy
-from functools import cached_property
+import math
 from typing import Any
 
 import numpy as np
+import torch
 import xarray as xr
 from torch import Tensor, nn
 
@@ -24,8 +25,6 @@ __all__ = ["NAME_LENGTH", "Foreign"]
 
 NAME_LENGTH = 64
 """Bytes of a metric's name in the file."""
-LABELS = {"task": "task", "arch": "arch", "seed": "run_seed"}
-"""Entries of a user's config that results repeat, and how they are called there."""
 
 
 class Foreign(Backing):
@@ -46,7 +45,7 @@ class Foreign(Backing):
     def __init__(self, header: dict[str, Any], layout: Layout, checkpoints: Checkpoints) -> None:
         self.kind = str(header["kind"])
         self.described: dict[str, Any] = header["config"]
-        self.labels = {new: self.described[old] for old, new in LABELS.items() if old in self.described}
+        self.labels = _labels(self.described)
         self.seed: int | None = self.labels.get("run_seed")
         self.saved = ModelState.from_json(layout, header["state"])
         self.optimizer: dict[str, Any] | None = header["optimizer"]
@@ -66,27 +65,28 @@ class Foreign(Backing):
         _, names = self._checkpoints.table("names")
         ds = xr.Dataset(coords={"step": steps})
         for i, row in enumerate(names["name"]):
-            name = row.astype(np.uint8).tobytes().rstrip(b"\0").decode()
+            # netCDF takes no slash in a name, which loggers are fond of.
+            name = row.astype(np.uint8).tobytes().rstrip(b"\0").decode().replace("/", ".")
             units = {"loss": self.loss_units, "learning_rate": "1"}.get(name, "as recorded")
             ds[name] = ("step", columns["values"][:, i], {"units": units, "long_name": f"{name}, as recorded"})
         return ds
 
     # -- the model ----------------------------------------------------------------------------------------------------
 
-    @property
-    def apart(self) -> bool:
+    def apart(self, name: str | None) -> bool:
         """Whether checkpoints have buffers, or parameters that the objective does not vary."""
-        return self.saved.buffers is not None or self._held
-
-    @cached_property
-    def _held(self) -> bool:
-        return set(Layout.of(self._parts(None, DEFAULT_SPLIT).module).names) != set(self._layout.names)
+        if self.saved.buffers is not None:
+            return True
+        known = self.objectives.known(name)
+        made = [parts for (location, _), parts in self._made.items() if location == known.loss.location]
+        module = (made[0] if made else self._parts(known, DEFAULT_SPLIT)).module
+        return Layout.of(module).names != self._layout.names
 
     def module(self, step: int, *, loops: int | None) -> nn.Module:
         """A copy of the model as it was at a checkpoint."""
         self._no_loops(loops)
         self.check(None, DEFAULT_SPLIT)
-        return self._module(self._parts(None, DEFAULT_SPLIT), step)
+        return self._module(self._parts(self.objectives.known(None), DEFAULT_SPLIT), step)
 
     def tensors(self, step: int) -> dict[str, Tensor]:
         """Parameters and buffers of a checkpoint by name."""
@@ -97,38 +97,44 @@ class Foreign(Backing):
     ) -> Objective:
         """The named loss over the first n samples of a split; without `at` that of the first checkpoint."""
         self._no_loops(loops)
-        parts = self._parts(self.check(name, split), split).head(n)
+        self.check(name, split)
+        parts = self._parts(self.objectives.known(name), split).head(n)
         module = self._module(parts, self._first if at is None else at)
         return Objective(module, parts.per_sample_loss, parts.data, weights=parts.weights, **settings)
 
     def check(self, name: str | None, split: str) -> str:
-        """The label of a loss, if it fits the parameters, and data and values are those of its first use.
+        """Label and digest of a loss, if it fits the parameters, and data and values are those of its first use.
 
         Raises:
             LandscapeError: if there is none of this name, it cannot be made, does not fit, or is another by now.
         """
         known = self.objectives.known(name)
-        parts = self._parts(known.label, split, known)
-        if (known.label, split) not in self._checked:
+        parts = self._parts(known, split)
+        if (known.loss.location, split) not in self._checked:
             self.saved.check(original(parts.module), label=known.label)
-            self.objectives.confirmed(known, split, lambda: parts.fingerprint, lambda: self._value(parts))
-            self._checked.add((known.label, split))
-        return known.label
+            self.objectives.confirm(known, split, parts.fingerprint, self._values(parts))
+            self._checked.add((known.loss.location, split))
+        return self.objectives.identity(known, split)
 
     def data_fingerprint(self, name: str | None, split: str) -> str:
         """Of the data of a named loss."""
-        return self.objectives.fingerprint(self.check(name, split), split)
+        self.check(name, split)
+        return self.objectives.fingerprint(self.objectives.known(name), split)
 
-    def _value(self, parts: Parts) -> float:
-        """Mean loss of some samples at the first checkpoint: what a change of the function itself would change."""
+    def _values(self, parts: Parts) -> list[float]:
+        """Mean loss of some samples at the first checkpoint and beside it: what another function would change.
+
+        Beside it, because at the first checkpoint some layers are often zero, and then hide what comes before them.
+        """
         module = self._module(parts, self._first)
         objective = Objective(module, parts.per_sample_loss, parts.data, weights=parts.weights, device="cpu")
         excerpt = objective.chunks.excerpt(16)
-        return float(excerpt.total(excerpt.vector(objective.w0)).detach() / excerpt.mass)
+        w = excerpt.vector(objective.w0)
+        beside = w + 0.05 * torch.sin(torch.arange(w.numel(), dtype=w.dtype))
+        return [float(excerpt.total(v).detach() / excerpt.mass) for v in (w, beside)]
 
-    def _parts(self, name: str | None, split: str, known: Known | None = None) -> Parts:
-        known = self.objectives.known(name) if known is None else known
-        key = (known.label, split)
+    def _parts(self, known: Known, split: str) -> Parts:
+        key = (known.loss.location, split)
         if key not in self._made:
             self._made[key] = known.loss.parts(split)
         return self._made[key]
@@ -141,8 +147,10 @@ class Foreign(Backing):
         return int(steps[0])
 
     def _module(self, parts: Parts, step: int) -> nn.Module:
-        module = copy.deepcopy(original(parts.module))
-        self.saved.load(module, self._rows(step))
+        rows = self._rows(step)
+        # In the precision of the checkpoint: a module of fewer digits would round it.
+        module = copy.deepcopy(original(parts.module)).to(dtype=rows["parameters"].dtype)
+        self.saved.load(module, rows)
         return module
 
     def _rows(self, step: int) -> dict[str, Tensor]:
@@ -159,20 +167,19 @@ class Foreign(Backing):
             raise LandscapeError(
                 f'the metric "adam" needs second moments of Adam or AdamW: of {self._checkpoints.file.parent} {what}.'
             )
-        if found["beta2"] is None:
+        if found.get("amsgrad"):
             raise LandscapeError(
-                'the metric "adam" needs one beta2 and one eps, found groups of parameters with different ones.'
+                'the metric "adam" is that of Adam as it is: with amsgrad=True it divides by another moment.'
             )
         state = self._checkpoints.row("optimizer", step)
         second = state.reshape(len(found["state"]), -1)[found["state"].index("exp_avg_sq")]
-        age = int(self._checkpoints.row("optimizer_age", step))
-        if bool(second.isnan().any()):
-            missing = [n for n, v in self._layout.unflatten(second).items() if bool(v.isnan().any())]
+        age, beta2, eps = self._checkpoints.row("adam", step).tolist()
+        if not all(map(math.isfinite, (age, beta2, eps))):
             raise LandscapeError(
-                f"the optimiser had no second moments at step {step} for: {', '.join(missing[:4])}. "
-                "Probe a later step, or leave them out with `parameters`."
+                'the metric "adam" needs parameters that were all updated equally often, with one beta2 and one eps; '
+                f"at step {step} of {self._checkpoints.file.parent} they differ."
             )
-        return Moments(second, age, float(found["beta2"]), float(found["eps"]))
+        return Moments(second, int(age), beta2, eps)
 
     def updates_from(self, step: int) -> int:
         """As many as follow each other, step by step, among the checkpoints."""
@@ -199,3 +206,11 @@ class Foreign(Backing):
     def _no_loops(self, loops: int | None) -> None:
         if loops is not None:
             self.lacks("number of loops")
+
+
+def _labels(config: dict[str, Any]) -> dict[str, Any]:
+    """What results repeat of a user's config: `task` and `arch` if they are texts, `seed` if it is a whole number."""
+    seed = config.get("seed")
+    texts = {k: config[k] for k in ("task", "arch") if isinstance(config.get(k), str)}
+    whole = isinstance(seed, int) and not isinstance(seed, bool) and abs(seed) < 2**63
+    return texts | ({"run_seed": seed} if whole else {})

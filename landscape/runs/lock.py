@@ -57,7 +57,7 @@ def _taken(folder: Path) -> IO[str]:
             if os.path.samestat(os.fstat(handle.fileno()), path.stat()):
                 return handle
         handle.close()
-    raise LandscapeError(f"another process is training {folder}. Wait for it or choose another folder.")
+    raise LandscapeError(f"another process is writing {folder}. Wait for it or choose another folder.")
 
 
 def writer_alive_in(folder: Path) -> bool:

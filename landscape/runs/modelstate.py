@@ -70,7 +70,7 @@ class ModelState:
         """The vectors of a checkpoint, from its tensors by name."""
         found = {"parameters": self.layout.flatten({n: _plain(tensors[n]) for n in self.layout.names})}
         if self.buffers is not None:
-            found["buffers"] = self.buffers.flatten({n: tensors[n].detach().cpu().double() for n in self.buffers.names})
+            found["buffers"] = self.buffers.flatten({n: _exact(n, tensors[n]) for n in self.buffers.names})
         return found
 
     def named(self, rows: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -100,6 +100,12 @@ class ModelState:
         """
         parameters = {n: tuple(p.shape) for n, p in module.named_parameters()}
         _same("parameters", dict(zip(self.layout.names, self.layout.shapes, strict=True)), parameters, label)
+        if (order := [n for n in parameters if n in self.layout.names]) != list(self.layout.names):
+            i = next(i for i, (a, b) in enumerate(zip(order, self.layout.names, strict=True)) if a != b)
+            raise LandscapeError(
+                f"the module of the objective {label} has its parameters in another order than the run: expected "
+                f"{self.layout.names[i]!r} as number {i}, found {order[i]!r}. Return the module that was trained."
+            )
         if trained := [n for n in Layout.of(module).names if n not in self.layout.names]:
             raise LandscapeError(
                 f"the objective {label} varies parameters that were not trained when the run was made: "
@@ -162,7 +168,15 @@ def _buffers(module: nn.Module) -> dict[str, Tensor]:
 def _plain(x: Tensor) -> Tensor:
     """On the CPU, in a dtype that files have: bfloat16 and float16 fit into float32 exactly."""
     x = x.detach().cpu()
-    return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
+    return x if x.dtype in (torch.float32, torch.float64) else x.float()
+
+
+def _exact(name: str, buffer: Tensor) -> Tensor:
+    """A buffer in float64, if that holds it exactly."""
+    x = buffer.detach().cpu()
+    if x.is_complex() or not bool((x.double().to(x.dtype) == x).logical_or(x.isnan()).all()):
+        raise LandscapeError(f"expected buffers that float64 holds exactly, found {name} of {x.dtype}.")
+    return x.double()
 
 
 def _fingerprint(module: nn.Module, layout: Layout) -> str | None:

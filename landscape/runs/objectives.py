@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,10 +28,12 @@ class Known:
     Attributes:
         label: of it.
         loss: the function.
+        digest: of data and values, where a stored result names them; else empty.
     """
 
     label: str
     loss: NamedLoss
+    digest: str = ""
 
 
 class Objectives:
@@ -55,7 +57,7 @@ class Objectives:
     def __init__(self, folder: Path) -> None:
         self._file = folder / FILE_NAME
         self._loaded: dict[str, NamedLoss] = {}
-        self._confirmed: dict[tuple[str, str], str] = {}
+        self._confirmed: dict[tuple[str, str], tuple[str, str]] = {}
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -76,9 +78,10 @@ class Objectives:
                 f"expected the loss of {self._file.parent}, found none named yet. Say which: "
                 "--objective package.module:function or file.py:function (in Python: objective=...)."
             )
+        name, _, digest = name.partition("#")  # as results name it
         entry = stored["objectives"].get(name)
         loss = NamedLoss(entry["location"] if entry is not None else name)
-        return Known(loss.label, self._loaded.setdefault(loss.location, loss))
+        return Known(loss.label, self._loaded.setdefault(loss.location, loss), digest)
 
     def add(self, loss: NamedLoss) -> Known:
         """Note a loss."""
@@ -86,44 +89,51 @@ class Objectives:
         self._note(loss, {}, {})
         return Known(loss.label, loss)
 
-    def fingerprint(self, label: str, split: str) -> str:
+    def fingerprint(self, known: Known, split: str) -> str:
         """Of the data of a loss that was confirmed."""
-        return self._confirmed[label, split]
+        return self._confirmed[known.loss.location, split][0]
 
-    def confirmed(self, known: Known, split: str, fingerprint: Callable[[], str], value: Callable[[], float]) -> None:
+    def identity(self, known: Known, split: str) -> str:
+        """The label of a loss that was confirmed, and a digest of its data and values: what its results name."""
+        digest = self._confirmed[known.loss.location, split][1]
+        if known.digest not in ("", digest):
+            raise LandscapeError(f"the objective {known.label} is another than that of this result: #{known.digest}.")
+        return f"{known.label}#{digest}"
+
+    def confirm(self, known: Known, split: str, fingerprint: str, values: list[float]) -> None:
         """Check that data and values of a loss are those of its first use; note them if this is it.
 
         Args:
             known: the loss.
             split: of its data.
             fingerprint: of the data, now.
-            value: the loss at the first checkpoint, now.
+            values: the loss at the first checkpoint and beside it, now.
 
         Raises:
             LandscapeError: if one differs.
         """
-        if (known.label, split) in self._confirmed:
-            return
         entry = self._read()["objectives"].get(known.label, {})
-        now, before = fingerprint(), entry.get("fingerprints", {}).get(split)
+        before = entry.get("fingerprints", {}).get(split)
         out = f"Restore it, or name the new one by another name; {self._file} holds what was noted."
-        if before not in (None, now):
+        if before not in (None, fingerprint):
             raise LandscapeError(
                 f"the data of the objective {known.label} (split {split}) is not what it was when it was first used: "
-                f"expected fingerprint {before}, found {now}. Is it drawn anew at every call? {out}"
+                f"expected fingerprint {before}, found {fingerprint}. Is it drawn anew at every call? {out}"
             )
-        loss, noted = value(), entry.get("values", {}).get(split)
-        if noted is not None and not math.isclose(noted, loss, rel_tol=TOLERANCE):
-            raise LandscapeError(
-                f"the objective {known.label} (split {split}) is not what it was when it was first used: at the first "
-                f"checkpoint expected a loss of {noted:.9g}, found {loss:.9g}. {out}"
-            )
-        moved = entry.get("location") != known.loss.location
-        if before is None or noted is None or moved:
-            self._note(known.loss, {split: now}, {split: loss if math.isfinite(loss) else None})
-        self._confirmed[known.label, split] = now
+        noted = entry.get("values", {}).get(split) or [None] * len(values)
+        for old, new in zip(noted, values, strict=True):
+            if old is not None and not math.isclose(old, new, rel_tol=TOLERANCE):
+                raise LandscapeError(
+                    f"the objective {known.label} (split {split}) is not what it was when it was first used: at or "
+                    f"beside the first checkpoint expected a loss of {old:.9g}, found {new:.9g}. {out}"
+                )
+        kept = [(v if math.isfinite(v) else None) if old is None else old for old, v in zip(noted, values, strict=True)]
+        if before is None or kept != noted or entry.get("location") != known.loss.location:
+            self._note(known.loss, {split: fingerprint}, {split: kept})
+        digest = hashlib.sha256(json.dumps([fingerprint, kept]).encode()).hexdigest()[:8]
+        self._confirmed[known.loss.location, split] = fingerprint, digest
 
-    def _note(self, loss: NamedLoss, fingerprints: dict[str, str], values: dict[str, float | None]) -> None:
+    def _note(self, loss: NamedLoss, fingerprints: dict[str, str], values: dict[str, list[float | None]]) -> None:
         stored = self._read()
         entry = stored["objectives"].setdefault(loss.label, {"fingerprints": {}, "values": {}})
         entry["location"] = loss.location
@@ -143,9 +153,14 @@ class Objectives:
         try:
             found: dict[str, Any] = json.loads(self._file.read_text(encoding="utf-8"))
             for entry in found["objectives"].values():
-                _ = entry["location"], entry["fingerprints"], entry["values"]
+                kinds = (str, dict, dict)
+                said = [entry[k] for k in ("location", "fingerprints", "values")]
+                if not all(map(isinstance, said, kinds)) or not all(isinstance(v, list) for v in said[2].values()):
+                    raise TypeError("an entry of another form")
+                if not all(v is None or isinstance(v, float | int) for values in said[2].values() for v in values):
+                    raise TypeError("a value that is no number")
             _ = found["default"]
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise LandscapeError(
                 f"expected the named losses of a run in {self._file}, found something else ({error}). Remove the file "
                 "and name the loss again with --objective."

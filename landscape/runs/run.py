@@ -217,13 +217,12 @@ class Run:
         """Parameters, and buffers where they were recorded, of the checkpoint of `step` by name."""
         return self._backing.tensors(step)
 
-    @property
-    def apart(self) -> bool:
-        """Whether checkpoints differ in more than the parameters that vary, so that each has an objective of its own.
+    def apart(self, name: str | None) -> bool:
+        """Whether checkpoints differ in more than what a named loss varies, so that each has an objective of its own.
 
         True of recorded models with buffers, such as the running means of batch normalisation.
         """
-        return self._backing.apart
+        return self._backing.apart(name)
 
     def check(self, name: str | None, split: str) -> str | None:
         """The label of a named loss, checked to be what it was at its first use; None where the task is the loss."""
@@ -276,6 +275,12 @@ class Run:
             raise LandscapeError(f"unknown metric {metric!r}. Valid names: {', '.join(METRICS)}.")
         found = self._backing.moments(step)
         second = objective.vector(found.second[mask])
+        if bool(second.isnan().any()):
+            missing = [n for n, v in objective.layout.unflatten(second).items() if bool(v.isnan().any())]
+            raise LandscapeError(
+                f"the optimiser had no second moments at step {step} for: {', '.join(missing[:4])}. Probe a later "
+                "step, or leave them out with `parameters`."
+            )
         return RescaledObjective(objective, adam_scale(second, step=found.age, beta2=found.beta2, eps=found.eps))
 
     def updates_from(self, step: int) -> int:

@@ -205,7 +205,7 @@ def _put(dataset: h5py.Dataset, first: int, values: Sequence[Any]) -> None:
 
 
 def _copy_committed(old: h5py.File, new: h5py.File) -> None:
-    """Copy header and committed rows, one row at a time to bound memory."""
+    """Copy header and committed rows, some at a time to bound memory."""
     for key, value in old.attrs.items():
         new.attrs[key] = value
     for name in SINGLE:
@@ -215,13 +215,14 @@ def _copy_committed(old: h5py.File, new: h5py.File) -> None:
     for source, target in ((old, new), *((old[g], new.create_group(g)) for g in groups)):
         names = [n for n, d in source.items() if isinstance(d, h5py.Dataset) and n not in (*SINGLE, "step")]
         _make_rows(target, {n: (source[n].shape[1:], source[n].dtype) for n in names})
-        for i in range(committed(source)):
+        n, many = committed(source), 1 if source is old else 256  # one checkpoint at a time, or many small rows
+        for first in range(0, n, many):
             try:
-                reserve(new, [target[name] for name in (*names, "step")])
+                reserve(new, [target[name] for name in (*names, "step")] * 2)
             except OSError as error:
                 raise RunFailedError(_unwritten(Path(new.filename), "", error)) from error
             for name in [*names, "step"]:
-                _put(target[name], i, [source[name][i]])
+                _put(target[name], first, source[name][first : min(first + many, n)])
 
 
 def _unwritten(path: Path, what: str, error: Exception) -> str:

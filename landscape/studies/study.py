@@ -159,7 +159,7 @@ def _order(run: Run) -> tuple[str, int, str, int, str]:
     task, arch, seed = (run.labels.get(name) for name in ("task", "arch", "run_seed"))
     place = list(TRAININGS).index(arch) if arch in TRAININGS else len(TRAININGS)
     last = "\U0010ffff"
-    return str(task or last), place, str(arch or last), -1 if seed is None else int(seed), run.name
+    return str(task or last), place, str(arch or last), -1 if seed is None else seed, run.name
 
 
 def _metric(found: Heading) -> str:

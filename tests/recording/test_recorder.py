@@ -226,10 +226,25 @@ def test_what_is_no_metric_or_no_step_is_refused(tmp_path):
             rec.save(0, loss=torch.ones(2))
         with pytest.raises(LandscapeError, match="whole step"):
             rec.save(-1)
-        with pytest.raises(LandscapeError, match="up to 64 metrics"):
-            rec.save(0, **{f"m{i}": 0 for i in range(65)})
-        rec.save(0, nothing=None, inf=float("inf"))
-    assert np.isinf(Run.open(tmp_path).metrics.inf.values).all()
+        for step in (None, float("nan"), "x", 2**70):
+            with pytest.raises(LandscapeError, match="whole step"):
+                rec.save(step)
+        with pytest.raises(LandscapeError, match="expected a number"):
+            rec.save(0, loss=10**400)
+        rec.save(0, nothing=None, inf=float("inf"), **{"train/loss": 1})
+    found = Run.open(tmp_path).metrics
+    assert np.isinf(found.inf.values).all()
+    assert found["train.loss"].values.tolist() == [1]
+
+
+def test_metrics_beyond_the_room_for_them_are_left_out_with_a_warning(tmp_path):
+    with record(tmp_path, nn.Linear(1, 1)) as rec:
+        with pytest.warns(UserWarning, match="metrics left out"):
+            rec.save(0, **{f"m{i}": i for i in range(66)}, **{"x" * 70: 1})
+        rec.save(1, m65=1, m0=5)
+    metrics = Run.open(tmp_path).metrics
+    assert len(metrics.data_vars) == 64
+    assert metrics.m0.values.tolist() == [0, 5]
 
 
 def test_the_objective_must_fit_the_model(tmp_path):
