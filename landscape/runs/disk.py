@@ -18,7 +18,9 @@ _MARGIN = 2**15, 2**20
 
 
 def reserve(file: h5py.File, datasets: Iterable[h5py.Dataset] = ()) -> None:
-    """Allocate what a new row of each dataset may take behind the end of a file. HDF5 cuts the rest off on closing.
+    """Allocate what a new row of each dataset may take behind the end of a file.
+
+    HDF5 cuts the rest off on closing, from version 2.0 on; before, it stays, and the next row takes it.
 
     Raises:
         OSError: if there is no room: a full disk, a quota, a limit of file sizes.
