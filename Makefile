@@ -89,12 +89,12 @@ test-lowest:
 	  --config-settings editable_mode=strict -e . pytest pytest-xdist hypothesis "setuptools>=77"
 	$(LOWEST)/bin/pytest -n 2 --dist worksteal -m "not slow" -p no:cacheprovider
 
-# Pictures are made once for a state of the package, notebooks and pages when they change. Warnings are errors.
+# Pictures are made once for a state of the package, notebooks when they change, pages always. Warnings are errors.
 gallery: $(VENV)/docs-$(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python docs/gallery.py build/gallery
 
 docs: gallery
-	$(BIN)/sphinx-build -b html -W --keep-going -q -d build/doctrees docs build/site
+	$(BIN)/sphinx-build -b html -E -W --keep-going -q -d build/doctrees docs build/site
 	$(BIN)/python docs/check_site.py build/site
 	@echo "Open build/site/index.html"
 

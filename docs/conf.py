@@ -20,6 +20,7 @@ author = "The landscape developers"
 project_copyright = author
 version = release = landscape.__version__
 language = "en"
+highlight_language = "text"  # a block that names no language is none
 
 extensions = [
     "myst_nb",
@@ -49,6 +50,7 @@ suppress_warnings = ["myst.header"]  # a page may begin with what another includ
 nb_execution_mode = "cache"
 nb_execution_cache_path = str(Path(__file__).parent.parent / "build" / "notebooks")
 nb_execution_raise_on_error = True
+nb_execution_in_temp = True  # what a notebook writes is gone with it
 nb_execution_timeout = 300
 nb_merge_streams = True
 
@@ -66,7 +68,7 @@ python_maximum_signature_line_length = 80
 python_use_unqualified_type_names = True
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
-napoleon_custom_sections = [("Source", "notes")]
+napoleon_custom_sections = ["Source"]
 napoleon_use_ivar = True
 
 nitpicky = True
@@ -92,12 +94,12 @@ def _fill(_app: Any, _docname: str, source: list[str]) -> None:
 def _plain(_app: Any, what: str, _name: str, _thing: Any, _options: Any, lines: list[str]) -> None:
     """Bars and stars in formulas of docstrings are no markup; what is in backticks is code already."""
     if what in ("attribute", "property"):
-        lines.insert(0, "")  # else Napoleon takes what stands before a colon for a type
+        lines[:0] = ["..", ""]  # an empty comment; else Napoleon takes what stands before a colon for a type
     for i, line in enumerate(lines):
         if line.lstrip().startswith((">>>", "...")):
             continue
-        parts = re.split(r"(``[^`]+``|`[^`]+`)", line.replace(r"\|", "|"))
-        lines[i] = "".join(p if p.startswith("`") else re.sub(r"(?<!\*)([|*])(?!\*)", r"\\\1", p) for p in parts)
+        parts = re.split(r"(``[^`]+``|`[^`]+`|(?<![\w*])\*{1,2}\w[\w ]*\*{1,2}(?!\w))", line.replace(r"\|", "|"))
+        lines[i] = "".join(p if k % 2 else re.sub(r"([|*])", r"\\\1", p) for k, p in enumerate(parts))
 
 
 def _alias(app: Any, env: Any, node: Any, content: Any) -> Any:

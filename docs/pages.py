@@ -111,13 +111,12 @@ def _cell(text: str) -> str:
 def commands() -> str:
     """Every command with its arguments and options, as click knows them."""
     out = []
-    for name, (module, line) in COMMANDS.items():
+    for name, (module, _) in COMMANDS.items():
         command: click.Command = importlib.import_module(module).command
         context = click.Context(command, info_name=f"landscape {name}", max_content_width=1000, terminal_width=1000)
         usage = " ".join(command.collect_usage_pieces(context))
         out += [
             f"## landscape {name}",
-            line,
             f"```text\n{context.command_path} {usage}\n```",
             *_help(command.help or ""),
         ]
