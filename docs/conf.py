@@ -20,6 +20,7 @@ author = "The landscape developers"
 project_copyright = author
 version = release = landscape.__version__
 language = "en"
+smartquotes = False  # two dashes begin an option
 highlight_language = "text"  # a block that names no language is none
 
 extensions = [
