@@ -122,10 +122,20 @@ def _mathjax(app: Any, error: Exception | None) -> None:
     shutil.copy(source / "tex-chtml.js", target)
 
 
+def _dashes(_app: Any, doctree: Any, _docname: str) -> None:
+    """The dash between a parameter and what it is, which Sphinx writes as two hyphens."""
+    from docutils import nodes
+
+    for node in list(doctree.findall(nodes.Text)):
+        if str(node) == " -- ":
+            node.parent.replace(node, nodes.Text(" – "))
+
+
 def setup(app: Any) -> dict[str, bool]:
     """Called by Sphinx."""
     app.connect("source-read", _fill)
     app.connect("autodoc-process-docstring", _plain, priority=400)
     app.connect("missing-reference", _alias)
+    app.connect("doctree-resolved", _dashes)
     app.connect("build-finished", _mathjax)
     return {"parallel_read_safe": True}
