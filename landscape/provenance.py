@@ -72,4 +72,5 @@ def created() -> str:
 def _git(folder: Path, *args: str) -> str:
     # Nothing is written there: `status` would refresh the index, and leave its lock where it is stopped (`ulimit -f`).
     command = ["git", "--no-optional-locks", "-C", str(folder), *args]
-    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", check=True, timeout=10)
+    return done.stdout.strip()

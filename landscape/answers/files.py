@@ -21,7 +21,7 @@ import xarray as xr
 
 from landscape.answers.seal import NOTE, sealed, unsealed
 from landscape.errors import LandscapeError, RunFailedError
-from landscape.runs.disk import advice
+from landscape.runs.disk import advice, put_in_place
 from landscape.runs.hdf5 import check_structure
 from landscape.runs.run import Run
 
@@ -59,7 +59,7 @@ def write(data: bytes, path: Path) -> None:
             handle.write(data)
             handle.flush()
             os.fsync(handle.fileno())
-        os.replace(temporary, path)
+        put_in_place(temporary, path)
     except OSError as error:
         raise RunFailedError(f"could not write {path}: {error}. {advice(error)}, then repeat the command.") from error
     finally:

@@ -10,6 +10,7 @@ from importlib import import_module
 import click
 
 from landscape import __version__
+from landscape.cli.streams import plain_where_needed
 from landscape.errors import LandscapeError
 
 __all__ = ["cli", "main"]
@@ -62,6 +63,7 @@ def main() -> None:
     """Entry point: run the command line, turning errors into one message and an exit code."""
     shown = warnings.formatwarning
     warnings.formatwarning = _format_warning
+    plain_where_needed()
     try:
         code = cli.main(standalone_mode=False)
         sys.exit(code if isinstance(code, int) else 0)

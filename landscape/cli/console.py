@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import textwrap
 import time
@@ -72,7 +73,7 @@ class Bars:
 @contextmanager
 def progress_bars(*, quiet: bool) -> Iterator[Bars]:
     """Progress on stderr; animated only on a terminal."""
-    if quiet or not sys.stderr.isatty():
+    if quiet or not sys.stderr.isatty() or os.environ.get("TERM") in ("dumb", "unknown"):
         yield Bars(None, quiet=quiet)
         return
     columns = [
@@ -90,7 +91,8 @@ class _Console(Console):
     """Prints text as it is: a name in brackets is no style, one between colons no picture."""
 
     def __init__(self, width: int) -> None:
-        super().__init__(width=width, markup=False, emoji=False)
+        # With a height, too: with a width alone, rich takes 80 columns for a terminal that it calls dumb.
+        super().__init__(width=width, height=25, markup=False, emoji=False)
 
     def on_broken_pipe(self) -> None:
         raise BrokenPipeError  # `main` decides what that means, for tables as for all other output

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import tomllib
 from collections.abc import Sequence
 from itertools import product
@@ -30,7 +31,7 @@ def variants(vary: Sequence[str]) -> list[tuple[str, list[str]]]:
         chosen = list(dict.fromkeys(v.strip() for v in values.split(",")))
         if not sign or not name or not all(chosen):
             raise LandscapeError(f"expected --vary NAME=VALUE,VALUE.., found {text!r}.")
-        if any("/" in v for v in chosen):
+        if re.search(r'[/\\:*?"<>|]', values):  # a folder must have the same name on every system
             raise LandscapeError(f"expected values that can be part of a folder's name, found {values!r}.")
         axes.append([(name, v) for v in chosen])
     if len({axis[0][0] for axis in axes}) < len(axes):

@@ -80,7 +80,7 @@ def _library(
 ) -> ctypes.CDLL | KernelError:
     real = "double" if dtype == torch.float64 else "float"
     sizes = (f"-DREAL={real}", f"-DWIDTH={width}", f"-DLENGTH={length}", f"-DVOCABULARY={vocabulary}")
-    source = files("landscape.models").joinpath(_SOURCE).read_text()
+    source = files("landscape.models").joinpath(_SOURCE).read_text(encoding="utf-8")
     try:
         key = "\n".join((source, *_FLAGS, *sizes, _version(program), _processor()))
         name = f"attention-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
@@ -142,7 +142,7 @@ def _run(program: str, *arguments: str, source: str = "") -> str:
     """What the compiler prints, or an error that says why it does not work."""
     try:
         done = subprocess.run(
-            [program, *arguments], input=source, capture_output=True, text=True, errors="replace", check=False
+            [program, *arguments], input=source, capture_output=True, encoding="utf-8", errors="replace", check=False
         )
     except OSError as error:
         raise KernelError(f"the C++ compiler {program} cannot be run: {error}", _REMEDY) from error
@@ -179,7 +179,7 @@ def _version(program: str) -> str:
 def _processor() -> str:
     """The processor's name and what it can do, where the system tells."""
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         lines = []
     told = [next((x for x in lines if x.startswith(start)), "") for start in ("model name", "flags", "Features")]

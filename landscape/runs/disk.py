@@ -6,19 +6,24 @@ import contextlib
 import errno
 import math
 import os
+import shutil
+import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import h5py
 
-__all__ = ["advice", "replacing", "reserve"]
+__all__ = ["advice", "put_in_place", "replacing", "reserve"]
 
 _MARGIN = 2**15, 2**20
 """Least and most bytes for what HDF5 notes about the data."""
+_ATTEMPTS = 50
 
 
 def reserve(file: h5py.File, datasets: Iterable[h5py.Dataset] = ()) -> None:
-    """Allocate what a new row of each dataset may take behind the end of a file. HDF5 cuts the rest off on closing.
+    """Allocate what a new row of each dataset may take behind the end of a file.
+
+    HDF5 cuts the rest off on closing, from version 2.0 on; before, it stays, and the next row takes it.
 
     Raises:
         OSError: if there is no room: a full disk, a quota, a limit of file sizes.
@@ -34,8 +39,7 @@ def reserve(file: h5py.File, datasets: Iterable[h5py.Dataset] = ()) -> None:
     except (AttributeError, OSError) as error:  # not on this system, or not on this kind of disk
         if isinstance(error, OSError) and error.errno not in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):
             raise
-        disk = os.fstatvfs(handle)
-        if disk.f_bavail * disk.f_frsize < wanted - there:
+        if shutil.disk_usage(Path(file.filename).parent).free < wanted - there:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from None
         os.ftruncate(handle, wanted)
 
@@ -46,12 +50,25 @@ def replacing(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f".{path.name}.tmp")
     try:
         yield temporary
-        with temporary.open("rb") as handle:
+        with temporary.open("r+b") as handle:  # Windows synchronises only what may be written
             os.fsync(handle.fileno())
-        os.replace(temporary, path)
+        put_in_place(temporary, path)
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def put_in_place(temporary: Path, path: Path) -> None:
+    """Rename a file over another. Windows refuses while someone reads the other one, which takes an instant."""
+    for attempt in range(_ATTEMPTS):
+        try:
+            os.replace(temporary, path)
+        except PermissionError:
+            if os.name != "nt" or attempt == _ATTEMPTS - 1:
+                raise
+            time.sleep(0.02)
+        else:
+            return
 
 
 def advice(error: Exception) -> str:

@@ -43,7 +43,7 @@ def _taken(folder: Path) -> IO[str]:
     for _ in range(100):
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            handle = path.open("w")
+            handle = path.open("w", encoding="utf-8")
         except FileNotFoundError:  # the folder was removed in between
             continue
         except OSError as error:
@@ -63,7 +63,7 @@ def _taken(folder: Path) -> IO[str]:
 def writer_alive_in(folder: Path) -> bool:
     """Whether a process holds the right to write a run (True if the system cannot tell)."""
     try:
-        with (folder / LOCK_NAME).open("r") as handle:
+        with (folder / LOCK_NAME).open("r", encoding="utf-8") as handle:
             return _fcntl is None or not _lock(handle, exclusive=False, attempts=1)
     except OSError:
         return False

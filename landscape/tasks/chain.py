@@ -77,7 +77,7 @@ class MarkovChain:
             start = (i % a ** (m - 1)) * a
             move[i, start : start + a] = flat[i]
         system = np.vstack([move.T - np.eye(n), np.ones(n)])
-        solution, _, rank, _ = np.linalg.lstsq(system, np.append(np.zeros(n), 1.0))
+        solution, _, rank, _ = np.linalg.lstsq(system, np.append(np.zeros(n), 1.0), rcond=None)
         if rank < n:
             raise LandscapeError("the chain has more than one stationary distribution; use floor > 0.")
         probability: Floats = np.clip(solution, 0, None)

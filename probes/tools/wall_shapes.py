@@ -90,7 +90,7 @@ def asymmetry(half_width: Array, trusted: Bools) -> Array:
         Definition of this project; the paper gives none.
 
     Example:
-        >>> asymmetry(np.array([[[1.0], [np.e]]]), np.ones((1, 2, 1), bool)).tolist()
+        >>> asymmetry(np.array([[[1.0], [np.e]]]), np.ones((1, 2, 1), bool)).round(9).tolist()
         [[1.0]]
     """
     sides = _logarithm(half_width, trusted)

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from matplotlib.colors import to_hex
+from scipy.integrate import trapezoid
 from support.builders import STEPS, density, four, render
 
 from landscape.errors import LandscapeError
@@ -25,7 +26,7 @@ def position(ax, x):
 def test_the_area_is_the_number_of_eigenvalues(width):
     ax = draw([density(size=500)], steps=[64], width=width).axes[0]
     line = curve(ax, "single")
-    assert np.trapezoid(line.get_ydata(), position(ax, line.get_xdata())) == pytest.approx(500, rel=1e-3)
+    assert trapezoid(line.get_ydata(), position(ax, line.get_xdata())) == pytest.approx(500, rel=1e-3)
     assert f"standard deviation {width:g}" in ax.get_ylabel()
 
 

@@ -50,10 +50,24 @@ def test_constraints_pin_every_dependency():
 
     pinned = {plain(line) for line in (ROOT / "constraints.txt").read_text().split()}
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    extras = [d for some in project["optional-dependencies"].values() for d in some]
-    wanted = {plain(d) for d in project["dependencies"] + extras} - {project["name"]}
-    assert wanted
+    extras = project["optional-dependencies"]
+    assert {"hf", "lightning", "dask", "html", "docs", "dev"} <= set(extras)
+    wanted = {plain(d) for d in project["dependencies"] + [d for extra in extras.values() for d in extra]}
+    wanted -= {project["name"]}
     assert wanted <= pinned
+
+
+def test_the_lowest_versions_that_are_tested_are_those_that_are_named():
+    def number(text: str) -> tuple[int, ...]:
+        parts = [int(part) for part in text.split(".")]
+        return tuple(parts[: max((i for i, x in enumerate(parts, start=1) if x), default=1)])  # 1.26 is 1.26.0
+
+    lines = [x for x in (ROOT / "constraints-lowest.txt").read_text().splitlines() if x and x[0] != "#"]
+    tested = {name.lower(): number(version) for name, version in (line.split("==") for line in lines)}
+    named = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    lowest = {name.lower(): number(version) for name, version in (d.split(">=") for d in named)}
+    assert lowest.pop("torch") <= tested.pop("torch")  # older ones are expected to work: docs/install.md
+    assert lowest.items() <= tested.items()
 
 
 def test_python_in_the_readme_runs(tmp_path, monkeypatch):
@@ -72,7 +86,8 @@ def test_commands_in_the_documents_exist():
         command = importlib.import_module(module).command
         options[name] = {"-h", "--help"} | {o for p in command.params for o in p.opts}
     found = 0
-    for path in (ROOT / "README.md", ROOT / "Makefile", ROOT / "landscape" / "cli" / "__init__.py"):
+    pages = [*ROOT.glob("docs/**/*.md"), ROOT / "docs" / "gallery.toml"]
+    for path in (ROOT / "README.md", ROOT / "Makefile", ROOT / "landscape" / "cli" / "__init__.py", *pages):
         text = path.read_text().replace("\\\n", " ")
         for name, rest in re.findall(r"landscape (train|probe|plot|compare|show)\b([^\n`#>]*)", text):
             for option in re.findall(r"(?<=\s)(--?[a-z][a-z-]*)", rest):
@@ -83,7 +98,7 @@ def test_commands_in_the_documents_exist():
 
 def test_names_in_docstrings_and_documents_exist():
     found = 0
-    files = [*rooms.modules().values(), *ROOT.glob("docs/*"), *ROOT.glob("benchmarks/*.py"), ROOT / "README.md"]
+    files = [*rooms.modules().values(), *ROOT.glob("docs/**/*"), *ROOT.glob("benchmarks/*.py"), ROOT / "README.md"]
     for path in (f for f in files if f.suffix in (".py", ".md")):
         for name in re.findall(r"`(landscape(?:\.\w+)+)", path.read_text()):
             module, rest = importlib.import_module("landscape"), name.split(".")[1:]
@@ -100,7 +115,7 @@ def test_links_in_documents_lead_somewhere():
         headings = re.findall(r"^#+ (.+)$", path.read_text(), re.MULTILINE)
         return {re.sub(r"[^\w\- ]", "", h.lower()).replace(" ", "-") for h in headings}
 
-    documents = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *ROOT.glob("docs/*.md")]
+    documents = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *ROOT.glob("docs/**/*.md")]
     for path in documents:
         for target in re.findall(r"\]\(([^)\s]+)\)", path.read_text()):
             file, _, anchor = target.partition("#")

@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -186,41 +187,83 @@ def test_modules_stay_small():
         assert len(path.read_text().splitlines()) <= 300, path
 
 
-@pytest.mark.slow
-def test_the_wheel_holds_everything_and_works_where_nothing_else_of_the_project_is(tmp_path):
-    pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
-    source = tmp_path / "source"
-    names = ("landscape", "models", "probes", "figures", "pyproject.toml", "README.md", "LICENSE")
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    """A wheel made from the sdist, as an installer makes it, unpacked; no checkout has a part in it."""
+    folder = tmp_path_factory.mktemp("wheel")
+    source = folder / "checkout"
     source.mkdir()
-    for name in names:
-        os.symlink(ROOT / name, source / name)
-    made = subprocess.run([*pip, "-w", tmp_path, source], capture_output=True, text=True, check=False)
-    assert made.returncode == 0, made.stderr
-    (wheel,) = tmp_path.glob("*.whl")
-    with zipfile.ZipFile(wheel) as archive:
+    for path in ROOT.iterdir():  # not as it lies there: building leaves things behind
+        if path.name not in ("build", "dist") and not path.name.startswith(".") and path.suffix != ".egg-info":
+            os.symlink(path, source / path.name)
+    code = "import sys; from setuptools import build_meta; build_meta.build_sdist(sys.argv[1])"
+    done = subprocess.run([sys.executable, "-c", code, folder], cwd=source, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    (sdist,) = folder.glob("*.tar.gz")
+    pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
+    done = subprocess.run([*pip, "-w", folder, sdist], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    (made,) = folder.glob("*.whl")
+    with zipfile.ZipFile(made) as archive:
         files = set(archive.namelist())
-        archive.extractall(tmp_path / "installed")
+        archive.extractall(folder / "installed")
+    with tarfile.open(sdist) as archive:
+        packed = {name.partition("/")[2] for name in archive.getnames()}
+    return folder / "installed", files, packed
+
+
+def alone(home, *arguments, cwd):
+    """Python with no other `landscape` than that of the wheel: -S leaves out .pth files."""
+    libraries = [p for p in sys.path if p.endswith("site-packages")]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(home), *libraries])}
+    done = subprocess.run(
+        [sys.executable, "-S", *arguments], cwd=cwd, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.slow
+def test_the_wheel_holds_everything_and_works_where_nothing_else_of_the_project_is(wheel, tmp_path):
+    home, files, _ = wheel
     inside = {path.relative_to(ROOT).as_posix() for path in MODULES.values()}
     inside = {name if name.startswith("landscape/") else f"landscape/{name}" for name in inside}
     assert {name for name in files if name.endswith(".py")} == inside
     presets = {path.name for path in ROOT.glob("landscape/training/presets/*.toml")}
     assert {name.rpartition("/")[2] for name in files if name.endswith(".toml")} == presets
     assert "landscape/models/attention_kernel.cpp" in files
-    # -S: no .pth files, so that the only `landscape` is that of the wheel.
     code = (
-        "import sys, importlib, pathlib; home = pathlib.Path(sys.argv[1]); sys.path[:0] = [str(home), *sys.argv[2:]]; "
+        "import sys, importlib, pathlib; home = pathlib.Path(sys.argv[1]); "
         "import landscape; assert pathlib.Path(landscape.__file__).parent.parent == home, landscape.__file__\n"
         "for path in home.glob('landscape/**/*.py'):\n"
         "    name = '.'.join(path.relative_to(home).with_suffix('').parts)\n"
         "    if not name.endswith('__main__'): importlib.import_module(name.removesuffix('.__init__'))\n"
         "from landscape.training.presets import presets; assert presets()\n"
     )
-    libraries = [p for p in sys.path if p.endswith("site-packages")]
-    done = subprocess.run(
-        [sys.executable, "-S", "-c", code, tmp_path / "installed", *libraries],
-        cwd=tmp_path, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    alone(home, "-c", code, str(home), cwd=tmp_path)
+
+
+@pytest.mark.slow
+def test_the_command_of_the_wheel_trains_probes_and_shows(wheel, tmp_path):
+    command = (wheel[0], "-m", "landscape")
+    assert alone(*command, "--version", cwd=tmp_path).strip() == f"landscape, version {landscape.__version__}"
+    small = ["--width", "4", "--steps", "4", "--checkpoints", "2", "-q"]
+    small += [word for n in ("n_train", "n_probe", "n_test") for word in ("--set", f"task.{n}=16")]
+    alone(*command, "train", "-o", "run", *small, cwd=tmp_path)
+    alone(*command, "probe", "run", "-p", "spectrum", "--set", "spectrum.k=2", "-q", cwd=tmp_path)
+    found = alone(*command, "show", "run", cwd=tmp_path)
+    assert "complete" in found
+    assert "\x1b" not in found
+
+
+@pytest.mark.slow
+def test_the_sdist_holds_what_its_tests_and_documents_need(wheel):
+    packed = wheel[2]
+    for pattern in ("tests/**/*.py", "docs/**/*.md", "docs/*.py", "docs/*.toml", "constraints*.txt", "Makefile"):
+        wanted = {path.relative_to(ROOT).as_posix() for path in ROOT.glob(pattern)}
+        assert wanted <= packed, pattern
+        assert wanted
+    assert not [name for name in packed if name.endswith((".pyc", ".so"))]
 
 
 def test_tests_share_through_support_alone():
@@ -239,3 +282,17 @@ def test_tests_lie_in_rooms():
     tests = ROOT / "tests"
     assert sorted(path.name for path in tests.glob("*.py")) == ["conftest.py"]
     assert not list((tests / "support").glob("test_*"))
+
+
+def test_every_text_names_its_encoding():
+    """Else Windows takes the code page of the machine: what one wrote another could not read."""
+    for path in (*MODULES.values(), *(ROOT / "docs").glob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if not isinstance(node, ast.Call):
+                continue
+            name, given = ast.unparse(node.func).rpartition(".")[2], {k.arg for k in node.keywords}
+            place = f"{path}:{node.lineno}"
+            assert name not in ("read_text", "write_text") or "encoding" in given, place
+            assert "text" not in given or name not in ("run", "Popen", "check_output"), place
+            if name == "open" and node.args and isinstance(node.args[0], ast.Constant):  # path.open("r")
+                assert "b" in str(node.args[0].value) or "encoding" in given, place
