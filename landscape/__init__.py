@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from landscape.errors import LandscapeError, RunFailedError
     from landscape.layout import Layout
     from landscape.loss.objective import Objective
+    from landscape.report.analyze import analyze
+    from landscape.report.report import Report
     from landscape.runs.branch import branch_config
     from landscape.runs.run import Run
     from landscape.runs.train import Progress, train
@@ -29,12 +31,14 @@ __all__ = [
     "Layout",
     "Objective",
     "Progress",
+    "Report",
     "Run",
     "RunConfig",
     "RunFailedError",
     "Study",
     "Symmetric",
     "__version__",
+    "analyze",
     "branch_config",
     "decay_table",
     "load",
@@ -48,11 +52,13 @@ _HOME = {
     "Layout": "layout",
     "Objective": "loss.objective",
     "Progress": "runs.train",
+    "Report": "report.report",
     "Run": "runs.run",
     "RunConfig": "training.config",
     "RunFailedError": "errors",
     "Study": "studies.study",
     "Symmetric": "curvature.symmetric",
+    "analyze": "report.analyze",
     "branch_config": "runs.branch",
     "decay_table": "studies.decay",
     "load": "answers.files",

@@ -52,7 +52,9 @@ class Cost:
     error: LandscapeError | None = None
 
 
-def costs(requests: Sequence[Request], *, chunk: int | None = None, recompute: bool = False) -> list[Cost]:
+def costs(
+    requests: Sequence[Request], *, chunk: int | None = None, recompute: bool = False, share: bool = True
+) -> list[Cost]:
     """What `answer` would compute for these requests. Only a loss, a gradient and a few products are computed.
 
     Numbers of products and losses are ranges that each probe gives for its settings; times are these numbers times what
@@ -62,6 +64,7 @@ def costs(requests: Sequence[Request], *, chunk: int | None = None, recompute: b
         requests: as `plan` makes them.
         chunk: samples evaluated at once.
         recompute: as if nothing were stored.
+        share: whether a Hessian that several need at one checkpoint counts once at the least.
 
     Example:
         >>> import tempfile
@@ -76,7 +79,7 @@ def costs(requests: Sequence[Request], *, chunk: int | None = None, recompute: b
     """
     known: dict[tuple[str, ...], Rates | LandscapeError] = {}
     shared: set[tuple[str, int, str]] = set()
-    return [_cost(request, chunk, recompute, known, shared) for request in requests]
+    return [_cost(request, chunk, recompute, known, shared if share else set()) for request in requests]
 
 
 def _cost(
