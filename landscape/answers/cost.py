@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from landscape.answers.measure import Place, objective_at
 from landscape.answers.rates import Rates, measured_rates
@@ -129,7 +130,7 @@ def _cost(
     )
 
 
-def _unknown() -> dict[str, None]:
+def _unknown() -> dict[str, Any]:
     return {"forwards": None, "gradients": None, "products": None, "seconds": None, "memory": None}
 
 

@@ -71,10 +71,12 @@ class Rates:
         curved = self.start if c.products[1] or c.dense else 0.0
         dense = c.dense * self.size
         compiled = dense >= COMPILED_FROM and self.strategy != "native" and compiler() is not None
-        # Written out, a Hessian costs a third to all of as many products: the kernel uses its symmetry, compiled ones
+        # Written out, a Hessian costs a quarter to all of as many products: the kernel uses its symmetry, compiled ones
         # take eight vectors at once.
-        low = curved + dense * self.product / 4 + c.eigen * self.eigen * (self.size / EIGEN_SIZE) ** 3 / 3
-        high = curved + dense * per + c.eigen * self.eigen * (self.size / EIGEN_SIZE) ** 3
+        problem = c.eigen * self.eigen * (self.size / EIGEN_SIZE) ** 3
+        low, high = curved + problem / 3, curved + problem
+        if dense:
+            low, high = low + dense * self.product / 4, high + dense * per
         for rate, (few, many) in ((self.forward, c.forwards), (self.gradient, c.gradients), (per, c.products)):
             low, high = low + (rate * few if few else 0.0), high + (rate * many if many else 0.0)
         return LOAD[0] * low, LOAD[1] * high + (COMPILING if compiled else 0.0)

@@ -85,10 +85,10 @@ def command(
     if reports:
         write(page(reports, joint=_joint(reports)).encode(), output)
         click.echo(str(output))
-    for label, error in errors:
-        click.echo(f"Error: {label}: {error}", err=True)
+    for label, problem in errors:
+        click.echo(f"Error: {label}: {problem}", err=True)
     if errors:
-        raise click.exceptions.Exit(max(error.exit_code for _, error in errors))
+        raise click.exceptions.Exit(max(problem.exit_code for _, problem in errors))
 
 
 def _asked(subject: OfRun, budget: str, *, quiet: bool) -> Report:

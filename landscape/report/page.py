@@ -15,7 +15,7 @@ from landscape.provenance import created, versions
 from landscape.report.pictures import Missing, Picture, pictures
 from landscape.report.section import Section
 from landscape.report.surface import HINT, available, interactive, plotly_code
-from landscape.report.tables import Table, table_of
+from landscape.report.tables import Table, side_by_side, table_of
 
 __all__ = ["BIBTEX", "fragment", "page"]
 
@@ -60,6 +60,7 @@ def page(sections: Sequence[Section], *, joint: Mapping[str, Sequence[xr.Dataset
     return _template("page.html").render(
         title=sections[0].title if len(sections) == 1 else f"{len(sections)} runs",
         parts=parts,
+        table=side_by_side([s.title for s in sections], [s.datasets for s in sections]) if len(sections) > 1 else None,
         together=together,
         lacking=lacking,
         plotly=plotly_code() if turned else "",

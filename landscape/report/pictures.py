@@ -14,6 +14,7 @@ import xarray as xr
 from landscape.errors import LandscapeError
 from landscape.figures import FIGURES
 from landscape.figures.style import paper
+from landscape.probes import PROBES
 
 __all__ = ["Missing", "Picture", "drawn", "pictures"]
 
@@ -95,7 +96,7 @@ def _picture(name: str, figure: Any, caption: str, title: str) -> Picture:
 def _as_of_run(ds: xr.Dataset) -> xr.Dataset:
     """An answer without a run in the form in which figures take those of runs: one checkpoint, numbered 0.
 
-    To go when figures take it as it is (`landscape.plotting`).
+    It goes when figures take such answers as they are.
     """
     if all(name in ds.attrs for name in ("run", "arch", "task", "run_seed")):
         return ds
@@ -106,7 +107,7 @@ def _as_of_run(ds: xr.Dataset) -> xr.Dataset:
             named = named.assign({"path_alpha": zero, "path_beta": zero, "path_distance": zero})
             named = named.assign_coords(path_step=step).assign_attrs(step=0)
         return named
-    if "step" in named.dims:
+    probe = PROBES.get(str(ds.attrs.get("probe")))
+    if probe is None or "step" in named.dims:
         return named
-    single = [n for n in named.coords if n not in named.dims and named[n].ndim == 0]
-    return named.reset_coords(single).expand_dims(step=np.zeros(1, np.int64))
+    return probe.schema.stack({0: ds}).assign_attrs(named.attrs)

@@ -33,7 +33,7 @@ class Report(Section):
         >>> data = (torch.tensor([[2.0, 0.0], [0.0, 1.0]]), torch.zeros(2, 1))
         >>> report = analyze(Objective(model, lambda y, t: ((y - t) ** 2).sum(1), data), seed=0)
         >>> sorted(report.datasets)
-        ['entropy', 'samples', 'spectrum', 'surface', 'valley']
+        ['density', 'entropy', 'samples', 'spectrum', 'surface', 'valley']
     """
 
     def _repr_html_(self) -> str:

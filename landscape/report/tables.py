@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ import xarray as xr
 
 from landscape.report.numbers import last, number
 
-__all__ = ["Cell", "Column", "Table", "table_of"]
+__all__ = ["Cell", "Column", "Table", "side_by_side", "table_of"]
 
 MOST = 300
 """Rows that a table shows."""
@@ -80,6 +80,58 @@ def table_of(probe: str, ds: xr.Dataset) -> Table | None:
         rows.append(tuple(_cell(v) for v in values))
     left = f" The first {MOST} of {full} rows; the others are in the dataset." if full > MOST else ""
     return Table(probe, (note + left).strip(), tuple(columns), tuple(rows))
+
+
+_SUMS = (
+    ("spectrum", "eigenvalue", "largest eigenvalue"),
+    ("spectrum", "residual", "its residual"),
+    ("density", "trace", "trace"),
+    ("density", "negative_share", "negative share"),
+    ("density", "effective_rank", "effective rank"),
+    ("entropy", "negative_share", "negative share (exact)"),
+    ("entropy", "effective_rank", "effective rank (exact)"),
+    ("samples", "loss", "mean loss of samples"),
+)
+"""Numbers of the last checkpoint that stand side by side."""
+
+
+def side_by_side(names: Sequence[str], datasets: Sequence[Mapping[str, xr.Dataset]]) -> Table | None:
+    """One row per run, of what all of them were asked alike."""
+    columns = [Column("run", "", "name of the run", numeric=False), Column("step", "", "last checkpoint", numeric=True)]
+    picked: list[list[Any]] = []
+    steps: list[int] = []
+    for probe, name, called in _SUMS:
+        parts = [last(d[probe]) for d in datasets if probe in d and "step" in d[probe].dims]
+        if len(parts) < len(datasets) or any(name not in ds for ds in parts):
+            continue
+        if probe == "spectrum" and any(str(ds["end"].values[0]) != "top" for ds in parts):
+            continue
+        at = [int(ds["step"]) for ds in parts]
+        if steps not in ([], at):  # asked at other checkpoints: they do not stand in one row
+            continue
+        unit = {str(ds[name].attrs.get("units", "")) for ds in parts}
+        if len(unit) > 1:  # metrics differ: no common column
+            continue
+        shown = unit.pop()
+        about = str(parts[0][name].attrs.get("long_name", ""))
+        columns.append(Column(called, "" if shown == "1" else shown, about, numeric=True))
+        steps = at
+        picked.append([_one(probe, ds, name) for ds in parts])
+    if not picked:
+        return None
+    rows = [
+        (_cell(name), _cell(np.int64(step)), *(_cell(np.float64(column[i])) for column in picked))
+        for i, (name, step) in enumerate(zip(names, steps, strict=True))
+    ]
+    return Table("together", "The last checkpoint of every run.", tuple(columns), tuple(rows))
+
+
+def _one(probe: str, ds: xr.Dataset, name: str) -> float:
+    """The first mode, or the (weighted) mean over samples, or the number itself."""
+    values = ds[name].values
+    if probe == "samples":
+        return float(np.average(values, weights=ds["weight"].values if "weight" in ds else None))
+    return float(values[0]) if values.ndim else float(values)
 
 
 Part = tuple[xr.Dataset, Sequence[str], str]

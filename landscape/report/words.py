@@ -103,8 +103,10 @@ def _trend(ds: xr.Dataset, name: str, called: str) -> Iterator[Finding]:
     peak = int(np.argmax(values))
     text = (
         f"Over {len(steps)} checkpoints the {called} went from {number(values[0])} at step {steps[0]} to "
-        f"{number(values[-1])} at step {steps[-1]}, and was largest, {number(values[peak])}, at step {steps[peak]}"
+        f"{number(values[-1])} at step {steps[-1]}"
     )
+    if 0 < peak < len(steps) - 1:
+        text += f", and was largest, {number(values[peak])}, at step {steps[peak]}"
     if good.all():
         yield Finding(f"{text} (converged at all of them).", "spectrum")
     else:

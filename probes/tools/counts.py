@@ -27,10 +27,10 @@ def lanczos_products(k: int, which: str, size: int, *, check_missed: bool = True
     ceiling = 300 + 30 * wanted if most is None else most
     easy = which in ("top", "largest")
     low, high = (8 + 2 * k, 40 + 11 * k) if easy else (28 + 2 * k, ceiling)
-    low = low if check_missed else 0.7 * low
+    least = low if check_missed else 0.7 * low
     # In a basis of the whole space nothing can be missing; the residuals may take a product each.
     bound = min(ceiling, size + wanted + 1)
-    return min(round(low), size, bound), min(round(high), bound)
+    return min(round(least), size, bound), min(round(high), bound)
 
 
 def lanczos_vectors(k: int, which: str, size: int) -> float:
