@@ -14,18 +14,25 @@ from landscape.probes import PROBES
 from landscape.probes.base import Span
 from landscape.report.subjects import Subject, Trial, Wanted
 
-__all__ = ["BUDGETS", "Plan", "choose", "pick_steps", "seconds_of"]
+__all__ = ["BUDGETS", "LADDERS", "Plan", "choose", "pick_steps", "seconds_of"]
 
 BUDGETS = {"quick": 60.0, "full": 1800.0}
 """Seconds that the chosen probes may take together, by the upper ends of their estimates."""
 
-_SPECTRUM: tuple[dict[str, Any], ...] = ({}, {"k": 3}, {"k": 1, "check_missed": False})
-_VALLEY: tuple[dict[str, Any], ...] = (
-    {},
-    {"top": 3, "bottom": 0, "random": 1},
-    {"top": 1, "bottom": 0, "random": 1, "gradient": False, "rises": (1e-3, 1e-2, 1e-1)},
-)
-_DENSITY: tuple[dict[str, Any], ...] = ({}, {"vectors": 4, "quad": 40, "trace_products": 0})
+LADDERS: dict[str, tuple[Mapping[str, Any], ...]] = {
+    "samples": ({},),
+    "spectrum": ({}, {"k": 3}, {"k": 1, "check_missed": False}),
+    "surface": ({}, {"points": 15}, {"points": 9}),
+    "valley": (
+        {},
+        {"top": 3, "bottom": 0, "random": 1},
+        {"top": 1, "bottom": 0, "random": 1, "gradient": False, "rises": (1e-3, 1e-2, 1e-1)},
+    ),
+    "entropy": ({},),
+    "density": ({}, {"vectors": 4, "quad": 40, "trace_products": 0}),
+    "evolution": ({}, {"mutual": False}),
+}
+"""Probes in the order of what they tell for their price, each with smaller and smaller settings."""
 _APART = {
     "force": "sums over windows of the spectrum answer a question of their own",
     "split": "its thresholds answer a question of their own",
@@ -118,20 +125,14 @@ def choose(subject: Subject, *, budget: str | float) -> Plan:
     )
 
 
-def _ladders(subject: Subject, *, full: bool) -> list[tuple[str, Sequence[Mapping[str, Any]]]]:
-    """Probes in the order of what they tell for their price, each with smaller and smaller settings."""
-    plane: dict[str, Any] = {} if subject.path else {"directions": "random"}
-    found: list[tuple[str, Sequence[Mapping[str, Any]]]] = [
-        ("samples", ({},)),
-        ("spectrum", _SPECTRUM),
-        ("surface", (plane, {**plane, "points": 15}, {**plane, "points": 9})),
-        ("valley", _VALLEY),
-        ("entropy", ({},)),
-        ("density", _DENSITY),
+def _ladders(subject: Subject, *, full: bool) -> list[tuple[str, list[Mapping[str, Any]]]]:
+    """The ladders for this subject: without checkpoints there is no path, and only a full report compares them."""
+    plane = {} if subject.path else {"directions": "random"}
+    return [
+        (name, [{**plane, **rung} for rung in rungs] if name == "surface" else list(rungs))
+        for name, rungs in LADDERS.items()
+        if name != "evolution" or (full and subject.path)
     ]
-    if full and subject.path:
-        found.append(("evolution", ({}, {"mutual": False})))
-    return found
 
 
 def _refusal(trial: Trial, left: float) -> str:

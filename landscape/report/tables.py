@@ -66,7 +66,7 @@ def table_of(probe: str, ds: xr.Dataset) -> Table | None:
     names = [n for n in names if n in ds.variables]
     if not names:
         return None
-    dims = list(dict.fromkeys(str(d) for n in names for d in ds[n].dims))
+    dims = sorted(dict.fromkeys(str(d) for n in names for d in ds[n].dims), key=lambda d: d != "step")
     axes = [_labels(ds, d) for d in dims]
     columns = [_column(ds, d, axis) for d, axis in zip(dims, axes, strict=True)]
     columns += [_column(ds, n, ds[n].values) for n in names]
