@@ -114,7 +114,8 @@ def choose(subject: Subject, *, budget: str | float) -> Plan:
             skipped[name] = (
                 f"{_APART.get(name, 'it looks at several checkpoints')}: `landscape probe -p {name}` asks it"
             )
-    lines = [f"{subject.title}: {len(chosen)} probes in about {span_text(spent, 's')} (budget {limit:.0f} s)"]
+    many = "1 probe" if len(chosen) == 1 else f"{len(chosen)} probes"
+    lines = [f"{subject.title}: {many} in about {span_text(spent, 's')} (budget {limit:.0f} s)"]
     lines += [f"  {_line(w, t)}" for w, t in chosen]
     order = {name: i for i, name in enumerate(PROBES)}
     return Plan(

@@ -15,14 +15,16 @@ def number(x: Any, digits: int = 4) -> str:
     """A number in so many digits; a dash for NaN.
 
     Example:
-        >>> number(1234.5678), number(0.0), number(float("nan")), number(-3.0)
-        ('1235', '0', '–', '−3')
+        >>> number(1234.5678), number(0.0), number(float("nan")), number(-3.0), number(655360)
+        ('1235', '0', '–', '−3', '655400')
     """
     value = float(x)
     if math.isnan(value):
         return "–"
     if math.isinf(value):
         return "∞" if value > 0 else "−∞"
+    if 10**digits <= abs(value) < 1e7:  # zeros are easier to read than an exponent
+        return f"{float(f'{value:.{digits}g}'):.0f}".replace("-", "−")
     return f"{value:.{digits}g}".replace("-", "−") if value else "0"
 
 

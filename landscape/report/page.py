@@ -91,6 +91,7 @@ def _part(index: int, section: Section) -> dict[str, Any]:
         "pictures": shown,
         "missing": missing,
         "surface": interactive(plane, identity=f"plane-{index + 1}") if plane is not None and available() else "",
+        "path": plane is not None and "path_step" in plane,
         "hint": HINT if plane is not None and not available() else "",
         "tables": _tables(section),
         "settings": _settings(section),

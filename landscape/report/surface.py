@@ -11,6 +11,9 @@ import xarray as xr
 __all__ = ["HINT", "available", "interactive", "plotly_code"]
 
 HINT = 'For a surface that can be turned: pip install "landscape-valleys[html]" (plotly), then make the page again.'
+# Only these buttons: among plotly's own is one that would send the chart to a server.
+_BUTTONS = ["toImage", "pan3d", "orbitRotation", "tableRotation", "resetCameraDefault3d"]
+_CONFIG: dict[str, Any] = {"responsive": True, "displaylogo": False, "modeBarButtons": [_BUTTONS]}
 _STEEP = 20.0
 """Heights are the logarithm of what is above the minimum if the largest is this many times the median."""
 
@@ -68,9 +71,7 @@ def interactive(ds: xr.Dataset, *, identity: str) -> str:
         height=460,
         showlegend=False,
     )
-    text: str = figure.to_html(
-        full_html=False, include_plotlyjs=False, div_id=identity, config={"responsive": True, "displaylogo": False}
-    )
+    text: str = figure.to_html(full_html=False, include_plotlyjs=False, div_id=identity, config=_CONFIG)
     return text
 
 

@@ -1,5 +1,6 @@
 """The page: its numbers, its text, and how it behaves in a browser."""
 
+import dataclasses
 import re
 import shutil
 from html.parser import HTMLParser
@@ -23,8 +24,9 @@ def report(run, tmp_path_factory):
     folder = tmp_path_factory.mktemp("report") / "looped"
     with pytest.MonkeyPatch.context() as patch:
         line = {"top": 1, "bottom": 0, "random": 1, "gradient": False, "rises": (1e-3, 1e-2, 1e-1)}
-        for name, rung in (("surface", {"points": 9}), ("valley", line), ("density", {"vectors": 3, "quad": 10})):
+        for name, rung in (("surface", {"points": 9}), ("valley", line)):
             patch.setitem(LADDERS, name, (rung,))
+        patch.delitem(LADDERS, "density")
         return analyze(Run.open(shutil.copytree(run.path, folder)), seed=0)
 
 
@@ -115,7 +117,7 @@ def test_all_that_users_named_is_escaped():
 
 def test_without_plotly_the_page_has_the_picture_and_says_how_to_get_the_other(report, monkeypatch):
     monkeypatch.setattr("landscape.report.page.available", lambda: False)
-    text = page([report])
+    text = page([dataclasses.replace(report, datasets={"surface": report.datasets["surface"]})])
     assert "landscape-valleys[html]" in text
     assert "Plotly.newPlot" not in text
     assert "Figure surface of" in text
@@ -130,19 +132,19 @@ def test_the_page_refers_to_nothing_outside(saved):
 
 
 def test_the_command_makes_a_page_of_several_runs(landscape, run, tmp_path, monkeypatch):
-    for name in set(LADDERS) - {"samples", "spectrum"}:
+    for name in set(LADDERS) - {"samples"}:
         monkeypatch.delitem(LADDERS, name)
     for name in ("a", "b"):
         shutil.copytree(run.path, tmp_path / "runs" / name)
     sweep("hopping", Run.open(tmp_path / "runs" / "a"), seed=0, n=4, k=2, steps=[0])
     code, out, err = landscape("report", "runs", "--budget", "quick", "--samples", 8)
     assert (code, out) == (0, "report.html\n"), err
-    assert "a: 2 probes in about" in err
+    assert "a: 1 probe in about" in err
     text = (tmp_path / "report.html").read_text()
     assert "All runs together" in text
     assert "pairs of updates at step 0" in text  # stored before, of a probe that was not chosen
     before = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*.nc")}
-    code, out, err = landscape("report", "runs", "--stored", "-q", "-o", "stored.html")
+    code, out, err = landscape("report", "runs/b", "--stored", "-q", "-o", "stored.html")
     assert (code, out, err) == (0, "stored.html\n", "")
     assert {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*.nc")} == before
     assert "not stored: <code>landscape probe -p length</code>" in (tmp_path / "stored.html").read_text()
@@ -161,6 +163,9 @@ def test_the_page_in_a_browser(browser, saved):
         assert all(size > 0 and alt for size, alt in pictures)
         assert browser.run("document.documentElement.scrollWidth") <= width
         assert browser.run("document.querySelectorAll('h1').length") == 1
+    buttons = browser.run("[...document.querySelectorAll('.modebar-btn')].map(b => b.dataset.title)")
+    assert "Orbital rotation" in buttons
+    assert not any("hare" in b or "loud" in b for b in buttons)  # none that would send the chart anywhere
 
 
 @needs_browser
