@@ -26,6 +26,8 @@ LOAD = (0.6, 1.8)
 """Times differ by about this much from one moment to the next, and between points."""
 BOOKKEEPING = 2**26
 """Bytes of vectors with which a step of Lanczos is timed."""
+KEEPING = 0.05
+"""Seconds that it may take to make a dataset of an answer and to write it."""
 EIGEN_SIZE = 400
 """Of the eigenvalue problem that is timed; larger ones use the processor better."""
 COMPILING = 60.0
@@ -79,7 +81,7 @@ class Rates:
             low, high = low + dense * self.product / 4, high + dense * per
         for rate, (few, many) in ((self.forward, c.forwards), (self.gradient, c.gradients), (per, c.products)):
             low, high = low + (rate * few if few else 0.0), high + (rate * many if many else 0.0)
-        return LOAD[0] * low, LOAD[1] * high + (COMPILING if compiled else 0.0)
+        return LOAD[0] * low, LOAD[1] * high + KEEPING + (COMPILING if compiled else 0.0)
 
     def bytes(self, counts: Counts) -> Span:
         """What the process holds at most, from least to most."""

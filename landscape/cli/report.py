@@ -64,7 +64,7 @@ def command(
 
     The probes that fit the model and the budget are chosen, their cost is told, and what is not stored yet is computed
     and stored, as by `landscape probe`. Stored answers of other probes are shown, too. The page holds all that it
-    shows, and opens from disk without a network.
+    shows, and opens from disk without a network. What fails is told, and the page shows the rest.
 
     \b
     Examples:
@@ -82,6 +82,7 @@ def command(
             reports.append(of_stored(subject) if stored else _asked(subject, budget, quiet=quiet))
         except LandscapeError as error:  # of one run: the others are shown
             errors.append((str(run.path), error))
+    errors += [(f"{r.title} {name}", problem) for r in reports for name, problem in r.troubles.items()]
     if reports:
         write(page(reports, joint=_joint(reports)).encode(), output)
         click.echo(str(output))

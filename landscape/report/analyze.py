@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 import xarray as xr
 
@@ -102,22 +102,22 @@ def carried_out(subject: Subject, plan: Plan, tell: Tell) -> Report:
     """Ask what was planned."""
     answers = subject.answers(plan.chosen, tell)
     found: dict[str, xr.Dataset] = {}
-    skipped = dict(plan.skipped)
+    skipped, troubles = dict(plan.skipped), dict(plan.troubles)
     for wanted, got in zip(plan.chosen, answers, strict=True):
         if isinstance(got, LandscapeError):
-            skipped[wanted.probe] = str(got)
+            skipped[wanted.probe], troubles[wanted.probe] = str(got), got
         else:
             found[wanted.probe] = got
-    return _report(subject, found, skipped, plan.lines)
+    return _report(subject, found, skipped, plan.lines, troubles)
 
 
 def of_stored(subject: OfRun) -> Report:
     """A report of what is stored, without asking anything."""
     answers, damaged = _newest(subject.run, PROBES)
     absent = {name: f"not stored: `landscape probe -p {name}` asks it" for name in PROBES if name not in answers}
-    return _report(
-        subject, answers, absent | damaged, (f"{subject.title}: {len(answers)} stored answers, newest first",)
-    )
+    lines = (f"{subject.title}: {len(answers)} stored answers, the newest of each probe",)
+    said = {name: str(error) for name, error in damaged.items()}
+    return _report(subject, answers, absent | said, lines, damaged)
 
 
 def with_stored(subject: OfRun, report: Report) -> Report:
@@ -125,23 +125,32 @@ def with_stored(subject: OfRun, report: Report) -> Report:
     answers, damaged = _newest(subject.run, report.skipped)
     skipped = {name: reason for name, reason in report.skipped.items() if name not in answers}
     asked = {name: ds for name, ds in report.datasets.items() if name != "metrics"}
-    return _report(subject, asked | answers, skipped | damaged, report.plan)
+    troubles = {name: error for name, error in report.troubles.items() if name not in answers} | damaged
+    said = {name: str(error) for name, error in damaged.items()}
+    return _report(subject, asked | answers, skipped | said, report.plan, troubles)
 
 
-def _newest(run: Run, names: Iterable[str]) -> tuple[dict[str, xr.Dataset], dict[str, str]]:
+def _newest(run: Run, names: Iterable[str]) -> tuple[dict[str, xr.Dataset], dict[str, LandscapeError]]:
     """The newest stored answers of these probes, and which are damaged."""
-    found, damaged = {}, {}
+    found: dict[str, xr.Dataset] = {}
+    damaged: dict[str, LandscapeError] = {}
     for name in names:
         try:
             found[name] = Study([run]).results(name)[0]
         except DamagedError as error:
-            damaged[name] = str(error)
+            damaged[name] = error
         except LandscapeError:  # none
             continue
     return found, damaged
 
 
-def _report(subject: Subject, found: dict[str, xr.Dataset], skipped: dict[str, str], plan: tuple[str, ...]) -> Report:
+def _report(
+    subject: Subject,
+    found: dict[str, xr.Dataset],
+    skipped: dict[str, str],
+    plan: tuple[str, ...],
+    troubles: Mapping[str, LandscapeError],
+) -> Report:
     datasets = {name: found[name] for name in PROBES if name in found}
     if (metrics := subject.metrics()) is not None:
         datasets = {"metrics": metrics, **datasets}
@@ -153,4 +162,5 @@ def _report(subject: Subject, found: dict[str, xr.Dataset], skipped: dict[str, s
         settings=subject.settings(),
         provenance=subject.provenance(),
         plan=plan,
+        troubles=troubles,
     )

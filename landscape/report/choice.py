@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from landscape.answers.cost import span_text
+from landscape.answers.files import DamagedError
 from landscape.errors import LandscapeError
 from landscape.probes import PROBES
 from landscape.probes.base import Span
@@ -51,12 +52,14 @@ class Plan:
         skipped: reasons, by probe.
         lines: what each of the chosen will take, in words; the first line sums up.
         seconds: of all together, from least to most.
+        troubles: what is damaged, by probe.
     """
 
     chosen: tuple[Wanted, ...]
     skipped: Mapping[str, str]
     lines: tuple[str, ...]
     seconds: Span
+    troubles: Mapping[str, LandscapeError]
 
 
 def seconds_of(budget: str | float) -> float:
@@ -98,11 +101,16 @@ def choose(subject: Subject, *, budget: str | float) -> Plan:
     trials = dict(zip(range(len(wanted)), subject.trials(wanted), strict=True))
     chosen: list[tuple[Wanted, Trial]] = []
     skipped: dict[str, str] = {}
+    troubles: dict[str, LandscapeError] = {}
     spent, first = (0.0, 0.0), 0
     for name, settings in ladders:
         steps = [(wanted[i], trials[i]) for i in range(first, first + len(settings))]
         first += len(settings)
+        damage = next((t.error for _, t in steps if isinstance(t.error, DamagedError)), None)
         found = next((s for s in steps if _refusal(s[1], limit - spent[1]) == ""), None)
+        if damage is not None:  # smaller settings would hide it
+            skipped[name], troubles[name] = str(damage), damage
+            continue
         if found is None:
             skipped[name] = _refusal(steps[-1][1], limit - spent[1])
             continue
@@ -123,6 +131,7 @@ def choose(subject: Subject, *, budget: str | float) -> Plan:
         skipped=dict(sorted(skipped.items(), key=lambda item: order[item[0]])),
         lines=tuple(lines),
         seconds=spent,
+        troubles=troubles,
     )
 
 
@@ -138,8 +147,8 @@ def _ladders(subject: Subject, *, full: bool) -> list[tuple[str, list[Mapping[st
 
 def _refusal(trial: Trial, left: float) -> str:
     """Why it is not asked; "" if it can be."""
-    if trial.error:
-        return trial.error
+    if trial.error is not None:
+        return str(trial.error)
     if trial.stored:
         return ""
     if trial.seconds is None or not math.isfinite(trial.seconds[1]):

@@ -118,7 +118,8 @@ def _pictures(section: Section) -> tuple[list[Picture], list[Missing]]:
 
 
 def _tables(section: Section) -> list[Table]:
-    found = (table_of(name, ds) for name, ds in section.datasets.items())
+    order = sorted(section.datasets, key=lambda name: name == "metrics")  # which are long and come last
+    found = (table_of(name, section.datasets[name]) for name in order)
     return [table for table in found if table is not None]
 
 

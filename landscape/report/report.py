@@ -25,6 +25,7 @@ class Report(Section):
         settings: what was asked for.
         provenance: where the numbers come from.
         plan: what was chosen, and the cost told beforehand.
+        troubles: of what was skipped, what failed or is damaged, by probe.
 
     Example:
         >>> import torch

@@ -8,6 +8,8 @@ from typing import Any, Literal
 
 import xarray as xr
 
+from landscape.errors import LandscapeError
+
 __all__ = ["Finding", "Section", "Trust"]
 
 Trust = Literal["sure", "bound", "doubtful"]
@@ -48,6 +50,7 @@ class Section:
         settings: what was asked for.
         provenance: versions, code revision, data: where the numbers come from.
         plan: what was chosen, with the cost told beforehand.
+        troubles: of what was skipped, what failed or is damaged, by probe.
     """
 
     title: str
@@ -57,3 +60,4 @@ class Section:
     settings: Mapping[str, Any] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
     plan: tuple[str, ...] = ()
+    troubles: Mapping[str, LandscapeError] = field(default_factory=dict)

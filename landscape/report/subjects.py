@@ -46,7 +46,7 @@ class Trial:
         memory: bytes; likewise.
         todo: checkpoints to measure.
         stored: whether the whole answer is stored.
-        error: why it cannot be asked; "" if it can.
+        error: why it cannot be asked, None if it can.
     """
 
     seconds: Span | None = None
@@ -55,7 +55,7 @@ class Trial:
     memory: Span | None = None
     todo: int = 1
     stored: bool = False
-    error: str = ""
+    error: LandscapeError | None = None
 
 
 class Subject(Protocol):
@@ -97,18 +97,19 @@ class OfObjective:
     def _trial(self, wanted: Wanted) -> Trial:
         probe = PROBES[wanted.probe]
         if missing := sorted(probe.context_names & _required(wanted.probe)):
-            return Trial(error=f"it takes {', '.join(missing)} from a run, and this is an objective alone")
+            reason = f"it takes {', '.join(missing)} from a run, and this is an objective alone"
+            return Trial(error=LandscapeError(reason))
         try:
             settings = probe.settings(wanted.settings)
             self._rates = self._rates or measured_rates(self.objective, self.objective.w0)
         except LandscapeError as error:
-            return Trial(error=str(error))
+            return Trial(error=error)
         counts = None if probe.cost is None else probe.cost(settings, Extent(size=self.objective.size))
         if counts is None:
             return Trial()
         curved = counts.products[1] or counts.dense
         if curved and self._rates.failed:
-            return Trial(error=self._rates.failed)
+            return Trial(error=LandscapeError(self._rates.failed))
         dense = counts.dense * self.objective.size
         return Trial(
             seconds=self._rates.seconds(counts),
@@ -179,7 +180,7 @@ class OfRun:
             try:
                 requests[i] = self._request(w)
             except LandscapeError as error:
-                trials[i] = Trial(error=str(error))
+                trials[i] = Trial(error=error)
         found = costs(list(requests.values()), chunk=self.chunk, share=False)
         trials |= {i: self._trial(cost) for i, cost in zip(requests, found, strict=True)}
         return [trials[i] for i in range(len(wanted))]
@@ -194,7 +195,7 @@ class OfRun:
             memory=cost.memory,
             todo=cost.todo,
             stored=cost.todo == 0,
-            error="" if cost.error is None else str(cost.error),
+            error=cost.error,
         )
 
     def answers(self, wanted: Sequence[Wanted], tell: Tell) -> list[Answer]:

@@ -19,14 +19,14 @@ def lanczos_products(k: int, which: str, size: int, *, check_missed: bool = True
 
     Example:
         >>> lanczos_products(10, "top", 4608), lanczos_products(1, "bottom", 4608), lanczos_products(10, "top", 7)
-        ((28, 150), (30, 330), (7, 15))
+        ((21, 150), (30, 330), (7, 15))
     """
     if k < 1:
         return 0, 0
     wanted = min(size, 2 * k if which == "both" else k)
     ceiling = 300 + 30 * wanted if most is None else most
     easy = which in ("top", "largest")
-    low, high = (8 + 2 * k, 40 + 11 * k) if easy else (28 + 2 * k, ceiling)
+    low, high = (6 + 1.5 * k, 40 + 11 * k) if easy else (28 + 2 * k, ceiling)
     least = low if check_missed else 0.7 * low
     # In a basis of the whole space nothing can be missing; the residuals may take a product each.
     bound = min(ceiling, size + wanted + 1)

@@ -54,12 +54,12 @@ MODELS = {
 }
 # (probe, settings, most that the upper end may be over the lower one where P does not bound both)
 ASKED = [
-    ("spectrum", {"k": 1}, 6),
-    ("spectrum", {"k": 5}, 6),
-    ("spectrum", {}, 6),
+    ("spectrum", {"k": 1}, 7.5),
+    ("spectrum", {"k": 5}, 7.5),
+    ("spectrum", {}, 7.5),
     ("spectrum", {"k": 3, "which": "bottom"}, 13),
     ("spectrum", {"k": 3, "which": "both"}, 16),
-    ("spectrum", {"k": 3, "check_missed": False}, 8),
+    ("spectrum", {"k": 3, "check_missed": False}, 10.5),
     ("spectrum", {"k": 3, "which": "both", "max_products": 40}, 2),
     ("spectrum", {"engine": "dense"}, 1),
     ("density", {"vectors": 3, "quad": 20, "trace_products": 12}, 1.2),
@@ -116,6 +116,11 @@ def test_a_surface_takes_its_points_and_its_path(fresh_run):
     assert cost.products == (0, 0)
 
 
+def test_only_what_measures_other_models_cannot_tell_its_cost():
+    """A new probe brings its own `cost`."""
+    assert {name for name, probe in PROBES.items() if probe.cost is None} == {"alignment", "length"}
+
+
 def test_what_cannot_be_told_is_unknown(run):
     witness = {"engine": "pyhessian", "which": "largest"}
     for probe, given in (("spectrum", witness), ("alignment", {}), ("length", {})):
@@ -155,7 +160,7 @@ def test_times_are_counts_times_what_was_measured():
     quiet = {"once": 0.0, "start": 0.0, "step": 0.0, "eigen": 0.0, "strategy": "cached", "memory": 100.0}
     rates = Rates(forward=1.0, gradient=10.0, product=100.0, size=3, itemsize=8, **quiet)
     low, high = rates.seconds(Counts(forwards=(1, 2), gradients=(1, 1), products=(2, 5)))
-    assert (low, high) == pytest.approx((0.6 * 211, 1.8 * 512))
+    assert (low, high) == pytest.approx((0.6 * 211, 1.8 * 512 + 0.05))
     assert rates.bytes(Counts(vectors=10, matrices=2)) == (100, 100 + 10 * 3 * 8 + 2 * 8 * 9)
     assert rates.seconds(Counts(forwards=(2, 3)))[0] == pytest.approx(1.2)
 

@@ -4,6 +4,7 @@ import dataclasses
 import re
 import shutil
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -148,6 +149,23 @@ def test_the_command_makes_a_page_of_several_runs(landscape, run, tmp_path, monk
     assert (code, out, err) == (0, "stored.html\n", "")
     assert {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*.nc")} == before
     assert "not stored: <code>landscape probe -p length</code>" in (tmp_path / "stored.html").read_text()
+
+
+def test_a_damaged_answer_is_told_and_the_rest_is_shown(landscape, fresh_run, monkeypatch):
+    for name in set(LADDERS) - {"samples", "spectrum"}:
+        monkeypatch.delitem(LADDERS, name)
+    sweep("spectrum", fresh_run, seed=0, steps=[0, 20])
+    (path,) = (fresh_run.path / "results").glob("spectrum-*.nc")
+    path.write_bytes(path.read_bytes()[:-40] + b"0" * 40)
+    damaged = path.read_bytes()
+    monkeypatch.setattr("landscape.report.page.pictures", lambda *_, **__: ([], []))
+    code, out, err = landscape("report", fresh_run.path, "-q")
+    assert (code, out) == (2, "report.html\n")
+    assert "damaged" in err
+    assert path.read_bytes() == damaged
+    text = Path("report.html").read_text()
+    assert 'data-probe="samples"' in text
+    assert 'data-probe="spectrum"' not in text
 
 
 @needs_browser
