@@ -179,7 +179,7 @@ def whole_spectrum(settings: Mapping[str, Any], extent: Extent) -> Counts:
     how = {name: settings[name] for name in ("exact_up_to", "vectors", "quad")}
     exact, most = dense_or_quadrature(extent.size, **how)
     if exact:
-        return Counts(forwards=(1, 1), dense=1, eigen=1, matrices=3)
+        return Counts(forwards=(1, 1), dense=1, eigen=1, matrices=6)
     steps = min(settings["quad"], extent.size)
     # A space that is exhausted ends a vector's run early.
     fewest = most if steps < extent.size else settings["vectors"]

@@ -266,7 +266,7 @@ def _cost(settings: Mapping[str, Any], extent: Extent) -> Counts:
     if exact:
         kept = points if settings["mutual"] and 8 * size**2 * points <= DENSE_MEMORY // 2 else 0
         pairs = kept * (kept + 3) // 2  # an entropy of every checkpoint and of every pair
-        return Counts(forwards=(points, points), dense=points, eigen=5 * points + pairs, matrices=4 + kept)
+        return Counts(forwards=(points, points), dense=points, eigen=5 * points + pairs, matrices=6 + kept)
     k = min(settings["k"] + 1, size)
     low, high = lanczos_products(k, "top", size)
     products = (points * (low + min(most, settings["vectors"])), points * (high + most))

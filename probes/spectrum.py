@@ -175,7 +175,7 @@ def _witness(objective: Objective, w: Tensor, *, k: int, tol: float, max_iterati
 def _cost(settings: Mapping[str, Any], extent: Extent) -> Counts | None:
     engine, k, which, size = settings["engine"], settings["k"], settings["which"], extent.size
     if which == "all" or engine == "dense":
-        return Counts(forwards=(1, 1), dense=1, eigen=5, matrices=4)
+        return Counts(forwards=(1, 1), dense=1, eigen=5, matrices=6)
     if engine == "pyhessian":  # power iterations, which depend on how close eigenvalues are, and are not counted
         return None
     products = lanczos_products(k, which, size, check_missed=settings["check_missed"], most=settings["max_products"])

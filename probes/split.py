@@ -145,7 +145,7 @@ def _valleys(lam: Array, thresholds: Array, error: float) -> dict[str, NDArray[n
 
 
 def _cost(settings: Mapping[str, Any], extent: Extent) -> Counts:  # noqa: ARG001
-    return Counts(forwards=(1, 1), dense=1, eigen=1, matrices=3) if fits(extent.size) else Counts()
+    return Counts(forwards=(1, 1), dense=1, eigen=1, matrices=6) if fits(extent.size) else Counts()
 
 
 PROBE = Probe("split", 1, split, SCHEMA, by_default=False, cost=_cost)

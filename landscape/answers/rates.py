@@ -33,6 +33,9 @@ EIGEN_SIZE = 400
 COMPILING = 60.0
 """Seconds in which products are compiled, at most, of what was seen."""
 
+COMPILER = 2**29
+"""Bytes that the compiler's modules take."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Rates:
@@ -71,8 +74,7 @@ class Rates:
         c = counts
         per = self.product + self.step
         curved = self.start if c.products[1] or c.dense else 0.0
-        dense = c.dense * self.size
-        compiled = dense >= COMPILED_FROM and self.strategy != "native" and compiler() is not None
+        dense, compiled = c.dense * self.size, self._compiles(c)
         # Written out, a Hessian costs a quarter to all of as many products: the kernel uses its symmetry, compiled ones
         # take eight vectors at once.
         problem = c.eigen * self.eigen * (self.size / EIGEN_SIZE) ** 3
@@ -86,7 +88,12 @@ class Rates:
     def bytes(self, counts: Counts) -> Span:
         """What the process holds at most, from least to most."""
         more = counts.vectors * self.size * self.itemsize + counts.matrices * 8.0 * self.size**2
-        return self.memory, self.memory + more
+        return self.memory, self.memory + more + (COMPILER if self._compiles(counts) else 0)
+
+    def _compiles(self, counts: Counts) -> bool:
+        """Whether a Hessian is written out by compiled products."""
+        enough = counts.dense * self.size >= COMPILED_FROM
+        return enough and self.strategy != "native" and compiler() is not None
 
 
 def measured_rates(objective: Objective, w: Tensor, *, once: float = 0.0) -> Rates:

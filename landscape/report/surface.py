@@ -65,7 +65,7 @@ def interactive(ds: xr.Dataset, *, identity: str) -> str:
     figure.update_layout(
         scene={
             **{f"{axis}axis": {"title": {"text": text}} for axis, text in (("x", "alpha"), ("y", "beta"), ("z", said))},
-            "camera": {"eye": {"x": 1.6, "y": 1.6, "z": 0.9}},
+            "camera": {"eye": {"x": 1.8, "y": 1.8, "z": 1.0}},
         },
         margin={"l": 0, "r": 0, "t": 0, "b": 0},
         height=460,

@@ -159,5 +159,6 @@ def samples_words(ds: xr.Dataset) -> Iterator[Finding]:
         text = f"The {few} samples (of {n}) that contribute most make up {percent(share)} of the loss{at(ds)}"
         yield Finding(f"{text}{'; equal ones would make up ' + percent(few / n)}.", "samples")
     if "correct" in here:
-        said = str(ds["correct"].attrs.get("long_name", "correct"))
-        yield Finding(f"The mean of `correct`{at(ds)} ({said}) is {percent(here['correct'].mean())}.", "samples")
+        said = str(ds["correct"].attrs.get("long_name", "share that is correct"))
+        text = f"The mean share of what is correct{at(ds)} is {percent(here['correct'].mean())} ({said})"
+        yield Finding(f"{text}.", "samples")

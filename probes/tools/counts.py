@@ -14,19 +14,19 @@ __all__ = ["dense_or_quadrature", "lanczos_products", "lanczos_vectors", "plus",
 def lanczos_products(k: int, which: str, size: int, *, check_missed: bool = True, most: int | None = None) -> Span:
     """Products that `lanczos` takes for k pairs of a matrix of this size, within its ceiling `most`.
 
-    The upper end stands apart from the bulk of a loss's eigenvalues and is found soon. The lower end rarely does: there
-    the ceiling is the only bound known.
+    The upper end of a trained model stands apart from the bulk and is found soon, in a third of what is told at most;
+    at the start of training it need not. The lower end rarely does: there the ceiling is the only bound known.
 
     Example:
         >>> lanczos_products(10, "top", 4608), lanczos_products(1, "bottom", 4608), lanczos_products(10, "top", 7)
-        ((21, 150), (30, 330), (7, 15))
+        ((21, 360), (30, 330), (7, 15))
     """
     if k < 1:
         return 0, 0
     wanted = min(size, 2 * k if which == "both" else k)
     ceiling = 300 + 30 * wanted if most is None else most
     easy = which in ("top", "largest")
-    low, high = (6 + 1.5 * k, 40 + 11 * k) if easy else (28 + 2 * k, ceiling)
+    low, high = (6 + 1.5 * k, min(ceiling, 60 + 30 * k)) if easy else (28 + 2 * k, ceiling)
     least = low if check_missed else 0.7 * low
     # In a basis of the whole space nothing can be missing; the residuals may take a product each.
     bound = min(ceiling, size + wanted + 1)

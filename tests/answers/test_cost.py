@@ -54,17 +54,17 @@ MODELS = {
 }
 # (probe, settings, most that the upper end may be over the lower one where P does not bound both)
 ASKED = [
-    ("spectrum", {"k": 1}, 7.5),
-    ("spectrum", {"k": 5}, 7.5),
-    ("spectrum", {}, 7.5),
+    ("spectrum", {"k": 1}, 12),
+    ("spectrum", {"k": 5}, 17),
+    ("spectrum", {}, 18),
     ("spectrum", {"k": 3, "which": "bottom"}, 13),
     ("spectrum", {"k": 3, "which": "both"}, 16),
-    ("spectrum", {"k": 3, "check_missed": False}, 10.5),
+    ("spectrum", {"k": 3, "check_missed": False}, 22),
     ("spectrum", {"k": 3, "which": "both", "max_products": 40}, 2),
     ("spectrum", {"engine": "dense"}, 1),
     ("density", {"vectors": 3, "quad": 20, "trace_products": 12}, 1.2),
-    ("valley", {}, 11),
-    ("valley", {"top": 2, "bottom": 0, "random": 1}, 6),
+    ("valley", {}, 14),
+    ("valley", {"top": 2, "bottom": 0, "random": 1}, 11),
     ("valley", {"top": 0, "bottom": 0, "random": 2, "gradient": False, "rises": (1e-3, 1e-2)}, 1),
     ("entropy", {}, 1),
     ("entropy", {"exact_up_to": 0, "vectors": 3, "quad": 20}, 1),

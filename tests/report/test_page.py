@@ -179,6 +179,7 @@ def test_the_page_in_a_browser(browser, saved):
         pictures = browser.run("[...document.images].map(i => [i.naturalWidth, i.alt])")
         assert len(pictures) >= 6
         assert all(size > 0 and alt for size, alt in pictures)
+        browser.run("document.querySelectorAll('details').forEach(d => { d.open = true; })")
         assert browser.run("document.documentElement.scrollWidth") <= width
         assert browser.run("document.querySelectorAll('h1').length") == 1
     buttons = browser.run("[...document.querySelectorAll('.modebar-btn')].map(b => b.dataset.title)")
