@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 DEMO := demo
 
 # The package is installed in place. A file added or removed, or another set of dependencies, makes it install again.
-STAMP := $(shell (find landscape models probes figures \( -name '*.py' -o -name '*.toml' -o -name '*.cpp' \) | sort; cat pyproject.toml constraints.txt) | cksum | cut -d' ' -f1)
+STAMP := $(shell (find landscape models probes figures \( -name '*.py' -o -name '*.toml' -o -name '*.cpp' -o -name '*.css' -o -name '*.js' -o -name '*.html' \) | sort; cat pyproject.toml constraints.txt) | cksum | cut -d' ' -f1)
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --config-settings editable_mode=strict
 
 .PHONY: demo check test test-fast test-lowest lint format types bench docs gallery dist clean help

@@ -118,9 +118,12 @@ def tint(color: str, amount: float) -> tuple[float, float, float]:
 
 
 @contextmanager
-def paper() -> Iterator[None]:
-    """Within it, matplotlib uses the settings of our figures; the caller's are restored afterwards."""
-    with mpl.rc_context(_RC):
+def paper(*, outlines: bool = False) -> Iterator[None]:
+    """Within it, matplotlib uses the settings of our figures; the caller's are restored afterwards.
+
+    With `outlines`, SVG holds text as shapes, which look the same where the font is not installed.
+    """
+    with mpl.rc_context(_RC | ({"svg.fonttype": "path"} if outlines else {})):
         yield
 
 

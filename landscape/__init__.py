@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from landscape.recording.imports import export_checkpoint, import_checkpoints
     from landscape.recording.recorder import Recorder, record
     from landscape.recording.schedule import Schedule
+    from landscape.report.analyze import analyze
+    from landscape.report.report import Report
     from landscape.runs.branch import branch_config
     from landscape.runs.run import Run
     from landscape.runs.train import Progress, train
@@ -34,6 +36,7 @@ __all__ = [
     "Objective",
     "Progress",
     "Recorder",
+    "Report",
     "Run",
     "RunConfig",
     "RunFailedError",
@@ -41,6 +44,7 @@ __all__ = [
     "Study",
     "Symmetric",
     "__version__",
+    "analyze",
     "branch_config",
     "decay_table",
     "export_checkpoint",
@@ -59,12 +63,14 @@ _HOME = {
     "Objective": "loss.objective",
     "Progress": "runs.train",
     "Recorder": "recording.recorder",
+    "Report": "report.report",
     "Run": "runs.run",
     "RunConfig": "training.config",
     "RunFailedError": "errors",
     "Schedule": "recording.schedule",
     "Study": "studies.study",
     "Symmetric": "curvature.symmetric",
+    "analyze": "report.analyze",
     "branch_config": "runs.branch",
     "decay_table": "studies.decay",
     "export_checkpoint": "recording.imports",

@@ -17,7 +17,10 @@ if TYPE_CHECKING:
     from landscape.loss.objective import Objective
     from landscape.runs.run import Run
 
-__all__ = ["CURVATURE", "LOSS", "SLOPE", "Context", "Probe", "Schema", "Variable"]
+__all__ = ["CURVATURE", "LOSS", "SLOPE", "Context", "Counts", "Extent", "Probe", "Schema", "Span", "Variable"]
+
+Span = tuple[float, float]
+"""Fewest and most of something that is not known beforehand."""
 
 LOSS = "loss unit"
 SLOPE = "loss unit per parameter unit"
@@ -136,6 +139,44 @@ class Context:
         )  # fmt: skip
 
 
+@dataclass(frozen=True, kw_only=True)
+class Extent:
+    """How much there is to measure.
+
+    Attributes:
+        size: P, the number of parameters that vary.
+        points: checkpoints that a probe of the whole run looks at; 0 without a run.
+    """
+
+    size: int
+    points: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Counts:
+    """What one answer of a probe takes, before it is asked: fewest and most of what takes the time.
+
+    Attributes:
+        forwards: losses of all samples.
+        gradients: of the mean loss.
+        products: of the Hessian with single vectors.
+        dense: Hessians written out, P products each, in whatever way is fastest.
+        eigen: dense symmetric eigenvalue problems of size P; with eigenvectors one counts as five.
+        vectors: most vectors (P,) held at once.
+        matrices: most matrices (P, P) in float64 held at once, LAPACK's workspace included.
+        beside: what it takes besides, of which neither time nor memory is known; "" if nothing.
+    """
+
+    forwards: Span = (0, 0)
+    gradients: Span = (0, 0)
+    products: Span = (0, 0)
+    dense: int = 0
+    eigen: int = 0
+    vectors: float = 0
+    matrices: float = 0
+    beside: str = ""
+
+
 @dataclass(frozen=True)
 class Probe:
     """A question one can ask of a checkpoint.
@@ -152,6 +193,8 @@ class Probe:
         path: True (with `whole_run`) if the answer depends on which checkpoints are asked for, not on the last alone.
         metric: whether the answer depends on the metric, so that one may be asked for.
         by_default: whether `landscape probe` runs it without being asked; False for one that takes many times longer.
+        cost: ``(settings, extent) -> Counts`` of one answer, given all settings; None, or returning None,
+            where that cannot be told before.
     """
 
     name: str
@@ -164,6 +207,7 @@ class Probe:
     path: bool = False
     metric: bool = True
     by_default: bool = True
+    cost: Callable[[Mapping[str, Any], Extent], Counts | None] | None = None
 
     @property
     def random(self) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import numpy as np
@@ -13,7 +14,7 @@ from torch import Tensor
 from landscape.errors import LandscapeError
 from landscape.loss.objective import Objective
 from landscape.loss.strategies import Strategy
-from landscape.probes.base import CURVATURE, Probe, Schema, Variable
+from landscape.probes.base import CURVATURE, Counts, Extent, Probe, Schema, Variable
 from landscape.probes.linalg import hutchpp, lanczos_quadrature
 from landscape.probes.linalg.spectra.statistics import spectral_statistics
 from landscape.probes.linalg.trace.blocks import lockstep_quadrature
@@ -148,4 +149,12 @@ def density(
     )
 
 
-PROBE = Probe("density", 2, density, SCHEMA, by_default=False)
+def _cost(settings: Mapping[str, Any], extent: Extent) -> Counts:
+    vectors, extra = settings["vectors"], settings["trace_products"]
+    steps = min(settings["quad"], extent.size)
+    fewest = vectors * (steps if steps < extent.size else 1)  # a space that is exhausted ends a vector's run early
+    products = (fewest + extra / 2, vectors * steps + extra)
+    return Counts(forwards=(1, 1), products=products, vectors=2 * steps * settings["block"] + extra)
+
+
+PROBE = Probe("density", 2, density, SCHEMA, by_default=False, cost=_cost)

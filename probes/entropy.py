@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,14 +13,15 @@ from torch import Tensor
 
 from landscape.errors import LandscapeError
 from landscape.loss.objective import Objective
-from landscape.probes.base import CURVATURE, Probe, Schema, Variable
+from landscape.probes.base import CURVATURE, Counts, Extent, Probe, Schema, Variable
 from landscape.probes.linalg import lanczos_quadrature
 from landscape.probes.linalg.spectra.atoms import Atoms
 from landscape.probes.linalg.spectra.entropy import power_law, shape_statistics
+from landscape.probes.tools.counts import dense_or_quadrature
 from landscape.probes.tools.dense import exact_spectrum, fits
 from landscape.probes.tools.estimates import entries, with_intervals
 
-__all__ = ["PROBE", "Measured", "entropy", "measured"]
+__all__ = ["PROBE", "Measured", "entropy", "measured", "whole_spectrum"]
 
 
 STATISTICS = {
@@ -173,4 +175,16 @@ def entropy(
     return SCHEMA.dataset(values, coords=None, **objective.caveats)
 
 
-PROBE = Probe("entropy", 2, entropy, SCHEMA, by_default=False)
+def whole_spectrum(settings: Mapping[str, Any], extent: Extent) -> Counts:
+    """What `measured` takes."""
+    how = {name: settings[name] for name in ("exact_up_to", "vectors", "quad")}
+    exact, most = dense_or_quadrature(extent.size, **how)
+    if exact:
+        return Counts(forwards=(1, 1), dense=1, eigen=1, matrices=6)
+    steps = min(settings["quad"], extent.size)
+    # A space that is exhausted ends a vector's run early.
+    fewest = most if steps < extent.size else settings["vectors"]
+    return Counts(forwards=(1, 1), products=(fewest, most), vectors=2 * steps)
+
+
+PROBE = Probe("entropy", 2, entropy, SCHEMA, by_default=False, cost=whole_spectrum)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,13 +15,14 @@ from torch import Tensor
 from landscape.errors import LandscapeError
 from landscape.loss.metric import RescaledObjective
 from landscape.loss.objective import Objective
-from landscape.probes.base import CURVATURE, Context, Probe, Schema, Variable
+from landscape.probes.base import CURVATURE, Context, Counts, Extent, Probe, Schema, Variable
 from landscape.probes.entropy import measured
 from landscape.probes.linalg import lanczos
 from landscape.probes.linalg.spectra.atoms import Atoms
 from landscape.probes.linalg.spectra.changepoints import FEWEST, Signal, change_points, noise_of_differences
 from landscape.probes.linalg.spectra.entropy import shape_statistics
 from landscape.probes.linalg.spectra.pairs import matrix_entropy, principal_angles
+from landscape.probes.tools.counts import dense_or_quadrature, lanczos_products, lanczos_vectors
 from landscape.probes.tools.dense import DENSE_MEMORY, exact_spectrum, fits
 
 __all__ = ["PROBE", "evolution"]
@@ -257,6 +258,20 @@ def _context(c: Context) -> dict[str, Any]:
     return out
 
 
+def _cost(settings: Mapping[str, Any], extent: Extent) -> Counts:
+    size, points = extent.size, max(1, extent.points)
+    how = {name: settings[name] for name in ("exact_up_to", "vectors", "quad")}
+    exact, most = dense_or_quadrature(size, **how)
+    if exact:
+        kept = points if settings["mutual"] and 8 * size**2 * points <= DENSE_MEMORY // 2 else 0
+        pairs = kept * (kept + 3) // 2  # an entropy of every checkpoint and of every pair
+        return Counts(forwards=(points, points), dense=points, eigen=5 * points + pairs, matrices=6 + kept)
+    k = min(settings["k"] + 1, size)
+    low, high = lanczos_products(k, "top", size)
+    products = (points * (low + min(most, settings["vectors"])), points * (high + most))
+    return Counts(forwards=(points, points), products=products, vectors=lanczos_vectors(k, "top", size) + points)
+
+
 PROBE = Probe(
     "evolution",
     3,
@@ -267,4 +282,5 @@ PROBE = Probe(
     whole_run=True,
     path=True,
     by_default=False,
+    cost=_cost,
 )

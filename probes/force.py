@@ -13,7 +13,7 @@ from torch import Tensor
 from landscape.errors import LandscapeError
 from landscape.loss.objective import Objective
 from landscape.probes.base import CURVATURE, Probe, Schema, Variable
-from landscape.probes.entropy import MEASURED, measured
+from landscape.probes.entropy import MEASURED, measured, whole_spectrum
 from landscape.probes.linalg.spectra.atoms import Atoms
 from landscape.probes.linalg.spectra.entropy import flattest_share, window_sums
 from landscape.probes.linalg.trace.intervals import Estimate
@@ -132,4 +132,4 @@ def _sums(atoms: Atoms, lower: Sequence[float], upper: Sequence[float]) -> dict[
     return {**entries(found), "flattest_share": share}
 
 
-PROBE = Probe("force", 2, force, SCHEMA, by_default=False)
+PROBE = Probe("force", 2, force, SCHEMA, by_default=False, cost=whole_spectrum)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -12,8 +12,9 @@ from torch import Tensor
 
 from landscape.errors import DivergedError, LandscapeError
 from landscape.loss.objective import Objective
-from landscape.probes.base import CURVATURE, LOSS, Context, Probe, Schema, Variable
+from landscape.probes.base import CURVATURE, LOSS, Context, Counts, Extent, Probe, Schema, Variable
 from landscape.probes.linalg import lanczos
+from landscape.probes.tools.counts import lanczos_products, lanczos_vectors, plus
 from landscape.probes.tools.directions import oriented
 
 __all__ = ["PROBE", "hopping"]
@@ -262,4 +263,25 @@ def _context(c: Context) -> dict[str, Any]:
     return {"replay": replay}
 
 
-PROBE = Probe("hopping", 2, hopping, SCHEMA, _context, context_names=frozenset({"replay"}), by_default=False)
+def _cost(settings: Mapping[str, Any], extent: Extent) -> Counts:
+    n, k = settings["n"], settings["k"]
+    products = plus(lanczos_products(k, "top", extent.size), (0, 2 * n))  # fewer where the run ends before
+    return Counts(
+        forwards=(1, 2 * n + 1),  # every Hessian makes sure that the loss is finite
+        gradients=(0, 2 * n),  # one for the slope, and one whose graph gives the products
+        products=products,
+        vectors=max(lanczos_vectors(k, "top", extent.size), 4 * n),
+        beside=f"up to {n} updates of the training, replayed",
+    )
+
+
+PROBE = Probe(
+    "hopping",
+    2,
+    hopping,
+    SCHEMA,
+    _context,
+    context_names=frozenset({"replay"}),
+    by_default=False,
+    cost=_cost,
+)

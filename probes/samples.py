@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from landscape.errors import LandscapeError
 from landscape.loss.objective import Objective
-from landscape.probes.base import LOSS, Context, Probe, Schema, Variable
+from landscape.probes.base import LOSS, Context, Counts, Extent, Probe, Schema, Variable
 
 __all__ = ["PROBE", "samples"]
 
@@ -90,6 +90,10 @@ def _context(c: Context) -> dict[str, Any]:
     return {"correct": c.run.task.correct, "information_content": part.information_content, "family": names}
 
 
+def _cost(settings: Mapping[str, Any], extent: Extent) -> Counts:  # noqa: ARG001
+    return Counts(forwards=(2, 3))  # finite or not, the losses, and what is correct
+
+
 PROBE = Probe(
     "samples",
     1,
@@ -98,4 +102,5 @@ PROBE = Probe(
     _context,
     context_names=frozenset({"correct", "information_content", "family"}),
     metric=False,
+    cost=_cost,
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Literal, get_args
 
@@ -13,8 +14,9 @@ from landscape.curvature.symmetric import Symmetric
 from landscape.errors import LandscapeError
 from landscape.loss.objective import Objective
 from landscape.loss.strategies import Strategy
-from landscape.probes.base import CURVATURE, Probe, Schema, Variable
+from landscape.probes.base import CURVATURE, Counts, Extent, Probe, Schema, Variable
 from landscape.probes.linalg import Eigenpairs, dense_eigenpairs, lanczos
+from landscape.probes.tools.counts import lanczos_products, lanczos_vectors
 from landscape.probes.tools.dense import dense_hessian
 from landscape.probes.tools.pyhessian import pyhessian_eigenpairs
 
@@ -171,4 +173,15 @@ def _witness(objective: Objective, w: Tensor, *, k: int, tol: float, max_iterati
     )
 
 
-PROBE = Probe("spectrum", 2, spectrum, SCHEMA)
+def _cost(settings: Mapping[str, Any], extent: Extent) -> Counts | None:
+    engine, k, which, size = settings["engine"], settings["k"], settings["which"], extent.size
+    if which == "all" or engine == "dense":
+        return Counts(forwards=(1, 1), dense=1, eigen=5, matrices=6)
+    if engine == "pyhessian":  # power iterations, which depend on how close eigenvalues are, and are not counted
+        return None
+    products = lanczos_products(k, which, size, check_missed=settings["check_missed"], most=settings["max_products"])
+    vectors = min(lanczos_vectors(k, which, size), settings["memory"] * 2**30 / (8 * size))
+    return Counts(forwards=(1, 1), products=products, vectors=vectors)
+
+
+PROBE = Probe("spectrum", 2, spectrum, SCHEMA, cost=_cost)

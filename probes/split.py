@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from landscape.errors import LandscapeError
 from landscape.loss.objective import Objective
-from landscape.probes.base import CURVATURE, Probe, Schema, Variable
+from landscape.probes.base import CURVATURE, Counts, Extent, Probe, Schema, Variable
 from landscape.probes.tools.dense import exact_spectrum, fits
 
 __all__ = ["PROBE", "split"]
@@ -144,4 +145,8 @@ def _valleys(lam: Array, thresholds: Array, error: float) -> dict[str, NDArray[n
     }
 
 
-PROBE = Probe("split", 1, split, SCHEMA, by_default=False)
+def _cost(settings: Mapping[str, Any], extent: Extent) -> Counts:  # noqa: ARG001
+    return Counts(forwards=(1, 1), dense=1, eigen=1, matrices=6) if fits(extent.size) else Counts()
+
+
+PROBE = Probe("split", 1, split, SCHEMA, by_default=False, cost=_cost)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -12,8 +13,9 @@ from torch import Tensor
 
 from landscape.errors import LandscapeError
 from landscape.loss.objective import Objective
-from landscape.probes.base import CURVATURE, LOSS, Context, Probe, Schema, Variable
+from landscape.probes.base import CURVATURE, LOSS, Context, Counts, Extent, Probe, Schema, Variable
 from landscape.probes.linalg import lanczos
+from landscape.probes.tools.counts import lanczos_products, lanczos_vectors
 from landscape.probes.tools.directions import filter_normalised, oriented
 
 __all__ = ["PROBE", "surface"]
@@ -205,6 +207,15 @@ def _context(c: Context) -> dict[str, Any]:
     return context
 
 
+def _cost(settings: Mapping[str, Any], extent: Extent) -> Counts:
+    lengths = [settings["points"] if settings[axis] is None else len(settings[axis]) for axis in ("alpha", "beta")]
+    losses = lengths[0] * lengths[1] + extent.points + 1
+    eigen = settings["directions"] == "eigen"
+    products = lanczos_products(2, "top", extent.size) if eigen else (0, 0)
+    vectors = max(lanczos_vectors(2, "top", extent.size) if eigen else 0, 3 * extent.points + lengths[1])
+    return Counts(forwards=(losses, losses), products=products, vectors=vectors)
+
+
 PROBE = Probe(
     "surface",
     1,
@@ -214,4 +225,5 @@ PROBE = Probe(
     context_names=frozenset({"path", "path_steps", "path_loss"}),
     whole_run=True,
     metric=False,
+    cost=_cost,
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,8 @@ from torch import Tensor
 
 from landscape.errors import LandscapeError
 from landscape.loss.objective import Objective
-from landscape.probes.base import CURVATURE, LOSS, SLOPE, Probe, Schema, Variable
+from landscape.probes.base import CURVATURE, LOSS, SLOPE, Counts, Extent, Probe, Schema, Variable
+from landscape.probes.tools.counts import lanczos_products, lanczos_vectors, plus, search_losses
 from landscape.probes.tools.directions import Direction, eigen_directions, gradient_direction, random_directions
 from landscape.probes.tools.wall_lines import Lines, measure
 from landscape.probes.tools.wall_shapes import GROUPS, RULE, asymmetry, group_statistics, shape_labels
@@ -230,4 +232,20 @@ def _shapes(measured: dict[str, Any], group: Labels, present: Bools, rise: float
     }
 
 
-PROBE = Probe("valley", 4, valley, SCHEMA)
+def _cost(settings: Mapping[str, Any], extent: Extent) -> Counts:
+    size, most = extent.size, settings["max_products"]
+    low = max(settings["bottom"], settings["negative"])
+    names = ("top", "bottom", "negative", "random", "filter_random", "gradient")
+    lines = sum(int(settings[name]) for name in names)
+    losses = search_losses(lines, len(settings["rises"]), settings["gap"])
+    products = plus(
+        lanczos_products(min(settings["top"], size), "top", size, most=most),
+        lanczos_products(min(low, size), "bottom", size, most=most),
+        (lines, lines),  # the curvature along each
+    )
+    vectors = max(lanczos_vectors(settings["top"], "top", size), lanczos_vectors(low, "bottom", size))
+    # Searches ask for few slopes; each is a gradient.
+    return Counts(forwards=losses, gradients=(1, 1 + 4 * lines), products=products, vectors=vectors)
+
+
+PROBE = Probe("valley", 4, valley, SCHEMA, cost=_cost)

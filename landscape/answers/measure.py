@@ -18,7 +18,7 @@ from landscape.loss.objective import Objective
 from landscape.probes.base import Context, Probe
 from landscape.runs.run import Run
 
-__all__ = ["Found", "KilledError", "Place", "answers", "answers_in_worker", "answers_of_killed"]
+__all__ = ["Found", "KilledError", "Place", "answers", "answers_in_worker", "answers_of_killed", "objective_at"]
 
 Found = tuple[int, int, xr.Dataset | LandscapeError]
 """Index of the request, step, answer."""
@@ -75,7 +75,7 @@ def answers(place: Place, questions: Sequence[tuple[int, Question]]) -> Iterator
         try:
             metric = question.loss.metric
             if not objectives:
-                objectives["euclidean"] = _objective(question.run, place)
+                objectives["euclidean"] = objective_at(question.run, place)
             if metric not in objectives:
                 objectives[metric] = question.run.rescaled(objectives["euclidean"], metric, step=place.step)
             ds = _measure(question, objectives[metric], place.step)
@@ -91,8 +91,8 @@ _LAST: dict[str, tuple[Any, Objective]] = {}
 """The objective used last by this process: its data, checks, traces and compiled products serve all checkpoints."""
 
 
-def _objective(run: Run, place: Place) -> Objective:
-    """The objective at a checkpoint."""
+def objective_at(run: Run, place: Place) -> Objective:
+    """The objective at a checkpoint, in the coordinates of the parameters themselves."""
     loss = place.loss
     # What does not vary, other parameters or buffers, differs between checkpoints: each has an objective of its own.
     held = loss.parameters is not None or run.apart(loss.objective)

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 import xarray as xr
 
-from landscape.answers.files import load, write
+from landscape.answers.files import Heading, heading, load, write
 from landscape.answers.parts import packed, unpacked
 from landscape.answers.seal import sealed, unsealed
 from landscape.errors import LandscapeError
@@ -137,7 +137,7 @@ class Question:
             "versions": json.dumps(versions()),
         }
 
-    def matches(self, ds: xr.Dataset) -> bool:
+    def matches(self, ds: xr.Dataset | Heading) -> bool:
         """Whether a stored answer is to this question: same run, probe version and settings."""
         a = ds.attrs
         return bool(
@@ -153,6 +153,17 @@ class Question:
             return None
         ds = load(self.path)
         return ds if self.matches(ds) else None
+
+    def stored_steps(self) -> set[int]:
+        """Training steps whose answer is on disk, in the file or left by an interrupted sweep; no numbers are read.
+
+        Raises:
+            DamagedError: if the file is damaged.
+        """
+        steps = set(self.parts())
+        if self.path.exists() and self.matches(found := heading(self.path)):
+            steps |= {self.settings["step"]} if self.probe.whole_run else set(found.steps)
+        return steps
 
     def parts(self, *, but: Container[int] = ()) -> dict[int, xr.Dataset]:
         """Answers of single checkpoints that an interrupted sweep left behind, but for those of some steps."""

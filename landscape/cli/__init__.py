@@ -1,4 +1,4 @@
-"""The command line: `landscape train`, `probe`, `plot`, `show`, `compare`, `import`, `export`."""
+"""The command line: `landscape train`, `probe`, `plot`, `show`, `report`, `compare`, `import`, `export`."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ COMMANDS = {
     "probe": ("landscape.cli.probe", "Measure checkpoints: spectra, valleys, samples, surfaces."),
     "plot": ("landscape.cli.plot", "Draw figures from stored results."),
     "show": ("landscape.cli.show", "Say what is in a run, or compare several."),
+    "report": ("landscape.cli.report", "Make one page that says what was found, with pictures."),
     "compare": ("landscape.cli.compare", "Compare two runs at the same step, loss or compute."),
     "import": ("landscape.cli.importing", "Make a run of checkpoints that another program wrote."),
     "export": ("landscape.cli.exporting", "Write a checkpoint of a run as a safetensors file."),
@@ -52,6 +53,7 @@ def cli() -> None:
       landscape probe runs -p spectrum -p samples --samples 128 --jobs 2
       landscape plot  runs
       landscape show  runs
+      landscape report runs
 
     Runs live in folders below `runs/`, results in `results/` inside each run, figures in `figures/`. Every command may
     be interrupted and repeated: it continues, and never computes or loses anything twice. Exit codes: 0 done, 1 a run

@@ -10,10 +10,11 @@ import click
 import torch
 import xarray as xr
 
+from landscape.answers.cost import costs
 from landscape.answers.question import LossSpec
-from landscape.answers.sweep import answer, plan
+from landscape.answers.sweep import Request, answer, plan
 from landscape.cli.console import device_option, emit_json, progress_bars, resolve_device, show_table
-from landscape.cli.tables import TABLES
+from landscape.cli.tables import TABLES, cost
 from landscape.cli.tables.cells import labelled
 from landscape.errors import LandscapeError
 from landscape.loss.metric import METRICS
@@ -72,6 +73,11 @@ def _settings_help() -> str:
 @click.option("--chunk", type=click.IntRange(1), help="Samples evaluated at once; bounds memory.")
 @click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="Processes, one thread each.")
 @click.option("--recompute", is_flag=True, help="Ignore stored results.")
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="Compute nothing: say what would be computed, what is stored, and what it would cost in time and memory.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress.")
 def command(
@@ -85,6 +91,7 @@ def command(
     chunk: int | None,
     jobs: int,
     recompute: bool,
+    dry_run: bool,
     as_json: bool,
     quiet: bool,
     seed: int,
@@ -100,6 +107,7 @@ def command(
       landscape probe runs/markov-looped-s0
       landscape probe runs -p spectrum --every 2 --samples 128 --jobs 2
       landscape probe runs -p spectrum --metric euclidean --metric filter --metric adam
+      landscape probe runs -p density --jobs 2 --dry-run
       landscape probe runs -p valley --steps 0,1920 --set valley.top=10 --set valley.rises=[0.001,0.01,0.1]
     """
     if every is not None and steps is not None:
@@ -133,6 +141,9 @@ def command(
         for run in study
         for metric in metrics
     ]
+    if dry_run:
+        _tell_cost(requests, chunk=chunk, jobs=jobs, recompute=recompute, as_json=as_json)
+        return
     now = [0] * len(requests)
     with progress_bars(quiet=quiet) as bars:
 
@@ -156,6 +167,18 @@ def command(
         click.echo(f"Error: {label}: {error}", err=True)
     if errors:
         raise click.exceptions.Exit(max(error.exit_code for _, error in errors))
+
+
+def _tell_cost(requests: list[Request], *, chunk: int | None, jobs: int, recompute: bool, as_json: bool) -> None:
+    """What the command would do and cost."""
+    found = costs(requests, chunk=chunk, recompute=recompute)
+    if as_json:
+        emit_json(cost.as_json(found, jobs=jobs))
+    else:
+        show_table(cost.cost_table(found, jobs=jobs))
+        click.echo(cost.basis(found))
+    if refused := [c.error for c in found if c.error is not None]:
+        raise click.exceptions.Exit(max(error.exit_code for error in refused))
 
 
 def _report(answers: dict[str, list[xr.Dataset]], *, as_json: bool) -> None:

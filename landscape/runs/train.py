@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import math
 import os
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,6 +14,7 @@ import torch
 from landscape.errors import DivergedError, LandscapeError, RunFailedError
 from landscape.provenance import code_revision, created, fingerprint, versions
 from landscape.runs.lock import writer_lock
+from landscape.runs.memory import peak_memory
 from landscape.runs.reading import FILE_NAME, METRICS, open_for_reading, read_header
 from landscape.runs.run import Run
 from landscape.runs.writing import Columns, RunWriter
@@ -181,7 +180,7 @@ def _train(trainer: Trainer, writer: RunWriter, folder: Path, progress: Callable
             row = evaluate()
             # After a kill some rows beyond the last checkpoint are already there; they would come out the same.
             writer.append("metrics", step, {**row, "seconds": seconds})
-            writer.raise_peak(_peak_memory(trainer.setup.device))
+            writer.raise_peak(peak_memory(trainer.setup.device))
             if (step in checkpoints or switched) and step not in saved:
                 writer.append_checkpoint(step, trainer.state().row())
             if progress is not None:
@@ -214,15 +213,3 @@ def _next_stop(config: RunConfig, step: int, switch: int) -> int | None:
     after = {switch + 2**i for i in range(config.evaluate_every.bit_length())} if switch >= 0 else set()
     stops = after | set(config.evaluation_steps().tolist())
     return min((s for s in stops if step < s <= config.steps), default=None)
-
-
-def _peak_memory(device: torch.device) -> float:
-    """Bytes: on a GPU what tensors took, else all that this process ever held, NaN where the system does not say."""
-    if device.type == "cuda":
-        return float(torch.cuda.max_memory_allocated(device))
-    try:
-        import resource
-    except ImportError:  # not a POSIX system
-        return math.nan
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return float(peak if sys.platform == "darwin" else 1024 * peak)

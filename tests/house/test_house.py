@@ -232,6 +232,8 @@ def test_the_wheel_holds_everything_and_works_where_nothing_else_of_the_project_
     presets = {path.name for path in ROOT.glob("landscape/training/presets/*.toml")}
     assert {name.rpartition("/")[2] for name in files if name.endswith(".toml")} == presets
     assert "landscape/models/attention_kernel.cpp" in files
+    assert {f"landscape/report/{name}" for name in ("page.html", "fragment.html", "style.css", "tables.js")} <= files
+    # -S: no .pth files, so that the only `landscape` is that of the wheel.
     code = (
         "import sys, importlib, pathlib; home = pathlib.Path(sys.argv[1]); "
         "import landscape; assert pathlib.Path(landscape.__file__).parent.parent == home, landscape.__file__\n"

@@ -1,0 +1,61 @@
+"""Sentences about checkpoints and updates."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import xarray as xr
+
+from landscape.report.numbers import at, last, number
+from landscape.report.section import Finding
+
+__all__ = ["alignment_words", "evolution_words", "hopping_words", "length_words"]
+
+
+def evolution_words(ds: xr.Dataset) -> Iterator[Finding]:
+    """Phases of the entropy, and its rise after the minimum."""
+    phases = int(ds["phase"].max())
+    if phases:
+        text = f"The entropy of the spectrum went through {phases} {'phase' if phases == 1 else 'phases'}"
+        yield Finding(f"{text} over {ds.sizes['path_step']} checkpoints (Bayesian information criterion).", "evolution")
+    rise, error = float(ds["rise_after_minimum"]), float(ds["rise_after_minimum_stderr"])
+    if np.isfinite(rise):
+        text = f"Its entropy is lowest at step {int(ds['minimum_step'])}, and {number(rise)} nats higher at the end"
+        sure = error == 0 or rise > 2 * error
+        said = "exact" if error == 0 else f"standard error {number(error, 2)}"
+        yield Finding(f"{text} ({said}).", "evolution", "sure" if sure else "doubtful")
+
+
+def hopping_words(ds: xr.Dataset) -> Iterator[Finding]:
+    """Whether updates cross the valley along the leading eigenvector."""
+    here = last(ds)
+    rate, error = float(here["hop_rate"][0]), float(here["hop_rate_stderr"][0])
+    if np.isfinite(rate):
+        text = (
+            f"Along the leading eigenvector {number(100 * rate, 3)} % of {int(here['n_pairs'][0])} pairs of updates"
+            f"{at(ds)} have opposite signs (standard error {number(100 * error, 2)} %; 50 % for independent updates)."
+        )
+        yield Finding(text, "hopping", "sure" if bool(here["converged"][0]) else "doubtful")
+
+
+def alignment_words(ds: xr.Dataset) -> Iterator[Finding]:
+    """The cosine over all parameters."""
+    here = last(ds)
+    groups = [str(g) for g in ds["group"].values]
+    if "all" in groups:
+        i = groups.index("all")
+        value, error = number(here["cosine"][i]), number(here["cosine_stderr"][i], 2)
+        text = (
+            f"The gradients of the single and the looped loss{at(ds)} have the cosine {value} (standard error {error})."
+        )
+        yield Finding(text, "alignment")
+
+
+def length_words(ds: xr.Dataset) -> Iterator[Finding]:
+    """Accuracy at the longest queries."""
+    here = last(ds)
+    value = here["accuracy"].isel(loops=0).values.ravel()
+    if len(value):
+        text = f"Queries of length {int(ds['length'].values[-1])}, the longest asked, are answered right{at(ds)} in"
+        yield Finding(f"{text} {number(100 * value[-1], 3)} % of {int(here['n'])} samples.", "length")
