@@ -151,7 +151,10 @@ def _times(span: Span, n: int) -> Span:
 def _rates(run: Run, place: Place, known: dict[tuple[str, ...], Rates | LandscapeError]) -> Rates:
     """What was timed for a loss like this one, or what is now."""
     loss = place.loss
-    key = (*_kind(run, place.step), *map(str, (loss.split, loss.samples, loss.dtype, loss.device, loss.parameters, loss.objective)))
+    key = (
+        *_kind(run, place.step),
+        *map(str, (loss.split, loss.samples, loss.dtype, loss.device, loss.parameters, loss.objective)),
+    )
     if key not in known:
         begun = time.perf_counter()
         try:

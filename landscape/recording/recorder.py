@@ -214,10 +214,7 @@ class Recorder:
             self._fail(error)
 
     def close(self, *, complete: bool = True) -> None:
-        """End the run, as complete or not; keep the model of the last step if it was not kept and is still as it was.
-
-        A run that was not closed is `unfinished`, and so is one whose `with` ends in an error.
-        """
+        """End the run, complete or `unfinished`; keep the model of the last step if it is still as it was then."""
         if self._stack is None:
             return
         try:

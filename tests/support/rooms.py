@@ -68,7 +68,7 @@ LIBRARIES = {
     "h5netcdf": set(),
     "scipy": set(ORDER) - PLAIN,
     "h5py": {"landscape.runs", "landscape.answers"},
-    "matplotlib": {"landscape.figures"},
+    "matplotlib": {"landscape.figures", "landscape.plotting"},
     "click": {"landscape.cli", "landscape.cli.console", "landscape.cli.tables"},
     "rich": {"landscape.cli.console"},
     "jinja2": {"landscape.report"},
