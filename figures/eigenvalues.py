@@ -124,7 +124,8 @@ def _of_one_point(datasets: Sequence[xr.Dataset], groups: dict[str, list[xr.Data
     marks = arch_handles(groups)
     if not all(bool(d["converged"].all()) for d in datasets):
         marks.append(hollow_handle("not converged"))
-    marks.append(Patch(facecolor=NEUTRAL, alpha=0.2, label="range over seeds ± residual"))
+    said = "range over seeds ± residual" if any(len(g) > 1 for g in groups.values()) else "± residual"
+    marks.append(Patch(facecolor=NEUTRAL, alpha=0.2, label=said))
     figure.legend(handles=marks, loc="outside upper center", ncols=2)
     return figure
 

@@ -72,7 +72,9 @@ def evolution(datasets: Sequence[xr.Dataset]) -> Figure:
             _map(axes[row][column], values, group[0]["path_step"].values, norm)
             for row, values, norm in zip((2, 3), maps, norms, strict=True)
         ]
-        axes[0][column].set_title(f"{titled(arch, group)}\nrun {group[0].attrs['run']}")
+        axes[0][column].set_title(
+            titled(arch, group) + (f"\nrun {group[0].attrs['run']}" if group[0].attrs["run"] != arch else "")
+        )
     labels = ("matrix entropy\n(nats)", "number of\nphases", "training step", "training step")
     for row, label in zip(axes, labels, strict=True):
         row[0].set_ylabel(label)

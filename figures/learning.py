@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from landscape.errors import LandscapeError
-from landscape.figures.datasets import by_arch, loss_unit, require_all
+from landscape.figures.datasets import by_arch, loss_unit, require, require_all
 from landscape.figures.marks import Scale, arch_curves, step_axis
 from landscape.figures.style import NEUTRAL, grid, styled
 
@@ -28,6 +28,8 @@ _ROWS = {
     "accuracy": "bayes_accuracy",
     "loss": "bayes_loss",
 }
+_PANELS = 6
+"""Of recorded metrics."""
 _CURVES = ("step", "split", "family")
 
 
@@ -43,7 +45,7 @@ def learning(
 
     Lines are means over seeds in a band from minimum to maximum; where the seeds' x differ (seconds always do), each
     seed is a thin line. The dashed line is the Bayes-optimal value, where it is known. Losses that differ by more than
-    a factor of 20 are drawn on a logarithmic axis.
+    a factor of 20 are drawn on a logarithmic axis. Of recorded runs every metric has a panel, up to six.
 
     Args:
         datasets: one ``metrics`` dataset per run, all of one task.
@@ -65,6 +67,8 @@ def learning(
     """
     if x not in _X:
         raise LandscapeError(f"expected x to be one of {', '.join(_X)}, found {x!r}. Choose one of them.")
+    if datasets and not any("split" in ds.dims for ds in datasets):
+        return _recorded(datasets, scale)
     ceilings = {"bayes_loss": ("family",), "bayes_accuracy": ("family",)}
     datasets = require_all(datasets, {"accuracy": _CURVES, "loss": _CURVES, x: ("step",), **ceilings})
     groups = by_arch(datasets)
@@ -89,6 +93,37 @@ def learning(
         axes[1][column].set_xlabel(label)
     handles = {label: h for ax in axes[0] + axes[1] for h, label in zip(*ax.get_legend_handles_labels(), strict=True)}
     figure.legend(handles.values(), handles.keys(), loc="outside upper center", ncols=1 if len(families) == 1 else 3)
+    return figure
+
+
+def _recorded(datasets: Sequence[xr.Dataset], scale: Scale) -> Figure:
+    """What was recorded, a panel for each name, of runs of anyone's training: the loss first, at most six."""
+    every = dict.fromkeys(str(name) for ds in datasets for name in ds.data_vars)
+    names = sorted(every, key=lambda name: (name != "loss", "loss" not in name))[:_PANELS]
+    if not names:
+        raise LandscapeError(
+            "expected metrics, found none recorded. Give them to the recorder: rec.save(step, loss=...)."
+        )
+    groups = by_arch([require(ds, {"step": ("step",), **{n: ("step",) for n in names if n in ds}}) for ds in datasets])
+    columns = min(3, len(names))
+    figure, axes = grid(-(-len(names) // columns), columns, height=2.2)
+    panels = [ax for row in axes for ax in row]
+    steps = np.unique(np.concatenate([d["step"].values for d in datasets])).astype(float)
+    for ax, name in zip(panels, names, strict=False):
+        for arch, group in groups.items():
+            # A metric that was not given at a step leaves no hole: it is drawn where it was given.
+            _draw_arch(ax, arch, [d[[name]].dropna("step") for d in group if name in d], name, "step")
+        ax.set_title(textwrap.fill(name, 28))
+        ax.set_ylabel(loss_unit(datasets) if name == "loss" else "as recorded")
+        values = np.concatenate([d[name].values for g in groups.values() for d in g if name in d])
+        finite = values[np.isfinite(values)]
+        if len(finite) and 0 < 20 * finite.min() < finite.max():
+            ax.set_yscale("log")
+        ax.set_xlabel(step_axis(ax, steps, scale=scale, gap=0.2))
+    for ax in panels[len(names) :]:
+        ax.remove()
+    handles = {label: h for ax in panels for h, label in zip(*ax.get_legend_handles_labels(), strict=True)}
+    figure.legend(handles.values(), handles.keys(), loc="outside upper center", ncols=columns)
     return figure
 
 

@@ -90,7 +90,10 @@ _ARCHS = {
     "shift": ArchStyle(_PURPLE, "D", ":"),
 }
 _ASSIGNED: ContextVar[dict[str, ArchStyle]] = ContextVar("assigned", default={})  # noqa: B039
-_OTHERS = [ArchStyle(c, m, "-") for m in "vPX*" for c in (_ORANGE, _SKY, _BLACK)]
+# Of Tol's muted palette, for runs of other people: neither the colours of our architectures nor those of families.
+_OTHERS = [
+    ArchStyle(("#882255", "#332288", "#44AA99")[i % 3], "vPX*"[i % 4], ("-", "--", "-.")[i % 3]) for i in range(12)
+]
 
 
 def arch_style(arch: str) -> ArchStyle:

@@ -64,7 +64,7 @@ def trajectories(datasets: Sequence[xr.Dataset], *, variable: str = "loss", scal
         if families:
             _draw_families(ax, [str(f) for f in ordered["family"].values], families)
         first = f" (first of {len(group)} seeds)" if len(group) > 1 else ""
-        ax.set_title(f"{arch}{first}\nrun {ds.attrs['run']}")
+        ax.set_title(f"{arch}{first}" + (f"\nrun {ds.attrs['run']}" if ds.attrs["run"] != arch else ""))
     by = "information content\n(bits per token; one row per sample)" if any(map(_known, shown)) else "family and mean"
     by = by if families or any(map(_known, shown)) else f"mean {variable}"
     axes[0][0].set_ylabel(f"sample, by {by}")
