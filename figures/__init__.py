@@ -48,11 +48,15 @@ class FigureSpec:
 FIGURES: dict[str, FigureSpec] = {
     spec.name: spec
     for spec in (
-        FigureSpec("learning", "metrics", "Learning curves by family, with the Bayes-optimal ceiling"),
+        FigureSpec(
+            "learning", "metrics", "Metrics during training; of our tasks by family, with the Bayes-optimal ceiling"
+        ),
         FigureSpec("eigenvalues", "spectrum", "Extreme Hessian eigenvalues over training"),
         FigureSpec("density", "density", "Smoothed density of all Hessian eigenvalues at chosen steps"),
         FigureSpec("widths", "valley", "Valley widths and shape exponents by direction"),
-        FigureSpec("trajectories", "samples", "Loss of every sample over training, by information content"),
+        FigureSpec(
+            "trajectories", "samples", "Loss of every sample over training; of our tasks by information content"
+        ),
         FigureSpec("entropy", "entropy", "Entropy, ranks, spread and power law of the spectrum over training"),
         FigureSpec("force", "force", "Sum of 1/|eigenvalue| in windows of the spectrum over training"),
         FigureSpec("evolution", "evolution", "Phases of the entropy, mutual information and angles of checkpoints"),

@@ -136,7 +136,7 @@ def test_dominating_samples_are_those_of_the_weighted_loss():
 def test_samples_are_those_of_the_probe(objective):
     ds = samples(objective, objective.w0)
     mean = float(objective.loss(objective.w0))
-    assert f"The mean loss over 21 samples is {mean:.4g} nats per token" in str(said("samples", ds)[0])
+    assert f"The mean loss over 21 samples is {mean:.4g} loss unit" in str(said("samples", ds)[0])
 
 
 def test_holes_of_a_plane_are_counted():

@@ -24,7 +24,7 @@ def test_a_folder_in_which_nothing_was_made_is_left_as_it_was(tmp_path):
 
 def test_a_second_writer_is_refused(tmp_path):
     with writer_lock(tmp_path / "run"):
-        with pytest.raises(LandscapeError, match="another process is training"), writer_lock(tmp_path / "run"):
+        with pytest.raises(LandscapeError, match="another process is writing"), writer_lock(tmp_path / "run"):
             pass
         assert writer_alive_in(tmp_path / "run")
 

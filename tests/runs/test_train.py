@@ -80,7 +80,7 @@ def test_readers_see_committed_steps_while_training_writes(config, tmp_path):
 
 
 def test_two_writers_are_refused(config, tmp_path):
-    with writer_lock(tmp_path / "a"), pytest.raises(LandscapeError, match="another process is training"):
+    with writer_lock(tmp_path / "a"), pytest.raises(LandscapeError, match="another process is writing"):
         train(config(), tmp_path / "a")
 
 
