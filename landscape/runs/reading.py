@@ -71,8 +71,8 @@ def open_for_reading(path: Path, *, writer_alive: bool | None = None) -> Iterato
     """
     if not path.is_file():
         raise LandscapeError(
-            f"expected a run file at {path}, found none. Train one with `landscape train -o {path.parent}`, or make one of "
-            "files with `landscape import`."
+            f"expected a run file at {path}, found none. Train one with `landscape train -o {path.parent}`, or "
+            "make one of files with `landscape import`."
         )
     try:
         file, cut = open_readable(
