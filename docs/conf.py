@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import re
 import shutil
 import sys
@@ -52,6 +53,8 @@ nb_execution_mode = "cache"
 nb_execution_cache_path = str(Path(__file__).parent.parent / "build" / "notebooks")
 nb_execution_raise_on_error = True
 nb_execution_in_temp = True  # what a notebook writes is gone with it
+os.environ["LANDSCAPE_EXAMPLES"] = str(Path(__file__).parent / "examples")  # so it finds its sources there
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 nb_execution_timeout = 300
 nb_merge_streams = True
 
@@ -81,7 +84,8 @@ nitpick_ignore_regex = [
     # What public functions return or raise that nobody makes or names himself.
     (r"py:.*", r"landscape\.(runs\.reading\.Rows|training\.trainer\.TrainState|training\.setup\.Setup)"),
     (r"py:.*", r"landscape\.(models\.gpt\.Adapted|probes\.linalg\.(search\.driver\.T|trace\.intervals\.Estimate))"),
-    (r"py:.*", r"(DamagedError|early_node)"),
+    (r"py:.*", r"landscape\.(probes\.base\.(Extent|Counts)|report\.section\.Finding)"),
+    (r"py:.*", r"(DamagedError|early_node|Answer)"),
 ]
 
 _ALIASES = {f"{thing.__module__}.{thing.__qualname__}": name for room in ROOMS for name, thing in public(room).items()}
