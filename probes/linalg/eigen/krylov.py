@@ -13,6 +13,7 @@ from torch import Tensor
 
 from landscape.curvature.symmetric import Symmetric
 from landscape.errors import LandscapeError
+from landscape.probes.linalg.eigen.rows import Rows
 
 __all__ = ["Counted", "Krylov", "Locked", "gaussian", "tridiagonal"]
 
@@ -20,6 +21,9 @@ Vector = NDArray[np.float64]
 
 BREAKDOWN = 10.0
 """A new direction shorter than this many roundings of |A| is rounding, not information."""
+
+AGAIN = 0.7
+"""A vector of which a pass of orthogonalisation leaves less than this part needs another pass."""
 
 
 class Counted:
@@ -44,11 +48,16 @@ class Counted:
         self.norm = 0.0
         self.n_products = 0
 
+    @property
+    def like(self) -> Tensor:
+        """An empty tensor of the vectors' dtype, on their device."""
+        return torch.empty(0, dtype=self.dtype, device=self.device)
+
     def __call__(self, q: Tensor) -> Tensor:
-        """A q / unit for a unit vector q (P,)."""
+        """A q / unit for a unit vector q (P,): a new tensor, for the caller to change."""
         w = self.op.mv(q).detach()
         self.n_products += 1
-        peak = float(w.abs().max())
+        peak = float(torch.linalg.vector_norm(w, math.inf))
         if not math.isfinite(peak):
             raise LandscapeError(
                 f"expected finite products A v, found NaN or infinity in product {self.n_products} of an operator of "
@@ -56,7 +65,7 @@ class Counted:
             )
         if self.unit == 0.0 and peak > 0.0:
             self.unit = 2.0 ** math.frexp(peak)[1]
-        w = w / self.unit if self.unit else w
+        w = w / (self.unit or 1.0)
         self.norm = max(self.norm, float(w.norm()))
         return w
 
@@ -68,140 +77,134 @@ def gaussian(size: int, generator: torch.Generator, like: Counted) -> Tensor:
 
 
 class Locked(NamedTuple):
-    """Vectors set aside, rows of `basis` (l, P), with A w_i = theta_i w_i + c_i, c_i orthogonal to all of them.
+    """What is known of the vectors set aside, the first l rows: A w_i = theta_i w_i + ahead_i r_1 + d_i.
 
-    `theta` (l,) and `error` (l,) = |c_i| live on the host, in units of the operator; `image` (l, P) holds the A w_i, or
-    None where they are not kept.
+    r_1 is the start of the recurrence, d_i is orthogonal to all w, and `error` (l,) = |d_i|. `theta` and `ahead` (l,);
+    all of them live on the host, in units of the operator. `ahead` is known where r_1 is what an earlier recurrence
+    left over (a thick restart: Wu and Simon, SIAM J. Matrix Anal. Appl. 22, 2000), else it is 0.
     """
 
-    basis: Tensor
     theta: Vector
     error: Vector
-    image: Tensor | None = None
+    ahead: Vector
 
 
 class Krylov:
     r"""Lanczos on B = (I - W'W) A (I - W'W), W the locked rows (l, P); B = A when nothing is locked.
 
-    A r_j = beta_{j-1} r_{j-1} + alpha_j r_j + beta_j r_{j+1} + W' h_j. Every new vector is made orthogonal to W and to
-    all earlier r twice (Parlett, The Symmetric Eigenvalue Problem, 1998, section 6.9: "twice is enough").
+    A r_j = beta_{j-1} r_{j-1} + alpha_j r_j + beta_j r_{j+1} + W' h_j. What the recurrence knows is taken off first:
+    the parts along r_{j-1} and r_j, in the first step those along W. Then every new vector is made orthogonal to W and
+    to all earlier r, and once more if that took much of it (Parlett, The Symmetric Eigenvalue Problem, 1998, section
+    6.9: "twice is enough").
 
     Args:
         op: the products.
         start: r_1 before it is made orthogonal to W and of unit length.
-        locked: the vectors set aside.
-        keep: number of steps up to which the products A r_j are kept beside the r_j; beyond it they are dropped.
+        locked: what is known of W, which are the first rows of `rows`.
+        rows: where the vectors lie; what is behind W is overwritten. Their own, which grow, if left out.
 
     Attributes:
         alpha, beta: the coefficients so far, one each per step; the last beta couples to the vector not yet used.
         coupling: h_j (l,) of each step.
         ended: no new direction exists: the space is invariant, or all P dimensions are used.
+        forgets: a step was made without room for its vector: the coefficients go on, the vectors are gone.
     """
 
-    def __init__(self, op: Counted, start: Tensor, locked: Locked | None = None, *, keep: int = 0) -> None:
+    def __init__(self, op: Counted, start: Tensor, locked: Locked | None = None, *, rows: Rows | None = None) -> None:
         self.op = op
-        self.keep = keep if locked is None or locked.image is not None else 0
-        self._image = torch.empty((min(16, self.keep), op.size), dtype=op.dtype, device=op.device)
         self.locked = locked
-        self.n_locked = 0 if locked is None else locked.basis.shape[0]
+        self.n_locked = 0 if locked is None else locked.theta.size
         self.alpha: list[float] = []
         self.beta: list[float] = []
         self.coupling: list[Vector] = []
-        self.n_basis = self.n_locked
-        self._rows = torch.empty((self.n_locked + 16, op.size), dtype=op.dtype, device=op.device)
-        if locked is not None:
-            self._rows[: self.n_locked] = locked.basis
+        self.rows = Rows(op.size, op.like) if rows is None else rows
+        self.rows.n = self.n_locked
+        self.forgets = False
+        self._before = self._at = self.n_locked
         self.ended = self.n_locked >= op.size
         if not self.ended:
             self._start(start)
 
     def _start(self, start: Tensor) -> None:
         length = float(start.norm())
-        r = start / length if length > 0 else start
+        r = start / (length if length > 0 else 1.0)
         for _ in range(3):
-            r = self._orthogonal(r)[0]
+            self._orthogonal(r)
             length = float(r.norm())
             # What is left of a start inside the locked space is rounding: that run has nothing to find.
             if length <= math.sqrt(self.op.eps) / 8:
                 self.ended = True
                 return
-            r = r / length
+            r.div_(length)
+            if length > AGAIN:
+                break
         self._append(r)
 
     @property
     def basis(self) -> Tensor:
         """Rows (l + steps, P), orthonormal: the locked ones, then those of the recurrence already multiplied."""
-        return self._rows[: self.n_locked + len(self.alpha)]
+        return self.rows.head(self.n_locked + len(self.alpha))
 
     @property
     def newest(self) -> Tensor:
         """The vector (P,) that the next step multiplies."""
-        return self._rows[self.n_locked + len(self.alpha)]
-
-    def image(self, weights: Tensor) -> Tensor | None:
-        """A times combinations (m, l + steps) of the rows of `basis`, from the products made; None if not kept."""
-        steps = len(self.alpha)
-        if steps > self.keep or self.keep == 0:
-            return None
-        total = weights[:, self.n_locked :] @ self._image[:steps]
-        if self.locked is not None and self.locked.image is not None:
-            total = total + weights[:, : self.n_locked] @ self.locked.image
-        return total
+        return self.rows.head(self.rows.n)[self._at]
 
     @property
     def complete(self) -> bool:
         """Whether the rows of `basis` span the whole space."""
-        return self.n_locked + len(self.alpha) >= self.op.size
-
-    def _keep(self, product: Tensor) -> None:
-        n = len(self.alpha)
-        if n >= self.keep:
-            self.keep, self._image = 0, self._image[:0]
-            return
-        if n == self._image.shape[0]:
-            self._image = _longer(self._image)
-        self._image[n] = product
+        return not self.forgets and self.n_locked + len(self.alpha) >= self.op.size
 
     def _append(self, r: Tensor) -> None:
-        if self.n_basis == self._rows.shape[0]:
-            self._rows = _longer(self._rows)
-        self._rows[self.n_basis] = r
-        self.n_basis += 1
+        # Without room, only the last two of the vectors behind those that are held go on, as the recurrence needs them.
+        self.forgets = self.forgets or self.rows.full
+        before = self._at
+        if self.forgets:
+            self._at = self._before
+            self.rows.replace(self._at, r)
+        else:
+            self._at = self.rows.append(r)
+        self._before = before
 
-    def _orthogonal(self, w: Tensor) -> tuple[Tensor, Tensor]:
-        """W minus its part in the basis, and the coefficients of that part."""
-        rows = self._rows[: self.n_basis]
+    def _orthogonal(self, w: Tensor) -> Tensor:
+        """Take the part in the basis off w, in place; the coefficients of that part."""
+        rows = self.rows.head(self.rows.n)
         part = rows @ w
-        return w - rows.T @ part, part
+        w.addmv_(rows.T, part, alpha=-1)
+        return part
 
     def step(self) -> None:
         """Multiply the newest vector and append the next one, or set `ended`."""
-        w = self.op(self.newest)
-        self._keep(w)
+        r = self.newest
+        w = self.op(r)
+        self.rows.keep(self._at, w)
+        product = float(w.norm())
+        ahead = None if self.locked is None or self.beta else self.locked.ahead
+        if self.beta:
+            w.sub_(self.rows.head(self.rows.n)[self._before], alpha=self.beta[-1])
+        elif ahead is not None and ahead.any():
+            w.addmv_(self.rows.head(self.n_locked).T, torch.as_tensor(ahead).to(w), alpha=-1)
+        alpha = float(r.dot(w))
+        w.sub_(r, alpha=alpha)
         before = float(w.norm())
-        w, part = self._orthogonal(w)
-        w, again = self._orthogonal(w)
-        h = (part + again).cpu().double().numpy()
-        self.coupling.append(h[: self.n_locked])
-        self.alpha.append(float(h[self.n_locked + len(self.alpha)]))
+        part = self._orthogonal(w)
         beta = float(w.norm())
+        if beta < AGAIN * before:
+            part = part + self._orthogonal(w)
+            beta = float(w.norm())
+        h = part.cpu().double().numpy()
+        self.coupling.append(h[: self.n_locked] + (0.0 if ahead is None else ahead))
+        self.alpha.append(alpha + float(h[self._at]))
         if self.complete or beta <= BREAKDOWN * self.op.eps * self.op.norm:
             self.beta.append(0.0)
             self.ended = True
             return
         self.beta.append(beta)
-        w = w / beta
-        if beta < math.sqrt(self.op.eps) * before:  # so much cancelled that two passes left rounding behind
-            w = self._orthogonal(w)[0]
-            w = w / w.norm()
+        w.div_(beta)
+        if beta < math.sqrt(self.op.eps) * product:  # so much cancelled that two passes left rounding behind
+            self._orthogonal(w)
+            w.div_(float(w.norm()))
         self._append(w)
-
-
-def _longer(rows: Tensor) -> Tensor:
-    """The same rows in a matrix with room for as many again."""
-    grown = torch.empty((2 * rows.shape[0], rows.shape[1]), dtype=rows.dtype, device=rows.device)
-    grown[: rows.shape[0]] = rows
-    return grown
 
 
 def tridiagonal(alpha: list[float], beta: list[float]) -> tuple[Vector, Vector]:
