@@ -113,7 +113,7 @@ class Solver:
                 self._look_elsewhere(index)
             else:  # an invariant space without enough pairs: keep what there is room for and look elsewhere
                 watch = None
-                self._look_elsewhere(choose(self.ritz.theta, min(self.ritz.theta.size, self.n_kept), self.which))
+                self._look_elsewhere(self._best(self.n_kept))
 
     def _look_elsewhere(self, index: NDArray[np.intp]) -> None:
         """Lock Ritz pairs and start from a fresh vector."""
@@ -127,7 +127,7 @@ class Solver:
     def _restart(self) -> None:
         """Make room: the run goes on with its best Ritz vectors alone, and from the vector that it had come to."""
         ritz, start = self.ritz, self.run.newest
-        index = choose(ritz.theta, self.n_kept, self.which)
+        index = self._best(self.n_kept)
         left = ritz.error - np.abs(ritz.own)
         locked = Locked(ritz.theta[index], left[index], ritz.own[index])
         self.rows.combine(self._weights(index))
@@ -139,6 +139,10 @@ class Solver:
             if not run.ended or run.complete:
                 break
         return run
+
+    def _best(self, n: int) -> NDArray[np.intp]:
+        """Up to n Ritz pairs, those at the ends asked for."""
+        return choose(self.ritz.theta, n // 2 if self.which == "both" else n, self.which)
 
     def _weights(self, index: NDArray[np.intp]) -> Tensor:
         return torch.as_tensor(self.ritz.weights[:, index].T.copy()).to(self.op.like)
@@ -214,7 +218,7 @@ class Solver:
         rows = weights @ self.rows.head(weights.shape[1])
         length = rows.norm(dim=1)
         rows.div_(length[:, None])
-        if index.size > 1:
+        if index.size > 1 and (self.rows.has_images or self._recurs(index)):
             signs = gaussian(index.size, self.generator, self.op).sign()
             image = self.rows.image((signs / length) @ weights)
             tail, own = self.ritz.tail, self.ritz.own[index]
@@ -231,6 +235,11 @@ class Solver:
                 return Pairs(rows, self.ritz.theta[index], np.hypot(own, off), tail)
             del tail
         return self._each(rows, None)
+
+    def _recurs(self, index: NDArray[np.intp]) -> bool:
+        """Whether the recurrence knows all of the residuals, down to rounding: locked pairs brought no others along."""
+        left = self.ritz.error[index] - np.abs(self.ritz.own[index])
+        return bool((left <= self.op.eps * self.op.norm).all())
 
     def _apart(self, mixed: Tensor, image: Tensor) -> float:
         """Distance of the product with a vector from what it should be."""
@@ -261,8 +270,8 @@ class Solver:
     def _from_worst(self, index: NDArray[np.intp], pairs: Pairs) -> None:
         """A run from the worst residual vector, all Ritz vectors locked: Lanczos goes on where these pairs stand."""
         ritz = self.ritz
-        room = min(ritz.theta.size, max(self.n_kept, self.rows.capacity - self.n_wanted - 2))
-        every = np.concatenate([index, np.setdiff1d(choose(ritz.theta, room, self.which), index)])
+        room = max(self.n_wanted, self.rows.capacity - self.n_wanted - 2)
+        every = np.concatenate([index, np.setdiff1d(self._best(room), index)])
         locked = Locked(
             np.concatenate([pairs.values, ritz.theta[every[index.size :]]]),
             np.concatenate([pairs.errors, ritz.error[every[index.size :]]]),
