@@ -11,7 +11,7 @@ from torch import Tensor
 
 from landscape.curvature.symmetric import Symmetric
 from landscape.errors import LandscapeError
-from landscape.probes.linalg.eigen.krylov import Counted, gaussian
+from landscape.probes.linalg.eigen.krylov import Counted, gaussian, norm
 from landscape.probes.linalg.eigen.ritz import WHICH, Which, ends
 from landscape.probes.linalg.eigen.rounds import Solver
 from landscape.probes.linalg.eigen.rows import Rows, columns
@@ -133,7 +133,7 @@ def lanczos(
     for part in columns(vectors, n_wanted):
         part[:] = part[torch.as_tensor(order, device=op.device)]
     unit, residuals = counted.unit, torch.as_tensor(errors[order]).to(vectors)
-    gram = vectors @ vectors.T
+    gram = sum(((part @ part.T).double() for part in columns(vectors, n_wanted)), vectors.new_zeros(()).double())
     return Eigenpairs(
         values=torch.as_tensor(host[order]).to(vectors) * unit,
         vectors=vectors.T,
@@ -157,8 +157,8 @@ def _start(op: Counted, generator: torch.Generator, init: Tensor | None) -> Tens
         peak = float(torch.linalg.vector_norm(c, math.inf))
         if peak > 0:
             c = c / peak  # before squaring: a start of size 1e-30 is as good as any
-            start.add_(c.div_(float(c.norm())))
-    return start if float(start.norm()) > 0 else gaussian(op.size, generator, op)
+            start.add_(c.div_(norm(c)))
+    return start if bool(start.any()) else gaussian(op.size, generator, op)
 
 
 def _room(op: Counted, n_wanted: int, budget: int, memory: int) -> Rows:
@@ -171,10 +171,10 @@ def _room(op: Counted, n_wanted: int, budget: int, memory: int) -> Rows:
         total = least + n_wanted + WORK
         raise LandscapeError(
             f"Lanczos for {n_wanted} pairs of P = {op.size} parameters holds at least {total} vectors: "
-            f"{total * vector / 2**30:.3g} GiB; the limit is {memory / 2**30:.3g}. Ask for fewer pairs, use float32, or "
-            "raise `memory`."
+            f"{total * vector / 2**30:.3g} GiB; the limit is {memory / 2**30:.3g}. Ask for fewer pairs, use float32, "
+            "or raise `memory`."
         )
-    capacity = min(every, max(SMALL // vector, 2 * n_wanted + 20), most)
+    capacity = min(every, max(SMALL // vector, 2 * n_wanted + 10), most)
     images = capacity == every and 2 * every <= most
     return Rows(op.size, op.like, capacity=capacity, fixed=True, images=images)
 

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from landscape.probes.linalg.eigen.krylov import Counted, Krylov, Locked, Vector, gaussian
+from landscape.probes.linalg.eigen.krylov import Counted, Krylov, Locked, Vector, gaussian, norm
 from landscape.probes.linalg.eigen.missed import SHARE, Watch, lock
 from landscape.probes.linalg.eigen.ritz import Ritz, Which, choose, projected, unchanged
 from landscape.probes.linalg.eigen.rows import Rows
@@ -216,7 +216,7 @@ class Solver:
         """
         weights = self._weights(index)
         rows = weights @ self.rows.head(weights.shape[1])
-        length = rows.norm(dim=1)
+        length = torch.tensor([norm(v) for v in rows]).to(rows)
         rows.div_(length[:, None])
         if index.size > 1 and (self.rows.has_images or self._recurs(index)):
             signs = gaussian(index.size, self.generator, self.op).sign()
@@ -243,19 +243,21 @@ class Solver:
 
     def _apart(self, mixed: Tensor, image: Tensor) -> float:
         """Distance of the product with a vector from what it should be."""
-        length = float(mixed.norm())
-        return float(self.op(mixed.div_(length)).mul_(length).sub_(image).norm())
+        length = norm(mixed)
+        return norm(self.op(mixed.div_(length), self.rows.work).mul_(length).sub_(image))
 
     def _each(self, rows: Tensor, weights: Tensor | None) -> Pairs:
         """Values and residuals of unit vectors (m, P), their images combined with `weights`, or else made."""
-        values, errors = np.empty(len(rows)), np.empty(len(rows))
+        values, errors = np.zeros(len(rows)), np.zeros(len(rows))
         worst = rows[0]
         for i, v in enumerate(rows):
             image = None if weights is None else self.rows.image(weights[i])
             rest = self.op(v) if image is None else image
-            values[i] = float(v.dot(rest))
-            rest.sub_(v, alpha=values[i])
-            errors[i] = float(rest.norm())
+            for _ in range(2):  # a sum of millions of numbers in float32 is good to a few digits only
+                part = float(v.dot(rest))
+                values[i] += part
+                rest.sub_(v, alpha=part)
+            errors[i] = norm(rest)
             if errors[i] >= errors[: i + 1].max():
                 worst = rest
         return Pairs(rows, values, errors, worst)

@@ -28,12 +28,14 @@ class Rows:
 
     Attributes:
         n: number of rows in use.
+        work: a vector (P,) for the next row to be made in.
     """
 
     def __init__(self, size: int, like: Tensor, *, capacity: int = 16, fixed: bool = False, images: bool = False):
         self.n = 0
         self.fixed = fixed
         self._rows = torch.empty((capacity, size), dtype=like.dtype, device=like.device)
+        self.work = self._rows.new_empty(size)
         self._images = torch.empty_like(self._rows) if images else None
 
     @property
@@ -55,19 +57,17 @@ class Rows:
         """The first n rows, a view."""
         return self._rows[:n]
 
-    def append(self, row: Tensor) -> int:
-        """Copy a vector (P,) behind the last row; its index."""
-        if self.n == self.capacity:
-            grown = torch.empty((2 * self.n, self._rows.shape[1]), dtype=row.dtype, device=row.device)
-            grown[: self.n] = self._rows
-            self._rows = grown
-        self._rows[self.n] = row
-        self.n += 1
-        return self.n - 1
-
-    def replace(self, index: int, row: Tensor) -> None:
-        """Copy a vector (P,) over a row."""
-        self._rows[index] = row
+    def put(self, vector: Tensor, length: float, index: int | None = None) -> int:
+        """Copy a vector (P,) over its length behind the last row, or in place of row `index`; where it went."""
+        if index is None:
+            if self.n == self.capacity:
+                grown = self._rows.new_empty((2 * self.n, self._rows.shape[1]))
+                grown[: self.n] = self._rows
+                self._rows = grown
+            index = self.n
+            self.n += 1
+        torch.div(vector, length, out=self._rows[index])
+        return index
 
     def keep(self, index: int, image: Tensor) -> None:
         """Note the image of a row, where images are kept."""
@@ -92,4 +92,4 @@ class Rows:
 
 def columns(matrix: Tensor, height: int) -> Iterator[Tensor]:
     """Views of a matrix (m, P), some columns each, such that `height` rows of them are small."""
-    return iter(matrix.split(max(1, BLOCK // max(height, 1)), dim=1))
+    return iter(torch.split(matrix, max(1, BLOCK // max(height, 1)), dim=1))
