@@ -115,8 +115,8 @@ def main() -> None:
         mine = [r for r in rows if r["method"] == method]
         seconds = [r["seconds"] for r in mine]
         sys.stdout.write(
-            f"{method}: {median(seconds):.1f} s [{min(seconds)} to {max(seconds)}], {median(seconds) / base:.2f} of eigsh, "
-            f"{mine[0]['products']} products, peak {max(r['peak GiB'] for r in mine)} GiB\n"
+            f"{method}: {median(seconds):.1f} s [{min(seconds)} to {max(seconds)}], {median(seconds) / base:.2f} of "
+            f"eigsh, {mine[0]['products']} products, peak {max(r['peak GiB'] for r in mine)} GiB\n"
         )
 
 

@@ -22,7 +22,7 @@ Vector = NDArray[np.float64]
 BREAKDOWN = 10.0
 """A new direction shorter than this many roundings of |A| is rounding, not information."""
 
-PART = 2**20
+PART = 2**18
 """Numbers of a vector added up or drawn at a time: a multiple of 16, so that torch draws the same ones."""
 
 AGAIN = 0.7

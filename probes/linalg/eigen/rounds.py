@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from landscape.probes.linalg.eigen.krylov import Counted, Krylov, Locked, Vector, gaussian, norm
+from landscape.probes.linalg.eigen.krylov import Counted, Krylov, Locked, Vector, gaussian
 from landscape.probes.linalg.eigen.missed import SHARE, Watch, lock
+from landscape.probes.linalg.eigen.residuals import Pairs, measured, weights
 from landscape.probes.linalg.eigen.ritz import Ritz, Which, choose, projected, unchanged
 from landscape.probes.linalg.eigen.rows import Rows
 
@@ -22,9 +23,6 @@ TARGET = 0.5
 STALL = 0.1
 """Where a run's own part of an estimate is below this part of what the locked vectors brought, more steps are idle."""
 
-TRUST = 0.25
-"""Images made of earlier products count as true if a fresh product differs by less than this part of the tolerance."""
-
 HELD = 4
 """Rows that are left free when pairs are locked: two for the recurrence, and more that it is kept orthogonal to."""
 
@@ -32,15 +30,6 @@ MIN_CHECK = 40
 """A check for missed eigenvalues may always use this many products, and never more than the solve before it."""
 
 State = Literal["converged", "open", "stale", "stopped"]
-
-
-class Pairs(NamedTuple):
-    """Ritz vectors (m, P) as rows of unit norm, values (m,), true residuals (m,), and the largest residual vector."""
-
-    rows: Tensor
-    values: Vector
-    errors: Vector
-    worst: Tensor
 
 
 class Solver:
@@ -121,7 +110,7 @@ class Solver:
         if not (self.rows.has_images or self.run.ended):
             self.tail = self.run.newest.clone(), ritz.own[index]
         locked = Locked(ritz.theta[index], ritz.error[index], np.zeros(index.size))
-        self.rows.combine(self._weights(index))
+        self.rows.combine(weights(self.ritz, index, self.op.like))
         self.run = self._random_run(locked)
 
     def _restart(self) -> None:
@@ -130,7 +119,7 @@ class Solver:
         index = self._best(self.n_kept)
         left = ritz.error - np.abs(ritz.own)
         locked = Locked(ritz.theta[index], left[index], ritz.own[index])
-        self.rows.combine(self._weights(index))
+        self.rows.combine(weights(self.ritz, index, self.op.like))
         self.run = Krylov(self.op, start, locked, rows=self.rows)
 
     def _random_run(self, locked: Locked | None) -> Krylov:
@@ -143,9 +132,6 @@ class Solver:
     def _best(self, n: int) -> NDArray[np.intp]:
         """Up to n Ritz pairs, those at the ends asked for."""
         return choose(self.ritz.theta, n // 2 if self.which == "both" else n, self.which)
-
-    def _weights(self, index: NDArray[np.intp]) -> Tensor:
-        return torch.as_tensor(self.ritz.weights[:, index].T.copy()).to(self.op.like)
 
     def _advance(self, watch: Watch | None, n_solve: int) -> State:
         """Steps of the present run until there is something to decide."""
@@ -208,59 +194,9 @@ class Solver:
         return choose(self.ritz.theta, max(room // 2, 1) if self.which == "both" else room, self.which)[:room]
 
     def _pairs(self, index: NDArray[np.intp]) -> Pairs:
-        """Ritz pairs with their true residuals.
-
-        What A v_i should be is known without a product: from the images of the rows, or from the recurrence. One
-        product with a random combination of all v_i, signs s_i, tells how far that is from fresh products:
-        E |sum s_i e_i|^2 = sum |e_i|^2. Unless it is small beside the tolerance, every product is made again.
-        """
-        weights = self._weights(index)
-        rows = weights @ self.rows.head(weights.shape[1])
-        length = torch.tensor([norm(v) for v in rows]).to(rows)
-        rows.div_(length[:, None])
-        if index.size > 1 and (self.rows.has_images or self._recurs(index)):
-            signs = gaussian(index.size, self.generator, self.op).sign()
-            image = self.rows.image((signs / length) @ weights)
-            tail, own = self.ritz.tail, self.ritz.own[index]
-            if tail is None:
-                tail = self.run.newest
-            if image is None:
-                image = (signs * torch.as_tensor(self.ritz.theta[index]).to(signs)) @ rows
-                image.add_(tail, alpha=float(_host(signs) @ own))
-            off = self._apart(signs @ rows, image)
-            del image
-            if off <= TRUST * self.tol * self.scale:
-                if self.rows.has_images:
-                    return self._each(rows, weights / length[:, None])
-                return Pairs(rows, self.ritz.theta[index], np.hypot(own, off), tail)
-            del tail
-        return self._each(rows, None)
-
-    def _recurs(self, index: NDArray[np.intp]) -> bool:
-        """Whether the recurrence knows all of the residuals, down to rounding: locked pairs brought no others along."""
-        left = self.ritz.error[index] - np.abs(self.ritz.own[index])
-        return bool((left <= self.op.eps * self.op.norm).all())
-
-    def _apart(self, mixed: Tensor, image: Tensor) -> float:
-        """Distance of the product with a vector from what it should be."""
-        length = norm(mixed)
-        return norm(self.op(mixed.div_(length), self.rows.work).mul_(length).sub_(image))
-
-    def _each(self, rows: Tensor, weights: Tensor | None) -> Pairs:
-        """Values and residuals of unit vectors (m, P), their images combined with `weights`, or else made."""
-        values, errors = np.zeros(len(rows)), np.zeros(len(rows))
-        worst = rows[0]
-        for i, v in enumerate(rows):
-            image = None if weights is None else self.rows.image(weights[i])
-            rest = self.op(v) if image is None else image
-            for _ in range(2):  # a sum of millions of numbers in float32 is good to a few digits only
-                part = float(v.dot(rest))
-                values[i] += part
-                rest.sub_(v, alpha=part)
-            errors[i] = norm(rest)
-            if errors[i] >= errors[: i + 1].max():
-                worst = rest
-        return Pairs(rows, values, errors, worst)
+        room = self.budget - self.op.n_products
+        how = {"tol": self.tol, "scale": self.scale}
+        return measured(self.run, self.ritz, index, **how, room=room, generator=self.generator)
 
     def _replace_errors(self, index: NDArray[np.intp], true: Vector) -> bool:
         """Put true residuals in place of bounds; whether all wanted pairs are now good enough."""
@@ -279,7 +215,7 @@ class Solver:
             np.concatenate([pairs.errors, ritz.error[every[index.size :]]]),
             np.zeros(every.size),
         )
-        self.rows.combine(self._weights(every))
+        self.rows.combine(weights(ritz, every, self.op.like))
         self.run = Krylov(self.op, pairs.worst, locked, rows=self.rows)
 
     def verified(self) -> tuple[Tensor, Vector, Vector]:
@@ -300,7 +236,3 @@ class Solver:
                 if pairs.errors.max() >= before.errors.max():
                     return before.rows.clone(), before.values, before.errors
         return pairs.rows, pairs.values, pairs.errors
-
-
-def _host(x: Tensor) -> Vector:
-    return x.cpu().double().numpy()
