@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -73,6 +75,33 @@ def wanted(values, k: int, which: str) -> Tensor:
         return v if 2 * k >= v.numel() else torch.cat([v[:k], v[-k:]])
     magnitude = v.abs().sort(descending=True, stable=True)[1][:k]
     return v[magnitude].sort(descending=True)[0]
+
+
+def audit(op, matrix, pairs, *, k, which, tol, must_converge=True):
+    """All that a result claims, checked against `matrix`, the dense operator in float64."""
+    true = torch.linalg.eigvalsh(matrix).flip(0)
+    norm = float(true.abs().max())
+    eps = torch.finfo(op.dtype).eps
+    rounding = 8 * eps * math.sqrt(op.size) * norm
+    v, lam = pairs.vectors.double(), pairs.values.double()
+    residual = (matrix @ v - v * lam).norm(dim=0)
+    torch.testing.assert_close(residual, pairs.residuals.double(), atol=rounding, rtol=1e-3)
+    distance = (lam[:, None] - true[None, :]).abs().amin(dim=1)
+    assert (distance <= pairs.residuals.double() + rounding).all()
+    assert pairs.orthogonality <= 200 * eps * math.sqrt(op.size)
+    torch.testing.assert_close(v.norm(dim=0), torch.ones_like(lam), atol=20 * eps, rtol=0)
+    assert (pairs.converged == (pairs.residuals <= tol * pairs.scale)).all()
+    assert (lam.diff() <= 0).all()
+    assert pairs.scale <= norm * (1 + 10 * eps) + rounding
+    if must_converge:
+        assert pairs.converged.all()
+    if pairs.resolved and pairs.converged.all():
+        expected = wanted(true, k, which)
+        assert lam.shape == expected.shape
+        if which == "largest":  # +x and -x are equally large: compare magnitudes
+            lam, expected = (x.abs().sort(descending=True)[0] for x in (lam, expected))
+        missed = (lam - expected).abs().max()
+        assert missed <= 3 * max(tol, 20 * eps) * norm + rounding
 
 
 class Curve:

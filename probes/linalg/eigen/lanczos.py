@@ -2,21 +2,33 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from landscape.curvature.symmetric import Symmetric
 from landscape.errors import LandscapeError
-from landscape.probes.linalg.eigen.krylov import Counted, gaussian
+from landscape.probes.linalg.eigen.krylov import Counted, gaussian, norm
 from landscape.probes.linalg.eigen.ritz import WHICH, Which, ends
 from landscape.probes.linalg.eigen.rounds import Solver
+from landscape.probes.linalg.eigen.rows import Rows, columns
 
 __all__ = ["DEFAULT_MEMORY", "Eigenpairs", "lanczos"]
 
 DEFAULT_MEMORY = 8 * 2**30
 """Bytes that the vectors of one solve may take."""
+
+SMALL = 2**29
+"""Bytes of rows that are no matter: so many are taken, if memory allows, before a solve restarts."""
+
+SPARE = 6
+"""Rows that a solve needs at least beside those of its result."""
+
+WORK = 6
+"""Vectors at a time beside the rows and the result: products, sums, random vectors drawn in float64."""
 
 
 @dataclass(frozen=True)
@@ -111,45 +123,60 @@ def lanczos(
     """
     n_wanted = _check(op, k, which, tol, max_products, init)
     budget = 300 + 30 * n_wanted if max_products is None else max_products
-    budget, keep = _afford(op, n_wanted, budget, memory)
-    solver = Solver(Counted(op), k, which, tol, budget, torch.Generator().manual_seed(seed), keep=keep)
-    start = gaussian(op.size, solver.generator, solver.op)
-    if init is not None:
-        block = init.detach().to(dtype=op.dtype, device=op.device).reshape(op.size, -1)
-        peak = block.abs().amax(dim=0)
-        block = block[:, peak > 0] / peak[peak > 0]  # before squaring: a start of size 1e-30 is as good as any
-        summed = (block / block.norm(dim=0)).sum(dim=1)
-        start = summed if float(summed.norm()) > 0 else start
-    resolved = solver.solve(start, check_missed=check_missed)
-    rows, values, residuals = solver.verified()
-    order = torch.argsort(values, descending=True, stable=True)
-    rows, values, residuals = rows[order], values[order], residuals[order]
-    gram = rows @ rows.T
-    unit = solver.op.unit
+    counted = Counted(op)
+    rows = _room(counted, n_wanted, budget, memory)
+    solver = Solver(counted, k, which, tol, budget, torch.Generator().manual_seed(seed), rows=rows)
+    solver.begin(_start(counted, solver.generator, init))
+    resolved = solver.solve(check_missed=check_missed)
+    vectors, host, errors = solver.verified()
+    order = np.argsort(-host, kind="stable")
+    for part in columns(vectors, n_wanted):
+        part[:] = part[torch.as_tensor(order, device=op.device)]
+    unit, residuals = counted.unit, torch.as_tensor(errors[order]).to(vectors)
+    gram = sum(((part @ part.T).double() for part in columns(vectors, n_wanted)), vectors.new_zeros(()).double())
     return Eigenpairs(
-        values=values * unit,
-        vectors=rows.T.contiguous(),
+        values=torch.as_tensor(host[order]).to(vectors) * unit,
+        vectors=vectors.T,
         residuals=residuals * unit,
         converged=residuals <= tol * solver.scale,
-        end=ends(values.numel(), which),
+        end=ends(host.size, which),
         scale=solver.scale * unit,
         orthogonality=float((gram - torch.eye(gram.shape[0], dtype=gram.dtype, device=gram.device)).abs().max()),
-        n_products=solver.op.n_products,
+        n_products=counted.n_products,
         resolved=resolved,
     )
 
 
-def _afford(op: Symmetric, n_wanted: int, budget: int, memory: int) -> tuple[int, int]:
-    """Products that memory has room for, and the number of steps up to which they are kept."""
-    vector = op.size * torch.finfo(op.dtype).bits // 8
-    most = memory // (2 * vector)
-    if most < (least := min(budget, n_wanted + 10, op.size)):
+def _start(op: Counted, generator: torch.Generator, init: Tensor | None) -> Tensor:
+    """The start vector (P,): random, or the sum of the unit columns of `init`."""
+    if init is None:
+        return gaussian(op.size, generator, op)
+    start = op.like.new_zeros(op.size)
+    for column in init.detach().reshape(op.size, -1).T:
+        c = column.to(start)
+        peak = float(torch.linalg.vector_norm(c, math.inf))
+        if peak > 0:
+            c = c / peak  # before squaring: a start of size 1e-30 is as good as any
+            start.add_(c.div_(norm(c)))
+    return start if bool(start.any()) else gaussian(op.size, generator, op)
+
+
+def _room(op: Counted, n_wanted: int, budget: int, memory: int) -> Rows:
+    """The rows that a solve may take: all that it can come to need where they are small, else a moderate number."""
+    vector = op.size * op.like.element_size()
+    most = memory // vector - n_wanted - WORK  # the result is there together with the rows
+    every = min(budget, op.size) + 1
+    least = min(every, n_wanted + SPARE)
+    if most < least:
+        total = least + n_wanted + WORK
         raise LandscapeError(
-            f"Lanczos for {n_wanted} pairs of P = {op.size} parameters holds at least {least} steps of two vectors: "
-            f"{2 * least * vector / 2**30:.3g} GiB; the limit is {memory / 2**30:.3g}. Ask for fewer pairs, use "
-            "float32, or raise `memory`."
+            f"Lanczos for {n_wanted} pairs of P = {op.size} parameters holds at least {total} vectors: "
+            f"{total * vector / 2**30:.3g} GiB; the limit is {memory / 2**30:.3g}. Ask for fewer pairs, use float32, "
+            "or raise `memory`."
         )
-    return min(budget, most), memory // (4 * vector)
+    capacity = min(every, max(SMALL // vector, 2 * n_wanted + 10), most)
+    images = capacity == every and 2 * every <= most
+    return Rows(op.size, op.like, capacity=capacity, fixed=True, images=images)
 
 
 def _check(op: Symmetric, k: int, which: str, tol: float, max_products: int | None, init: Tensor | None) -> int:

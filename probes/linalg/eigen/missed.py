@@ -26,10 +26,9 @@ from __future__ import annotations
 import math
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from landscape.probes.linalg.eigen.krylov import Krylov, Locked, Vector
+from landscape.probes.linalg.eigen.krylov import Vector
 from landscape.probes.linalg.eigen.ritz import Ritz, Which, choose
 
 __all__ = ["FAILURE", "Watch", "lock"]
@@ -83,21 +82,21 @@ class Watch:
 
 
 def lock(
-    run: Krylov, ritz: Ritz, k: int, which: Which, margin: float, *, share: float = SHARE
-) -> tuple[Locked, list[tuple[float, int]], float]:
-    """The wanted Ritz vectors and all others that the certificate can afford; its edges; its bound.
+    ritz: Ritz, k: int, which: Which, margin: float, *, share: float = SHARE, room: int
+) -> tuple[NDArray[np.intp], list[tuple[float, int]], float]:
+    """The wanted pairs and all others that the certificate can afford; its edges; its bound.
 
     Args:
-        run: a run whose wanted pairs have converged.
-        ritz: its pairs.
+        ritz: the pairs of a run whose wanted ones have converged.
         k: as in `lanczos`.
         which: as in `lanczos`.
         margin: see `Watch`.
         share: part of the gap below the last wanted value that the others may cost. The edges move in by as much, so
             a run may then find an eigenvalue that was not missed at all; with 0 it cannot.
+        room: most pairs that may be locked.
 
     Returns:
-        The locked vectors, the (x, side) pairs, and the bound of the module's formula.
+        Indices of the pairs to lock, the (x, side) pairs, and the bound of the module's formula.
     """
     theta, error = ritz.theta, ritz.error
     wanted = choose(theta, k, which)
@@ -108,17 +107,16 @@ def lock(
     if others.size and margin > 0:
         gap = np.min([side * (x - theta[others]) for x, side in edges], axis=0).clip(min=margin)
         cost = error[others] ** 2 / gap
-        order = np.argsort(cost, kind="stable")
+        order = np.argsort(cost, kind="stable")[: max(room - wanted.size, 0)]
         spent = np.cumsum(cost[order])
         free = spent <= max(margin / 2, share * float(gap.min()))
         rho = float(spent[free][-1]) if free.any() else 0.0
-        keep = np.sort(np.concatenate([wanted, others[order][free]]))
+        keep = np.sort(np.concatenate([wanted, others[order[free]]]))
         if rho > margin / 2:
             edges = [(x - side * rho, side) for x, side in edges]
         else:
             bound += rho
-    weights = torch.as_tensor(ritz.weights[:, keep].T.copy(), dtype=run.op.dtype, device=run.op.device)
-    return Locked(weights @ run.basis, theta[keep], error[keep], run.image(weights)), edges, bound
+    return keep, edges, bound
 
 
 def _edges(theta: Vector, wanted: NDArray[np.intp], k: int, which: Which, margin: float) -> list[tuple[float, int]]:

@@ -11,7 +11,9 @@ from torch import Tensor
 
 from landscape.probes.linalg.eigen.krylov import Counted, Krylov, Locked, Vector, gaussian
 from landscape.probes.linalg.eigen.missed import SHARE, Watch, lock
+from landscape.probes.linalg.eigen.residuals import Pairs, measured, weights
 from landscape.probes.linalg.eigen.ritz import Ritz, Which, choose, projected, unchanged
+from landscape.probes.linalg.eigen.rows import Rows
 
 __all__ = ["Solver"]
 
@@ -21,8 +23,8 @@ TARGET = 0.5
 STALL = 0.1
 """Where a run's own part of an estimate is below this part of what the locked vectors brought, more steps are idle."""
 
-TRUST = 0.25
-"""Images made of earlier products count as true if a fresh product differs by less than this part of the tolerance."""
+HELD = 4
+"""Rows that are left free when pairs are locked: two for the recurrence, and more that it is kept orthogonal to."""
 
 MIN_CHECK = 40
 """A check for missed eigenvalues may always use this many products, and never more than the solve before it."""
@@ -31,25 +33,36 @@ State = Literal["converged", "open", "stale", "stopped"]
 
 
 class Solver:
-    """One solve: rounds of Lanczos, each from a fresh vector and orthogonal to what was locked before it."""
+    """One solve: rounds of Lanczos, each from a fresh vector and orthogonal to what was locked before it.
+
+    All vectors lie in `rows`. Where these are used up, a solve restarts from its best Ritz vectors and what they have
+    left over; a check for missed eigenvalues cannot, and goes on without keeping its vectors.
+    """
 
     def __init__(
-        self, op: Counted, k: int, which: Which, tol: float, budget: int, generator: torch.Generator, *, keep: int
+        self, op: Counted, k: int, which: Which, tol: float, budget: int, generator: torch.Generator, *, rows: Rows
     ) -> None:
-        self.keep = keep
         self.op, self.k, self.which, self.tol, self.budget, self.generator = op, k, which, tol, budget, generator
+        self.rows = rows
         self.n_wanted = min(op.size, 2 * k if which == "both" else k)
+        # A restart keeps the wanted pairs and half of what else there is room for.
+        self.n_kept = self.n_wanted + (rows.capacity - self.n_wanted) // 2
         self.scale = 0.0  # in units of the operator, as all the numbers here
         self.run: Krylov
         self.ritz: Ritz
+        # What the residuals of the pairs set aside for a check are multiples of, and these, if images are not kept.
+        self.tail: tuple[Tensor, Vector] | None = None
         # Residuals are paid for in advance, one product each; with too few products both halves shrink.
         self.limit = max(budget - self.n_wanted, budget // 2)
 
-    def solve(self, start: Tensor, *, check_missed: bool) -> bool:
-        """Rounds until converged, and checked if asked; whether the check ended well."""
-        self.run = Krylov(self.op, start, keep=self.keep)
+    def begin(self, start: Tensor) -> None:
+        """Set the start vector (P,)."""
+        self.run = Krylov(self.op, start, rows=self.rows)
         if self.run.ended:  # an init that is all zeros after rounding
             self.run = self._random_run(None)
+
+    def solve(self, *, check_missed: bool) -> bool:
+        """Rounds until converged, and checked if asked; whether the check ended well."""
         watch: Watch | None = None
         n_solve, found = 0, False
         while True:
@@ -68,10 +81,12 @@ class Solver:
                 index = self._unsure()
                 if self.op.n_products + index.size >= self.limit:
                     return False
-                rows, values, rest = self._pairs(index)
-                if not self._replace_errors(index, _host(rest.norm(dim=1))):
-                    watch, self.run = None, self._from_residual(index, rows, values, rest)
+                pairs = self._pairs(index)
+                if not self._replace_errors(index, pairs.errors):
+                    watch = None
+                    self._from_worst(index, pairs)
                     continue
+                del pairs
             if done in ("converged", "stale"):
                 if not check_missed:
                     return False
@@ -81,54 +96,72 @@ class Solver:
                 margin = max(self.tol, 20 * self.op.eps) * self.scale
                 # A check that found something may have done so only because of its share of the gap.
                 share = 0.0 if found else SHARE
-                locked, edges, bound = lock(self.run, self.ritz, self.k, self.which, margin, share=share)
-                watch = Watch(edges, self.op.size - locked.theta.size, margin, bound)
-                self.run = self._random_run(locked)
-            else:  # an invariant space without enough pairs: keep all of it and look elsewhere
+                room = self.rows.capacity - HELD
+                index, edges, bound = lock(self.ritz, self.k, self.which, margin, share=share, room=room)
+                watch = Watch(edges, self.op.size - index.size, margin, bound)
+                self._look_elsewhere(index)
+            else:  # an invariant space without enough pairs: keep what there is room for and look elsewhere
                 watch = None
-                every = np.arange(self.ritz.theta.size)
-                self.run = self._random_run(
-                    Locked(self._vectors(every), self.ritz.theta, self.ritz.error, self._images(every))
-                )
+                self._look_elsewhere(self._best(self.n_kept))
+
+    def _look_elsewhere(self, index: NDArray[np.intp]) -> None:
+        """Lock Ritz pairs and start from a fresh vector."""
+        ritz, self.tail = self.ritz, None
+        if not (self.rows.has_images or self.run.ended):
+            self.tail = self.run.newest.clone(), ritz.own[index]
+        locked = Locked(ritz.theta[index], ritz.error[index], np.zeros(index.size))
+        self.rows.combine(weights(self.ritz, index, self.op.like))
+        self.run = self._random_run(locked)
+
+    def _restart(self) -> None:
+        """Make room: the run goes on with its best Ritz vectors alone, and from the vector that it had come to."""
+        ritz, start = self.ritz, self.run.newest
+        index = self._best(self.n_kept)
+        left = ritz.error - np.abs(ritz.own)
+        locked = Locked(ritz.theta[index], left[index], ritz.own[index])
+        self.rows.combine(weights(self.ritz, index, self.op.like))
+        self.run = Krylov(self.op, start, locked, rows=self.rows)
 
     def _random_run(self, locked: Locked | None) -> Krylov:
-        run = Krylov(self.op, gaussian(self.op.size, self.generator, self.op), locked, keep=self.keep)
-        for _ in range(8):  # one dimension is left of thousands, and the vector had nearly nothing of it
+        for _ in range(9):  # one dimension is left of thousands, and the vector had nearly nothing of it
+            run = Krylov(self.op, gaussian(self.op.size, self.generator, self.op), locked, rows=self.rows)
             if not run.ended or run.complete:
                 break
-            run = Krylov(self.op, gaussian(self.op.size, self.generator, self.op), locked, keep=self.keep)
         return run
 
-    def _weights(self, index: NDArray[np.intp]) -> Tensor:
-        return torch.as_tensor(self.ritz.weights[:, index].T.copy(), dtype=self.op.dtype, device=self.op.device)
-
-    def _vectors(self, index: NDArray[np.intp]) -> Tensor:
-        """Ritz vectors as rows (len(index), P)."""
-        return self._weights(index) @ self.run.basis
-
-    def _images(self, index: NDArray[np.intp]) -> Tensor | None:
-        """A times the Ritz vectors, from the products made, None if these were not kept."""
-        return self.run.image(self._weights(index))
+    def _best(self, n: int) -> NDArray[np.intp]:
+        """Up to n Ritz pairs, those at the ends asked for."""
+        return choose(self.ritz.theta, n // 2 if self.which == "both" else n, self.which)
 
     def _advance(self, watch: Watch | None, n_solve: int) -> State:
         """Steps of the present run until there is something to decide."""
         first, next_look = self.op.n_products, 0
         while not self.run.ended and self.op.n_products < self.limit:
+            watching = watch is not None and not watch.found
+            if self.rows.full and not watching:
+                state = self._look()
+                if state != "open":
+                    return state
+                self._restart()
+                next_look = 0
             self.run.step()
-            n = self.run.basis.shape[0]
-            if watch is not None and not watch.found:
+            if watching and watch is not None:
                 watch.step(self.run.alpha, self.run.beta)
                 if not watch.found:
                     if watch.passed or self.op.n_products - first >= max(MIN_CHECK, n_solve):
                         break
                     continue
+                if self.run.forgets:  # something is there, but the vectors that would show it are gone
+                    self.run = self._random_run(self.run.locked)
+                    continue
+            n = self.run.basis.shape[0]
             if n >= self.n_wanted and n >= next_look:
                 next_look = n + 1 + n // 50  # the small problem stays far below the cost of the products
                 state = self._look()
                 if state != "open":
                     return state
         if watch is not None and not watch.found:
-            self.ritz = unchanged(self.run)
+            self.ritz = unchanged(self.run, self.tail)
             return "converged" if watch.passed else "stopped"
         return self._look()
 
@@ -141,7 +174,7 @@ class Solver:
         self.ritz = projected(self.run)
         self.scale = max(self.scale, float(np.abs(self.ritz.theta).max()))
         wanted = choose(self.ritz.theta, self.k, self.which)
-        error, own = self.ritz.error[wanted], self.ritz.own[wanted]
+        error, own = self.ritz.error[wanted], np.abs(self.ritz.own[wanted])
         target = TARGET * self.tol * self.scale
         if wanted.size < self.n_wanted or (own > np.maximum(target, STALL * (error - own))).any():
             return "open"
@@ -160,27 +193,10 @@ class Solver:
             return wanted
         return choose(self.ritz.theta, max(room // 2, 1) if self.which == "both" else room, self.which)[:room]
 
-    def _pairs(self, index: NDArray[np.intp]) -> tuple[Tensor, Tensor, Tensor]:
-        """Ritz vectors (m, P) as rows of unit norm, values (m,) and residual vectors (m, P).
-
-        A v_i is the same combination of products as v_i of basis vectors. One product with a random combination of all
-        v_i, signs s_i, tells how far these images are from fresh products: E |sum s_i e_i|^2 = sum |e_i|^2. Unless that
-        is small beside the tolerance, every product is made again.
-        """
-        rows, products = self._vectors(index), self._images(index)
-        length = rows.norm(dim=1, keepdim=True)
-        rows = rows / length
-        if products is not None and index.size > 1:
-            products = products / length
-            signs = gaussian(index.size, self.generator, self.op).sign()
-            mixed = signs @ rows
-            off = float((self.op(mixed / mixed.norm()) * mixed.norm() - signs @ products).norm())
-            if not off <= TRUST * self.tol * self.scale:
-                products = None
-        if products is None or index.size <= 1:
-            products = torch.stack([self.op(v) for v in rows])
-        values = (rows * products).sum(dim=1)
-        return rows, values, products - values[:, None] * rows
+    def _pairs(self, index: NDArray[np.intp]) -> Pairs:
+        room = self.budget - self.op.n_products
+        how = {"tol": self.tol, "scale": self.scale}
+        return measured(self.run, self.ritz, index, **how, room=room, generator=self.generator)
 
     def _replace_errors(self, index: NDArray[np.intp], true: Vector) -> bool:
         """Put true residuals in place of bounds; whether all wanted pairs are now good enough."""
@@ -189,35 +205,34 @@ class Solver:
         self.ritz = self.ritz._replace(error=error)
         return self._unsure().size == 0
 
-    def _from_residual(self, index: NDArray[np.intp], rows: Tensor, values: Tensor, rest: Tensor) -> Krylov:
+    def _from_worst(self, index: NDArray[np.intp], pairs: Pairs) -> None:
         """A run from the worst residual vector, all Ritz vectors locked: Lanczos goes on where these pairs stand."""
-        errors = rest.norm(dim=1)
-        others = np.setdiff1d(np.arange(self.ritz.theta.size), index)
-        images = self._images(others)
+        ritz = self.ritz
+        room = max(self.n_wanted, self.rows.capacity - self.n_wanted - 2)
+        every = np.concatenate([index, np.setdiff1d(self._best(room), index)])
         locked = Locked(
-            torch.cat([rows, self._vectors(others)]),
-            np.concatenate([_host(values), self.ritz.theta[others]]),
-            np.concatenate([_host(errors), self.ritz.error[others]]),
-            None if images is None else torch.cat([rest + values[:, None] * rows, images]),
+            np.concatenate([pairs.values, ritz.theta[every[index.size :]]]),
+            np.concatenate([pairs.errors, ritz.error[every[index.size :]]]),
+            np.zeros(every.size),
         )
-        return Krylov(self.op, rest[int(errors.argmax())], locked, keep=self.keep)
+        self.rows.combine(weights(ritz, every, self.op.like))
+        self.run = Krylov(self.op, pairs.worst, locked, rows=self.rows)
 
-    def verified(self) -> tuple[Tensor, Tensor, Tensor]:
+    def verified(self) -> tuple[Tensor, Vector, Vector]:
         """Rows (m, P), values (m,), true residuals (m,); where these fail the tolerance, one more short round."""
         index = self._affordable()
-        rows, values, rest = self._pairs(index)
-        failed = bool((rest.norm(dim=1) > self.tol * self.scale).any())
+        pairs = self._pairs(index)
+        failed = bool((pairs.errors > self.tol * self.scale).any())
         if failed and self.op.n_products + 2 * self.n_wanted <= self.budget and not self.run.complete:
-            self.run = self._from_residual(index, rows, values, rest)
+            self._from_worst(index, pairs)
             # More than a few steps cannot help: then the products themselves are not good to the tolerance.
-            self.limit = min(self.budget - self.n_wanted, self.op.n_products + self.n_wanted)
+            steps = min(self.n_wanted, self.rows.capacity - self.run.n_locked - 1)
+            self.limit = min(self.budget - self.n_wanted, self.op.n_products + steps)
             if not self.run.ended:
+                before = pairs._replace(rows=self.rows.head(index.size), worst=self.op.like)
+                del pairs
                 self._advance(None, 0)
-                again = self._pairs(self._affordable())
-                if again[2].norm(dim=1).max() < rest.norm(dim=1).max():
-                    rows, values, rest = again
-        return rows, values, rest.norm(dim=1)
-
-
-def _host(x: Tensor) -> Vector:
-    return x.cpu().double().numpy()
+                pairs = self._pairs(self._affordable())
+                if pairs.errors.max() >= before.errors.max():
+                    return before.rows.clone(), before.values, before.errors
+        return pairs.rows, pairs.values, pairs.errors
