@@ -80,7 +80,7 @@ def spectrum(
             error of those is added to the residuals. "auto" takes the
             native kernel where there is one, else keeps gradient graphs, and compiles for a dense matrix of a thousand
             columns or more.
-        memory: GiB for the vectors of Lanczos, 4 m P numbers in m steps; see `lanczos`.
+        memory: GiB for all vectors of Lanczos, which restarts when they find no room; see `lanczos`.
 
     Returns:
         Dataset with dim `mode`; see `SCHEMA` for variables and units.

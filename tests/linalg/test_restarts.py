@@ -18,7 +18,7 @@ from landscape.errors import LandscapeError
 from landscape.loss.objective import Objective
 from landscape.probes import spectrum
 from landscape.probes.linalg import dense_eigenpairs, lanczos
-from landscape.probes.linalg.eigen import krylov, missed
+from landscape.probes.linalg.eigen import krylov, missed, residuals
 
 F64 = torch.float64
 module = import_module("landscape.probes.linalg.eigen.lanczos")  # the package's `lanczos` is the function
@@ -176,7 +176,9 @@ def test_too_little_memory_is_refused_with_the_number():
         lanczos(op, k=5, seed=0, memory=least * 8 * 200 - 1)
 
 
-def test_fewer_products_than_rows_are_kept_to():
+@pytest.mark.parametrize("trust", [0.0, 0.25])
+def test_fewer_products_than_rows_are_kept_to(monkeypatch, trust):
+    monkeypatch.setattr(residuals, "TRUST", trust)
     op = known.with_spectrum(np.random.default_rng(0).normal(size=200), seed=1)
     for budget in (2, 3, 11, 15, 40, 41, 90):
         op.n_products = 0
@@ -184,6 +186,33 @@ def test_fewer_products_than_rows_are_kept_to():
         assert pairs.n_products == op.n_products <= budget
         assert not pairs.resolved
         known.audit(op, op.dense(), pairs, k=5, which="top", tol=1e-10, must_converge=False)
+
+
+@pytest.mark.parametrize("check_missed", [False, True])
+def test_true_residuals_cost_one_product_where_no_products_are_kept(monkeypatch, check_missed):
+    op = known.with_spectrum(known.spectrum("network", 200, np.random.default_rng(5)), seed=5)
+    cheap = lanczos(op, k=6, seed=0, check_missed=check_missed, memory=room(op, 6, 16))
+    monkeypatch.setattr(residuals, "TRUST", 0.0)
+    dear = lanczos(op, k=6, seed=0, check_missed=check_missed, memory=room(op, 6, 16))
+    assert dear.n_products == cheap.n_products + 6
+    torch.testing.assert_close(cheap.residuals, dear.residuals, rtol=1e-6, atol=1e-12 * cheap.scale)
+
+
+def test_what_the_recurrence_says_of_an_operator_that_changes_is_not_believed():
+    exact = known.with_spectrum(known.spectrum("network", 200, np.random.default_rng(6)), seed=6)
+    memory = room(exact, 4, 14)
+    n_solve = lanczos(exact, k=4, seed=0, check_missed=False, memory=memory).n_products - 1
+    drift = known.with_spectrum(np.random.default_rng(7).normal(size=200), seed=7)
+    exact.n_products = 0
+
+    def product(v):
+        return exact.mv(v) + (1e-2 * drift.mv(v) if exact.n_products >= n_solve else 0.0)
+
+    pairs = lanczos(Symmetric(200, F64, product), k=4, seed=0, check_missed=False, memory=memory)
+    moved = exact.dense() + 1e-2 * drift.dense()
+    fresh = (moved @ pairs.vectors - pairs.vectors * pairs.values).norm(dim=0)
+    torch.testing.assert_close(pairs.residuals, fresh, rtol=1e-6, atol=0)
+    assert not pairs.converged.all()
 
 
 def test_long_norms_are_right_to_rounding():

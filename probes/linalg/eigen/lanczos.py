@@ -75,20 +75,25 @@ def lanczos(
     r"""The k extreme eigenpairs of `op`, A v_i = lam_i v_i, by Lanczos with full re-orthogonalisation.
 
     Stops when \|beta_m s_mi\| <= tol * scale / 2 for every wanted Ritz pair, then computes all residuals from the
-    products A q_j that were made, v = sum_j s_j q_j; one fresh product with a random combination of the pairs must
-    agree, else all of them are made again.
+    products A q_j that were made, v = sum_j s_j q_j, or, where memory has no room for these, from the recurrence, A v =
+    theta v + beta_m s_m q_{m+1}; one fresh product with a random combination of the pairs must agree, else all of them
+    are made again.
+    Where memory has no room for all steps it restarts (thick restarts, a form of Krylov-Schur): of m vectors it keeps
+    the wanted Ritz vectors, half of what else there is room for, and q_{m+1}. The fewer vectors, the more products.
     `converged` promises an eigenvalue within the residual of the value; isolated values are far better than that
     (error about residual^2 / gap).
 
     One start vector sees one copy of a repeated eigenvalue. `check_missed` therefore runs Lanczos from a fresh random
-    vector on what is orthogonal to the Ritz vectors found, until the orthogonal polynomials of that run prove that
-    no eigenvalue beyond the k-th found by more than tol * scale is left there, except with probability 1e-4 (over
-    the seed; `missed.py` has the argument). A missed one is added and the check repeated. So `resolved` and all of
+    vector on what is orthogonal to the Ritz vectors found, until the orthogonal polynomials of that run prove that no
+    eigenvalue beyond the k-th found by more than tol * scale is left there, except with probability 1e-4 (over the
+    seed; `missed.py` has the argument). A missed one is added and the check repeated. So `resolved` and all of
     `converged` mean: the i-th value is within 3 tol * scale of the i-th eigenvalue, counted with multiplicity. Values
-    closer to each other than that are not told apart. `resolved` is False if `check_missed` is, or if products ran
-    out: the pairs are then still eigenpairs to within their residuals, but another one may be missing. In the check tol
-    counts as no less than 20 roundings of the dtype. It costs a quarter to a half of the solve: 8 products after 34
-    for 40 outliers 40 / i over a bulk of 1460, k = 10; 12 after 31 for a trained looped model of P = 4608.
+    closer to each other than that are not told apart. `resolved` is False if `check_missed` is, or if products ran out:
+    the pairs are then still eigenpairs to within their residuals, but another one may be missing. A check cannot
+    restart; where its vectors find no room it goes on without them (`missed.py`), and begins anew if it finds
+    something. In the check tol counts as no less than 20 roundings of the dtype. It costs a quarter to a half of the
+    solve: 8 products after 34 for 40 outliers 40 / i over a bulk of 1460, k = 10; 12 after 31 for a trained looped
+    model of P = 4608.
 
     Args:
         op: the operator A, (P, P).
@@ -101,19 +106,22 @@ def lanczos(
         init: start vector (P,), or a block (P, b) of which the sum of the unit columns starts the run (vectors of a
             nearby problem save about a tenth of the products).
         check_missed: run the check.
-        memory: bytes for vectors. m steps hold at most 4 m P numbers: vectors and their products, of the present round
-            and of the one before; 2 m P without the products, which are dropped when memory runs short (the residuals
-            then cost a product each). `max_products` is lowered to what fits.
+        memory: bytes for all vectors at a time, the result and all intermediate ones included, but not what a product
+            takes inside. Of what is allowed, a solve takes no more than it can use: vectors and their products for as
+            many steps as `max_products` if the vectors come to half a GiB at most; else half a GiB, or 2 k + 10
+            vectors (4 k + 10 for "both") where that is more; the result and six more vectors in each case.
 
     Returns:
         The pairs on `op.device` in `op.dtype`.
 
     Raises:
         LandscapeError: for a wrong k, which, tol, max_products or shape of init, a product that is not finite, or if
-            memory does not suffice for k + 10 steps.
+            memory has no room for 2 k + 12 vectors (4 k + 12 for "both"): the result, as many rows and 6 more, and 6 to
+            work with.
 
     Source:
-        Parlett, The Symmetric Eigenvalue Problem (SIAM 1998), chapter 13.
+        Parlett, The Symmetric Eigenvalue Problem (SIAM 1998), chapter 13; Wu and Simon, SIAM J. Matrix Anal. Appl. 22
+        (2000) for the restarts.
 
     Example:
         >>> A = Symmetric.from_dense(torch.diag(torch.tensor([3.0, 3.0, 1.0, -5.0], dtype=torch.float64)))

@@ -17,6 +17,11 @@ p_j^2 grows with mu. A random r has mass (u'r)^2 >= c^2 = (pi / 2) p^2 / n on a 
 except with probability p. So sum_j p_j(x)^2 > 1 / c^2 while all Ritz values stay below x (p_j(x) > 0 for all j, Sturm)
 proves that no eigenvalue above x is left, except with probability p; and a sign change of p_j(x) proves that one is.
 
+That needs the coefficients of the recurrence and none of its vectors. In finite precision, orthogonal to its past or
+not, these are the coefficients of exact Lanczos for a matrix whose eigenvalues lie within small intervals about those
+of B, with nearly the same masses (Greenbaum, Linear Algebra Appl. 113, 1989). So where there is no room for its vectors
+a check forgets them; only to W every new one is made orthogonal for as long as it runs.
+
 This adapts to the spectrum, unlike the a-priori bounds of Kuczynski and Wozniakowski (SIAM J. Matrix Anal. 13, 1992).
 Source of the mass bound: Akhiezer, The Classical Moment Problem (1965), theorem 2.5.2.
 """
