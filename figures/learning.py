@@ -67,7 +67,7 @@ def learning(
     """
     if x not in _X:
         raise LandscapeError(f"expected x to be one of {', '.join(_X)}, found {x!r}. Choose one of them.")
-    if datasets and not any("split" in ds.dims for ds in datasets):
+    if datasets and all(ds.attrs.get("probe") == "metrics" and "split" not in ds.dims for ds in datasets):
         return _recorded(datasets, scale)
     ceilings = {"bayes_loss": ("family",), "bayes_accuracy": ("family",)}
     datasets = require_all(datasets, {"accuracy": _CURVES, "loss": _CURVES, x: ("step",), **ceilings})
