@@ -78,10 +78,10 @@ def plot(
         >>> plot({"mine": found}).axes[0].get_title(loc="left")
         'mine'
     """
-    many = isinstance(answer, Mapping | Sequence) and not isinstance(answer, str | xr.Dataset)
     if isinstance(answer, Mapping) and not isinstance(answer, xr.Dataset):
         labels, answer = list(map(str, answer)) if labels is None else labels, list(answer.values())
-    datasets = [_dataset(a) for a in (answer if many else [answer])]  # type: ignore[union-attr]
+    answers = answer if isinstance(answer, Sequence) and not isinstance(answer, str) else [answer]
+    datasets = [_dataset(a) for a in answers]
     if labels is not None:
         if len(labels) != len(datasets):
             raise LandscapeError(f"expected one label for each of {len(datasets)} answers, found {len(labels)}.")

@@ -63,7 +63,7 @@ SCHEMA = Schema(
         "converged": Variable(("mode",), "1", "residual below tol times the spectral norm", "b"),
         "resolved": Variable((), "1", "no eigenvalue above the k-th was missed", "b"),
         "n_updates": Variable((), "1", "updates replayed", "i"),
-        "censored": Variable((), "1", "training ended before n updates; NaN from there on", "b"),
+        "censored": Variable((), "1", "there are fewer than n updates to replay; NaN from there on", "b"),
         "n_products": Variable((), "1", "Hessian-vector products used", "i"),
         "n_gradients": Variable((), "1", "gradients of the whole split computed", "i"),
     },

@@ -145,7 +145,7 @@ def valley(
     if not bool(torch.isfinite(w).all()):
         raise LandscapeError("expected finite parameters w, found NaN or infinity. Probe an earlier checkpoint.")
     rise = np.asarray(rises, dtype=np.float64)
-    reach = limit if limit is not None else float(w.norm()) or 1.0
+    reach = float(w.norm()) or 1.0 if limit is None else float(limit)
     if min(top, bottom, negative, random, filter_random) < 0:
         raise LandscapeError("expected numbers of directions (top, bottom, negative, random, filter_random) >= 0.")
     if not (np.isfinite(reach) and reach > 0):

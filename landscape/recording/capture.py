@@ -114,7 +114,7 @@ class OptimizerState:
     @property
     def learning_rate(self) -> float | None:
         """That of the next update, if all groups of parameters have the same and it is a number."""
-        rates = {group.get("lr") for group in map(_plain_rates, self._optimizer.param_groups)}
+        rates = {_number(group.get("lr")) for group in self._optimizer.param_groups}
         rate = rates.pop() if len(rates) == 1 else None
         return None if rate is None else float(rate)
 
@@ -152,7 +152,3 @@ def _number(value: Any) -> Any:
         return float(value)
     except (TypeError, ValueError, RuntimeError):
         return None
-
-
-def _plain_rates(group: dict[str, Any]) -> dict[str, Any]:
-    return {"lr": _number(group.get("lr"))}

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Mapping
 from typing import Any
 
-from landscape.errors import LandscapeError
-from landscape.recording.recorder import Recorder, record
-from landscape.recording.schedule import Schedule
+from landscape.recording.callback import RecordingCallback
 
 try:
     from transformers import TrainerCallback as _Base
@@ -18,7 +14,7 @@ except ImportError:  # told when a callback is made
 __all__ = ["RecordCallback"]
 
 
-class RecordCallback(_Base):
+class RecordCallback(RecordingCallback, _Base):
     """Records parameters, optimiser state and what the trainer logs, at the steps of the schedule.
 
     Only the first of several processes records. A training that is resumed from a checkpoint continues the run.
@@ -40,33 +36,15 @@ class RecordCallback(_Base):
         >>> Trainer(model, arguments, train_dataset=data, callbacks=[callback]).train()  # doctest: +SKIP
     """
 
-    def __init__(
-        self,
-        folder: str | os.PathLike[str],
-        *,
-        objective: str | Callable[..., Any] | None = None,
-        config: Mapping[str, Any] | None = None,
-        schedule: Schedule | None = None,
-    ) -> None:
-        if _Base is object:
-            raise LandscapeError('expected transformers, found none. Install it: pip install "landscape-valleys[hf]"')
-        self.recorder: Recorder | None = None
-        self._folder, self._objective, self._config, self._schedule = folder, objective, config, schedule
+    trainer, extra, installed = "transformers", "hf", _Base is not object
+    notes_rate = False
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **given: Any) -> None:  # noqa: ARG002
         """Begin or continue the run, and keep the model as it starts."""
-        if not state.is_world_process_zero:
-            return
-        model = given["model"]
-        config = self._config
-        if config is None:
+        if state.is_world_process_zero:
+            model = given["model"]
             config = {"arch": type(getattr(model, "module", model)).__name__, "seed": int(args.seed)}
-        self.recorder = record(
-            self._folder, model, given.get("optimizer"), objective=self._objective, config=config,
-            schedule=self._schedule,
-        )  # fmt: skip
-        self.recorder.notes_rate = False  # the trainer logs its own
-        self.recorder.save(state.global_step)
+            self.begin(model, given.get("optimizer"), step=state.global_step, config=config)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **given: Any) -> None:  # noqa: ARG002
         """Keep the model if a checkpoint is due."""
@@ -81,6 +59,4 @@ class RecordCallback(_Base):
 
     def on_train_end(self, args: Any, state: Any, control: Any, **given: Any) -> None:  # noqa: ARG002
         """End the run."""
-        if self.recorder is not None:
-            self.recorder.close(complete=state.global_step >= state.max_steps)
-            self.recorder = None
+        self.end(complete=state.global_step >= state.max_steps)

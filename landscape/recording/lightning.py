@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 
-from landscape.errors import LandscapeError
-from landscape.recording.recorder import Recorder, record
-from landscape.recording.schedule import Schedule
+from landscape.recording.callback import RecordingCallback
 
 try:
     from lightning.pytorch import Callback as _Base
@@ -20,7 +17,7 @@ except ImportError:  # told when a callback is made
 __all__ = ["RecordCallback"]
 
 
-class RecordCallback(_Base):
+class RecordCallback(RecordingCallback, _Base):
     """Records parameters, optimiser state and what the module logs, at the steps of the schedule.
 
     Names of parameters are those of the `LightningModule`, so the objective returns one too, or a module with the same
@@ -42,30 +39,13 @@ class RecordCallback(_Base):
         >>> lightning.Trainer(callbacks=[RecordCallback("runs/mine")]).fit(module, loader)  # doctest: +SKIP
     """
 
-    def __init__(
-        self,
-        folder: str | os.PathLike[str],
-        *,
-        objective: str | Callable[..., Any] | None = None,
-        config: Mapping[str, Any] | None = None,
-        schedule: Schedule | None = None,
-    ) -> None:
-        if _Base is object:
-            raise LandscapeError(
-                'expected lightning, found none. Install it: pip install "landscape-valleys[lightning]"'
-            )
-        self.recorder: Recorder | None = None
-        self._folder, self._objective, self._config, self._schedule = folder, objective, config, schedule
+    trainer, extra, installed = "lightning", "lightning", _Base is not object
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         """Begin or continue the run, and keep the model as it starts."""
-        if not trainer.is_global_zero:
-            return
-        optimizer = trainer.optimizers[0] if len(trainer.optimizers) == 1 else None
-        self.recorder = record(
-            self._folder, pl_module, optimizer, objective=self._objective, config=self._config, schedule=self._schedule
-        )
-        self.recorder.save(trainer.global_step)
+        if trainer.is_global_zero:
+            optimizer = trainer.optimizers[0] if len(trainer.optimizers) == 1 else None
+            self.begin(pl_module, optimizer, step=trainer.global_step)
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:  # noqa: ARG002
         """Note the loss and what was logged; keep the model if a checkpoint is due."""
@@ -78,13 +58,8 @@ class RecordCallback(_Base):
 
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:  # noqa: ARG002
         """End the run."""
-        self._close(complete=True)
+        self.end(complete=True)
 
     def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:  # noqa: ARG002
         """End the run, unfinished."""
-        self._close(complete=False)
-
-    def _close(self, *, complete: bool) -> None:
-        if self.recorder is not None:
-            self.recorder.close(complete=complete)
-            self.recorder = None
+        self.end(complete=False)

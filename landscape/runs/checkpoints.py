@@ -46,12 +46,6 @@ class Checkpoints:
         with open_for_reading(self.file) as f:
             return np.asarray(f["step"][: committed(f)], dtype=np.int64)
 
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """Names of the columns of a checkpoint."""
-        with open_for_reading(self.file) as f:
-            return tuple(name for name in f if name not in ("step", "status", PEAK) and hasattr(f[name], "shape"))
-
     def rows(self, name: str) -> Rows:
         """The matrix of a column."""
         return Rows(self.file, name)

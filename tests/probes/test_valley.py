@@ -47,7 +47,7 @@ def test_spread_of_log_width_is_half_the_spread_of_log_curvature(lam):
 
 def test_directions_without_a_width_are_left_out_and_counted():
     objective, _, _ = quadratic(torch.tensor([100.0, 1.0, 1e-4]))
-    ds = valley(objective, torch.zeros(3), seed=0, **{**ONLY, "top": 3, "bottom": 1}, rises=(1e-2, 1.0), limit=3.0)
+    ds = valley(objective, torch.zeros(3), seed=0, **{**ONLY, "top": 3, "bottom": 1}, rises=(1e-2, 1.0), limit=3)
     top = ds.sel(group="top")
     assert top.n_widths.values.tolist() == [2, 2]  # the third would be sqrt(2e-2 / 1e-4) = 14 wide
     assert np.abs(top.log_width_spread.values - 0.5 * np.std(np.log([100.0, 1.0]), ddof=1)).max() < 1e-6

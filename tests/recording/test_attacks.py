@@ -189,9 +189,11 @@ def test_the_metric_of_adam_is_that_of_each_step_or_refused(tmp_path, losses):
 def test_a_run_goes_on_when_a_schedule_has_changed_the_optimizer(tmp_path):
     net = nn.Linear(1, 1)
     optimizer = torch.optim.AdamW(net.parameters(), weight_decay=np.float32(0.01))
-    record(tmp_path, net, optimizer).close()
-    optimizer.param_groups[0]["betas"] = (0.95, 0.99)
-    record(tmp_path, net, optimizer).close()
+    for step in range(2):
+        with record(tmp_path, net, optimizer) as rec:
+            rec.save(step)
+        optimizer.param_groups[0]["betas"] = (0.95, 0.99)
+    assert Run.open(tmp_path).steps.tolist() == [0, 1]
 
 
 @pytest.mark.parametrize("trouble", ["lr", "shape", "prune", "names"])

@@ -117,6 +117,6 @@ def test_callbacks_say_what_to_install(monkeypatch):
     from landscape.recording import huggingface, lightning
 
     for module, extra in ((huggingface, "hf"), (lightning, "lightning")):
-        monkeypatch.setattr(module, "_Base", object)
+        monkeypatch.setattr(module.RecordCallback, "installed", False)
         with pytest.raises(LandscapeError, match=rf"landscape-valleys\[{extra}\]"):
             module.RecordCallback("runs/x")

@@ -4,21 +4,12 @@ import dataclasses
 
 import numpy as np
 import pytest
-import torch
 
-from landscape import LandscapeError, Objective, Run, RunFailedError, analyze, sweep
+from landscape import LandscapeError, Run, RunFailedError, analyze, sweep
 from landscape.probes import PROBES, spectrum
 from landscape.probes.base import Counts
 from landscape.report.choice import LADDERS, choose, pick_steps, seconds_of
 from landscape.report.subjects import OfObjective
-
-
-@pytest.fixture(scope="module")
-def objective():
-    torch.manual_seed(0)
-    model = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Tanh(), torch.nn.Linear(4, 1))
-    data = (torch.randn(21, 3), torch.randn(21, 1))
-    return Objective(model, lambda y, t: ((y - t) ** 2).mean(1), data)
 
 
 @pytest.fixture

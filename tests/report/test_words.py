@@ -1,11 +1,8 @@
 """Sentences follow from numbers and their flags."""
 
 import numpy as np
-import pytest
-import torch
 import xarray as xr
 
-from landscape import Objective
 from landscape.probes import density, entropy, samples, spectrum, surface, valley
 from landscape.report.words import findings
 
@@ -67,14 +64,6 @@ def test_a_trend_names_steps_and_counts_what_did_not_converge():
     trend = said("spectrum", ds)[-1]
     assert "NOT converged at 1 of them" in str(trend)
     assert trend.trust == "doubtful"
-
-
-@pytest.fixture(scope="module")
-def objective():
-    torch.manual_seed(0)
-    model = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Tanh(), torch.nn.Linear(4, 1))
-    data = (torch.randn(21, 3), torch.randn(21, 1))
-    return Objective(model, lambda y, t: ((y - t) ** 2).mean(1), data)
 
 
 def test_units_are_those_of_the_dataset(objective):
