@@ -32,4 +32,6 @@ def command(source: str, output: Path) -> None:
     if step != "last" and not step.isdecimal():
         raise LandscapeError(f"expected RUN@STEP, a run folder and a step, found {source!r}. For example: runs/a@96")
     export_checkpoint(run, int(run.steps[-1]) if step == "last" else int(step), output)
+    if run.partial:
+        click.echo("Without the parameters that were held fixed while training: the run does not have them.", err=True)
     click.echo(str(output))

@@ -209,6 +209,9 @@ def _write_history(writer: RunWriter, log: Mapping[int, Mapping[str, float]]) ->
 def export_checkpoint(run: Run, step: int, path: str | os.PathLike[str]) -> None:
     """Write the checkpoint of a step as a `.safetensors` file of named tensors, parameters and buffers.
 
+    Tied tensors are written under each of their names, so that ``model.load_state_dict`` takes the file as it is. What
+    was held fixed while training is not in the run (`Run.partial`), so not in the file.
+
     Args:
         run: of any kind.
         step: one of `run.steps`.
@@ -235,6 +238,7 @@ def export_checkpoint(run: Run, step: int, path: str | os.PathLike[str]) -> None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as temporary:
-            save_file({n: t.contiguous() for n, t in values.items()}, temporary, metadata=about)
+            # The format takes no tensor that shares memory with another.
+            save_file({n: t.clone(memory_format=torch.contiguous_format) for n, t in values.items()}, temporary, about)
     except OSError as error:
         raise RunFailedError(f"could not write {path}: {error}. {advice(error)}, then repeat the command.") from error

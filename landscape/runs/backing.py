@@ -41,6 +41,7 @@ class Backing(ABC):
         labels: attributes `task`, `arch` and `run_seed` of results, those that are known.
         seed: of the training, None if it is not known.
         described: the config as plain values; whatever the user gave, for a run of another's loop.
+        partial: whether the model has parameters that no checkpoint has, because they were held fixed.
     """
 
     kind: str
@@ -48,6 +49,7 @@ class Backing(ABC):
     labels: dict[str, Any]
     seed: int | None
     described: dict[str, Any]
+    partial: bool = False
 
     @abstractmethod
     def metrics(self) -> xr.Dataset:

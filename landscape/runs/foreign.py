@@ -48,6 +48,7 @@ class Foreign(Backing):
         self.labels = _labels(self.described)
         self.seed: int | None = self.labels.get("run_seed")
         self.saved = ModelState.from_json(layout, header["state"])
+        self.partial = self.saved.frozen is not None
         self.optimizer: dict[str, Any] | None = header["optimizer"]
         self._layout, self._checkpoints = layout, checkpoints
         self.objectives = Objectives(checkpoints.file.parent)

@@ -26,6 +26,7 @@ class ModelState:
         dtypes: of the buffers, in their order.
         frozen: fingerprint of the parameters that are no part of the row, because they are not trained; None if
             there are none.
+        tied: further names of tensors that have several -> the name they have in the layout.
 
     Example:
         >>> model = nn.Sequential(nn.Linear(2, 1), nn.BatchNorm1d(1))
@@ -38,6 +39,7 @@ class ModelState:
     buffers: Layout | None
     dtypes: tuple[str, ...]
     frozen: str | None
+    tied: Mapping[str, str]
 
     @classmethod
     def of(cls, module: nn.Module, *, every: bool = False) -> ModelState:
@@ -48,19 +50,21 @@ class ModelState:
         names = tuple(n for n, _ in shapes)
         stored = Layout(names, tuple(s for _, s in shapes), (None,) * len(names)) if buffers else None
         dtypes = tuple(str(b.dtype).removeprefix("torch.") for b in buffers.values())
-        return cls(layout, stored, dtypes, _fingerprint(module, layout))
+        kept = {*layout.names, *names}
+        tied = {other: group[0] for group in aliases(module) for other in group[1:] if group[0] in kept}
+        return cls(layout, stored, dtypes, _fingerprint(module, layout), tied)
 
     def to_json(self) -> str:
         """As text, without `layout`, which every run has."""
         buffers = None if self.buffers is None else self.buffers.to_json()
-        return json.dumps({"buffers": buffers, "dtypes": self.dtypes, "frozen": self.frozen})
+        return json.dumps({"buffers": buffers, "dtypes": self.dtypes, "frozen": self.frozen, "tied": dict(self.tied)})
 
     @classmethod
     def from_json(cls, layout: Layout, text: str) -> ModelState:
         """The inverse of `to_json`."""
         d = json.loads(text)
         buffers = None if d["buffers"] is None else Layout.from_json(d["buffers"])
-        return cls(layout, buffers, tuple(d["dtypes"]), d["frozen"])
+        return cls(layout, buffers, tuple(d["dtypes"]), d["frozen"], d.get("tied", {}))
 
     def rows(self, module: nn.Module) -> dict[str, Tensor]:
         """The vectors of a checkpoint, on the CPU: `parameters` (P,) and, where there are any, `buffers` in float64."""
@@ -74,19 +78,20 @@ class ModelState:
         return found
 
     def named(self, rows: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The tensors by name, of the vectors of a checkpoint; buffers in their own dtype."""
+        """The tensors by name, of the vectors of a checkpoint; buffers in their own dtype, tied ones by every name."""
         out = self.layout.unflatten(rows["parameters"])
         if self.buffers is not None:
             held = self.buffers.unflatten(rows["buffers"])
             out |= {n: b.to(getattr(torch, d)) for (n, b), d in zip(held.items(), self.dtypes, strict=True)}
-        return out
+        return out | {other: out[first] for other, first in self.tied.items()}
 
     def load(self, module: nn.Module, rows: Mapping[str, Tensor]) -> None:
         """Put the vectors of a checkpoint into a module."""
-        targets: dict[str, Tensor] = {**dict(module.named_parameters()), **_buffers(module)}
+        found = self.named(rows)
         with torch.no_grad():
-            for name, value in self.named(rows).items():
-                targets[name].copy_(value)
+            for name, target in {**dict(module.named_parameters()), **_buffers(module)}.items():
+                if name in found:
+                    target.copy_(found[name])
 
     def check(self, module: nn.Module, *, label: str) -> None:
         """Refuse a module to which these vectors do not belong.
@@ -132,8 +137,10 @@ def aliases(module: nn.Module) -> list[list[str]]:
     groups: dict[int, list[str]] = {}
     for name, parameter in module.named_parameters(remove_duplicate=False):
         groups.setdefault(id(parameter), []).append(name)
-    for name, buffer in _buffers(module).items():
-        groups.setdefault(id(buffer), []).append(name)
+    kept = module.state_dict()
+    for name, buffer in module.named_buffers(remove_duplicate=False):
+        if name in kept:
+            groups.setdefault(id(buffer), []).append(name)
     return list(groups.values())
 
 

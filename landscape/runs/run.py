@@ -201,11 +201,10 @@ class Run:
         """Metrics per evaluation.
 
         Of a run of `landscape train` with dims (step, split, family), and the Bayes limits per family; of others what
-        was recorded, along `step`. The attribute `peak_memory` is the largest memory in bytes: on a GPU that of
-        tensors, else that of the process.
+        was recorded, along `step`. `peak_memory`: the largest memory in bytes, on a GPU that of tensors.
         """
-        peak = self._checkpoints.peak_memory
-        return self._backing.metrics().assign_attrs(**self.attributes("metrics"), peak_memory=peak)
+        found, peak = self._backing.metrics(), self._checkpoints.peak_memory
+        return found.assign_attrs(**self.attributes("metrics"), peak_memory=peak)
 
     # -- the model ----------------------------------------------------------------------------------------------------
 
@@ -213,15 +212,17 @@ class Run:
         """A copy of the model with the parameters of the checkpoint of `step`; `loops` as in `objective`."""
         return self._backing.module(step, loops=loops)
 
+    @property
+    def partial(self) -> bool:
+        """Whether the model has parameters that no checkpoint has, because they were held fixed."""
+        return self._backing.partial
+
     def tensors(self, step: int) -> dict[str, Tensor]:
-        """Parameters, and buffers where they were recorded, of the checkpoint of `step` by name."""
+        """Parameters, and buffers where they were recorded, of the checkpoint of `step`, by every name they have."""
         return self._backing.tensors(step)
 
     def apart(self, name: str | None) -> bool:
-        """Whether checkpoints differ in more than what a named loss varies, so that each has an objective of its own.
-
-        True of recorded models with buffers, such as the running means of batch normalisation.
-        """
+        """Whether checkpoints differ in more than a named loss varies, as in buffers: each has its own objective."""
         return self._backing.apart(name)
 
     def check(self, name: str | None, split: str) -> str | None:

@@ -62,7 +62,7 @@ def test_every_form_of_checkpoint_gives_the_same_run(tmp_path, kind):
     assert (run.kind, run.status, run.steps.tolist()) == ("imported", "complete", list(steps))
     for step, state in zip(steps, states(), strict=True):
         own = run.tensors(step)
-        assert set(own) == set(state) - {"6.weight"}
+        assert set(own) == set(state)
         for name, value in own.items():
             assert torch.equal(value, state[name]), name
             assert value.dtype == state[name].dtype
@@ -165,9 +165,16 @@ def test_what_is_exported_is_what_was_recorded(tmp_path, run, landscape):
     code, _, err = landscape("export", tmp_path / "r", "-o", tmp_path / "out.safetensors")
     assert code == 0, err
     found = load_file(tmp_path / "out.safetensors")
+    assert set(found) == set(net.state_dict())  # tied ones by each name
     for name, value in found.items():
         assert torch.equal(value, net.state_dict()[name])
         assert value.dtype == net.state_dict()[name].dtype
+    assert err == ""
+    net.requires_grad_(False)[8].requires_grad_(True)
+    with record(tmp_path / "part", net) as rec:
+        rec.save(0)
+    code, _, err = landscape("export", tmp_path / "part", "-o", tmp_path / "part.safetensors")
+    assert (code, "held fixed" in err) == (0, True)
     export_checkpoint(run, int(run.steps[2]), tmp_path / "ours.safetensors")
     named = run.layout.unflatten(run.parameters[2])
     assert all(torch.equal(named[n], t) for n, t in load_file(tmp_path / "ours.safetensors").items())
