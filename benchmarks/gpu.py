@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +19,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from card_times import DEVICE, WARM, large, measure, sequences, tokens_loss
 from problems import LoopedGPT
 from timing import environment, say
 from torch import Tensor, nn
@@ -28,7 +28,6 @@ from landscape import LandscapeError, Objective
 from landscape.models import AttentionConfig, GPTConfig, build_model
 from landscape.probes import density, spectrum, surface, valley
 
-DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 STRATEGIES = ("cached", "forward", "compiled", "difference")
 
 
@@ -46,16 +45,6 @@ class Digits(nn.Module):
         """Logits (N, 10) of images (N, 1, 8, 8)."""
         out: Tensor = self.layers(x)
         return out
-
-
-def sequences(n: int, length: int, vocabulary: int) -> tuple[Tensor, Tensor]:
-    """Random tokens; the next one is to be predicted."""
-    tokens = torch.randint(vocabulary, (n, length + 1), generator=torch.Generator().manual_seed(1))
-    return tokens[:, :-1].contiguous(), tokens[:, 1:].contiguous()
-
-
-def tokens_loss(logits: Tensor, targets: Tensor) -> Tensor:
-    return F.cross_entropy(logits.transpose(1, 2), targets, reduction="none").mean(1)
 
 
 def models(*, quick: bool) -> dict[str, Callable[..., Objective]]:
@@ -99,6 +88,8 @@ def check(name: str, make: Callable[..., Objective], *, quick: bool) -> list[dic
         for strategy in STRATEGIES[:2] if quick else STRATEGIES:
             try:
                 H = o.hessian(u, strategy=strategy, block=1)  # type: ignore[arg-type]
+                for _ in range(WARM):  # until it is recorded, with another vector than the one that is compared
+                    H.mv(x.flip(0))
                 errors[f"product, {strategy}"] = error(H.mv(x), product)
             except LandscapeError as refused:
                 errors[f"product, {strategy}"] = f"refused: {refused}"[:200]
@@ -121,85 +112,6 @@ def check_probes(make: Callable[..., Objective]) -> dict[str, float]:
     return {key: error(ask(b).values, torch.tensor(ask(a).values)) for key, ask in asked.items()}
 
 
-def synchronise() -> None:
-    if DEVICE == "cuda":
-        torch.cuda.synchronize()
-
-
-def seconds(function: Callable[[], Any], *, repeats: int = 5, warm: int = 2) -> float:
-    """Median of a few calls, the device waited for."""
-    for _ in range(warm):
-        function()
-    found = []
-    for _ in range(repeats):
-        synchronise()
-        start = time.perf_counter()
-        function()
-        synchronise()
-        found.append(time.perf_counter() - start)
-    return statistics.median(found)
-
-
-def large(*, quick: bool) -> dict[str, Objective]:
-    """Models to be timed, in float32: the toy, the GPT block, and a GPT-2-like one of eleven million parameters."""
-    torch.manual_seed(0)
-    if quick:
-        block = LoopedGPT(width=8, heads=2, loops=2, vocabulary=10, length=8)
-        return {"GPT block": Objective(block, tokens_loss, sequences(8, 8, 10), dtype=torch.float32, device=DEVICE)}
-    toy = build_model(AttentionConfig(width=32, loops=3), vocabulary=18, length=16, seed=0)
-    block = LoopedGPT(width=64, heads=4, loops=3, vocabulary=66, length=32)
-    deep = build_model(GPTConfig(width=384, heads=4, layers=6, loops=1), vocabulary=1000, length=64, seed=0)
-    given: dict[str, tuple[nn.Module, tuple[Tensor, Tensor], int]] = {
-        "toy": (toy, sequences(512, 16, 18), 512),
-        "GPT block": (block, sequences(512, 32, 66), 512),
-        "GPT, 6 layers": (deep, sequences(64, 64, 1000), 64),
-    }
-    return {
-        name: Objective(model, tokens_loss, data, dtype=torch.float32, device=DEVICE, chunk=chunk)
-        for name, (model, data, chunk) in given.items()
-    }
-
-
-def measure(o: Objective, *, quick: bool) -> dict[str, Any]:
-    """Milliseconds of a loss, a gradient and a product by each strategy, what compiling took, and the peak memory."""
-    w, v = o.w0, torch.sin(1.0 + torch.arange(o.size)).to(o.w0)
-    out: dict[str, Any] = {"P": o.size, "samples": o.n_samples}
-    out["loss ms"], out["gradient ms"] = (1e3 * seconds(lambda f=f: f(w)) for f in (o.loss, o.grad))
-    for strategy, block in (("cached", 1), ("forward", 1), ("compiled", 1), ("compiled", 8)):
-        if quick and strategy == "compiled":
-            continue
-        name = strategy if block == 1 else f"{strategy}, {block} at once"
-        if DEVICE == "cuda":
-            torch.cuda.reset_peak_memory_stats()
-        start = time.perf_counter()
-        try:
-            H = o.hessian(w, strategy=strategy, block=block)  # type: ignore[arg-type]
-            V = v[:, None].expand(-1, block).contiguous()
-            H.mm(V) if block > 1 else H.mv(v)
-            synchronise()
-            out[f"{name} ready s"] = time.perf_counter() - start
-            out[f"{name} ms"] = 1e3 * seconds(lambda H=H, V=V, b=block: H.mm(V) if b > 1 else H.mv(v)) / block
-        except (LandscapeError, RuntimeError) as failed:
-            out[f"{name} ms"] = f"failed: {failed}"[:200]
-            continue
-        if DEVICE == "cuda":
-            out[f"{name} GiB"] = torch.cuda.max_memory_allocated() / 2**30
-    for name, ask in {
-        "top 10": lambda: spectrum(o, w, seed=0, k=10, tol=1e-3, strategy="cached"),
-        "density, 4 vectors of 20 steps": lambda: density(o, w, seed=0, vectors=4, quad=20, trace_products=0),
-        "plane, 11 x 11": lambda: surface(o, w, seed=0, directions="random", points=11),
-    }.items():
-        start = time.perf_counter()
-        ds = ask()
-        synchronise()
-        out[f"{name} s"] = time.perf_counter() - start
-        if "n_products" in ds:
-            out[f"{name} products"] = int(ds.n_products)
-        if "converged" in ds:
-            out[f"{name} converged"] = bool(ds.converged.all())
-    return out
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description="Check and time the curvature engine on a graphics card.")
     parser.add_argument(
@@ -211,7 +123,13 @@ def main() -> None:
     args = parser.parse_args()
     start = time.perf_counter()
     card = torch.cuda.get_device_name() if DEVICE == "cuda" else "none: this ran on the CPU"
-    found: dict[str, Any] = {"card": card, "environment": environment(), "quick": args.quick, "right": [], "fast": {}}
+    found: dict[str, Any] = {
+        "card": card,
+        "environment": environment(DEVICE),
+        "quick": args.quick,
+        "right": [],
+        "fast": {},
+    }
     args.output.parent.mkdir(parents=True, exist_ok=True)
 
     def tell(name: str, what: Any) -> None:

@@ -16,7 +16,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-PACKAGES = ("torch", "numpy", "scipy", "pyhessian", "landscaper", "curvlinops-for-pytorch", "hessian-eigenthings")
+PACKAGES = (
+    "torch",
+    "numpy",
+    "scipy",
+    "pyhessian",
+    "landscaper",
+    "curvlinops-for-pytorch",
+    "hessian-eigenthings",
+    "transformers",
+)
 
 
 class GaveUp(Exception):
@@ -121,7 +130,8 @@ def row(outcomes: list[Outcome], *, first_ready: float = 0.0, **more: Any) -> di
     }
 
 
-def environment() -> dict[str, Any]:
+def environment(device: str = "cpu") -> dict[str, Any]:
+    """What was measured where, with which versions."""
     packages = {}
     for name in PACKAGES:
         try:
@@ -136,6 +146,7 @@ def environment() -> dict[str, Any]:
         "cpu": cpu.split(":")[-1].strip() or platform.processor(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
+        **({} if device == "cpu" else {"card": torch.cuda.get_device_name(device)}),
         "load_before": _load(),
         "packages": packages,
         "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),

@@ -17,6 +17,7 @@ from landscape.curvature.products import (
     hessian_product,
     value_and_gradient,
 )
+from landscape.curvature.replay import replayed
 from landscape.curvature.symmetric import Symmetric
 from landscape.errors import FallbackWarning, KernelError, LandscapeError
 from landscape.loss.checks import refuse_not_finite
@@ -101,19 +102,21 @@ def curvature_operator(
             strategy=strategy,
         )
     if strategy == "cached":
+        sums = [chunks.sum(index) for index in chunks.slices()]
         with chunks.plain(), explained("second derivatives", NO_PRODUCT["reverse"]):
-            product = hessian_product([chunks.sum(index) for index in chunks.slices()], w, memory=memory)
+            product = replayed(lambda: hessian_product(sums, w, memory=memory), chunks.device)
         return _mean(chunks, strategy, _explained(product, "reverse"))
     term = _term(chunks, kind)
     batches = [chunks.batch(index) for index in chunks.slices()]
     if strategy == "forward":
-        product = _explained(lambda v: torch.stack([term(w, v, b) for b in batches]).sum(0), "forward")
-        return _mean(chunks, strategy, product)
+        product = replayed(lambda: lambda v: torch.stack([term(w, v, b) for b in batches]).sum(0), chunks.device)
+        return _mean(chunks, strategy, _explained(product, "forward"))
     from landscape.curvature.linearised import Linearised  # the compiler's modules take a second to load
 
     traces = chunks.kernels.setdefault(kind, {})
     linear = Linearised(term, w, batches, block=block, memory=memory, traces=traces)
-    return _mean(chunks, strategy, linear.mv, linear.mm if block > 1 else None)
+    one, many = replayed(lambda: linear.mv, chunks.device), replayed(lambda: linear.mm, chunks.device)
+    return _mean(chunks, strategy, one, many if block > 1 else None)
 
 
 def mean_gradient(chunks: Chunks, w: Tensor) -> Tensor:
