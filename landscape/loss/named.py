@@ -176,7 +176,10 @@ class NamedLoss:
         if name not in sys.modules:
             spec = importlib.util.spec_from_file_location(name, self._file)
             if spec is None or spec.loader is None or not self._file.is_file():
-                raise LandscapeError(f"expected the objective's file {self._file}, found none.")
+                raise LandscapeError(
+                    f"expected the objective's file {self._file}, found none. If it was moved, name its new place: "
+                    "--objective file.py:function (in Python: objective=...)."
+                )
             if str(self._file.parent) not in sys.path:  # its neighbours, as for a script
                 sys.path.insert(0, str(self._file.parent))
             sys.modules[name] = importlib.util.module_from_spec(spec)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from operator import attrgetter
 from typing import Any
 
@@ -72,6 +73,37 @@ def held_fixed(module: nn.Module, names: Sequence[str]) -> tuple[Any, ...]:
     return trained, [(float(p.sum(dtype=torch.float64)), float(p.abs().sum(dtype=torch.float64))) for p in rest]
 
 
+class UpdateCount:
+    """Counts the updates of an optimiser, to say at which step a loop is that counts them.
+
+    Args:
+        stack: that ends the counting.
+        optimizer: or its wrapper; None counts nothing.
+    """
+
+    def __init__(self, stack: ExitStack, optimizer: Any) -> None:
+        self._n = 0
+        self._first: tuple[int, int] | None = None
+        self._newest = (0, 0)  # step, and updates made then
+        if optimizer is not None:
+            stack.callback(_inner(optimizer).register_step_post_hook(self._count).remove)
+
+    def _count(self, *_: Any) -> None:
+        self._n += 1
+
+    def at(self, step: int) -> None:
+        """Note that the loop is at this step."""
+        self._newest = (step, self._n)
+        self._first = self._first or self._newest
+
+    def step_now(self, step: int) -> int:
+        """The step after the updates since `step`, the last one noted; -1 if steps did not count updates until then."""
+        if self._first is None or self._newest[0] != step:
+            return -1
+        steps, updates = (b - a for a, b in zip(self._first, self._newest, strict=True))
+        return step + self._n - self._newest[1] if steps == updates > 0 and self._n > self._newest[1] else -1
+
+
 class OptimizerState:
     """The state of Adam, AdamW or SGD as one vector, in the order of a layout.
 
@@ -90,12 +122,7 @@ class OptimizerState:
     """
 
     def __init__(self, optimizer: torch.optim.Optimizer, layout: Layout) -> None:
-        # Accelerate, for one, puts a wrapper around it.
-        inner: Any = optimizer
-        while not isinstance(inner, torch.optim.Optimizer) or hasattr(inner, "optimizer"):
-            inner = getattr(inner, "optimizer", None)
-            if inner is None:
-                raise LandscapeError(f"expected a torch.optim.Optimizer, found {type(optimizer).__name__}.")
+        inner = _inner(optimizer)
         self._optimizer, self._layout = inner, layout
         self.names = next((names for kind, names in _STATE.items() if isinstance(inner, kind)), ())
         if self.names == ("momentum_buffer",) and not any(group["momentum"] for group in inner.param_groups):
@@ -140,6 +167,16 @@ class OptimizerState:
             each = (ages, {float(g["betas"][1]) for g in groups}, {float(g["eps"]) for g in groups})
             rows["adam"] = np.array([values.pop() if len(values) == 1 else np.nan for values in each])
         return rows
+
+
+def _inner(optimizer: Any) -> torch.optim.Optimizer:
+    """The optimiser inside a wrapper; Accelerate, for one, puts one around it."""
+    inner: Any = optimizer
+    while not isinstance(inner, torch.optim.Optimizer) or hasattr(inner, "optimizer"):
+        inner = getattr(inner, "optimizer", None)
+        if inner is None:
+            raise LandscapeError(f"expected a torch.optim.Optimizer, found {type(optimizer).__name__}.")
+    return inner
 
 
 def _number(value: Any) -> Any:

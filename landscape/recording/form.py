@@ -11,13 +11,27 @@ import torch
 from numpy.typing import NDArray
 
 from landscape.errors import LandscapeError
+from landscape.loss.named import NamedLoss, Parts
+from landscape.loss.objective import Objective
 from landscape.provenance import code_revision, created, versions
 from landscape.recording.capture import OptimizerState
 from landscape.runs.foreign import NAME_LENGTH
 from landscape.runs.modelstate import ModelState
 from landscape.runs.writing import Columns
 
-__all__ = ["GROUPS", "METRICS_AT_MOST", "encoded", "fits", "header", "identity", "number", "plain", "short", "whole"]
+__all__ = [
+    "GROUPS",
+    "METRICS_AT_MOST",
+    "encoded",
+    "evaluated",
+    "fits",
+    "header",
+    "identity",
+    "number",
+    "plain",
+    "short",
+    "whole",
+]
 
 METRICS_AT_MOST = 64
 GROUPS: dict[str, Columns] = {"metrics": {"values": (METRICS_AT_MOST,)}, "names": {"name": (NAME_LENGTH,)}}
@@ -43,6 +57,19 @@ def header(
             **provenance,
         },
     }
+
+
+def evaluated(loss: NamedLoss) -> Parts:
+    """What a named loss consists of, once it was evaluated for two samples: early, not after hours of training.
+
+    Raises:
+        LandscapeError: if it cannot be made or evaluated, or is not one number a sample.
+    """
+    parts = loss.parts()
+    some = parts.head(2)
+    objective = Objective(some.module, some.per_sample_loss, some.data, weights=some.weights)
+    objective.per_sample(objective.w0)
+    return parts
 
 
 def plain(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -19,7 +20,7 @@ from landscape.errors import LandscapeError, RunFailedError
 from landscape.loss.frozen import original
 from landscape.loss.named import NamedLoss
 from landscape.recording.files import Found, find, history, tensors
-from landscape.recording.form import GROUPS, METRICS_AT_MOST, encoded, fits, header
+from landscape.recording.form import GROUPS, METRICS_AT_MOST, encoded, evaluated, fits, header
 from landscape.runs.disk import advice, replacing
 from landscape.runs.lock import writer_lock
 from landscape.runs.modelstate import ModelState, aliases
@@ -70,7 +71,7 @@ def import_checkpoints(
 
     Example:
         >>> import tempfile
-        >>> text = "import torch; mine = lambda: (torch.nn.Linear(2, 1), None, (torch.ones(3, 2), None))"
+        >>> text = "from torch import *; mine = lambda: (nn.Linear(2, 1), lambda y, _: y[:, 0], (ones(3, 2), None))"
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     _ = Path(folder, "losses.py").write_text(text)
         ...     for step in (0, 10):
@@ -80,7 +81,7 @@ def import_checkpoints(
         ('imported', [0, 10], (2, 3))
     """
     loss = NamedLoss(objective)
-    module = original(loss.parts().module)
+    module = original(evaluated(loss).module)
     found = _in_order(find(list(map(Path, paths))) if steps is None else _given(paths, steps), key, look=steps is None)
     folder, log = Path(folder), history(found)
     if (folder / FILE_NAME).exists() and not _broken_off(folder):
@@ -172,10 +173,11 @@ def _rows(
     extra = sorted(set(given) - known)
     if missing or extra:
         said = [f"missing: {', '.join(missing[:6])}"] if missing else []
-        said += [f"unexpected: {', '.join(extra[:6])} (leave them out with --ignore PATTERN)"] if extra else []
+        way_out = " (leave them out with --ignore PATTERN)" if not missing else ""
+        said += [f"unexpected: {', '.join(extra[:6])}{way_out}"] if extra else []
         raise LandscapeError(
             f"expected the {len(wanted)} tensors of the objective's module in {found.path}, found {len(given)}; "
-            f"{'; '.join(said)}."
+            f"{'; '.join(said)}.{' Is it of another architecture?' if missing else ''}"
         )
     _refuse_shapes(found, module, values)
     return {k: v.numpy() for k, v in state.flat(values).items()}
@@ -238,7 +240,8 @@ def export_checkpoint(run: Run, step: int, path: str | os.PathLike[str]) -> None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as temporary:
+            temporary.touch()  # a folder that cannot be written is told here
             # The format takes no tensor that shares memory with another.
             save_file({n: t.clone(memory_format=torch.contiguous_format) for n, t in values.items()}, temporary, about)
-    except OSError as error:
+    except (OSError, SafetensorError) as error:
         raise RunFailedError(f"could not write {path}: {error}. {advice(error)}, then repeat the command.") from error

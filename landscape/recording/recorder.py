@@ -20,10 +20,10 @@ from torch import nn
 
 from landscape.errors import LandscapeError
 from landscape.loss.named import NamedLoss, loading
-from landscape.recording.capture import OptimizerState, held_fixed, same_trace, trace_of, unwrapped
-from landscape.recording.form import GROUPS, METRICS_AT_MOST, encoded, fits, header, identity, number, short, whole
+from landscape.recording.capture import OptimizerState, UpdateCount, held_fixed, same_trace, trace_of, unwrapped
+from landscape.recording.form import GROUPS, evaluated, header, identity, number, short, whole
+from landscape.recording.metrics import MetricRows
 from landscape.recording.schedule import Schedule
-from landscape.runs.foreign import NAME_LENGTH
 from landscape.runs.lock import writer_lock
 from landscape.runs.modelstate import ModelState
 from landscape.runs.objectives import Objectives
@@ -67,7 +67,9 @@ def record(
             them by other means (a teacher that is a running mean). Those that require a gradient vary.
 
     Returns:
-        A `Recorder`: call ``save(step, loss=...)`` after every update, ``close()`` at the end; or use it in `with`.
+        A `Recorder`: call ``save(step, loss=...)`` once a step, before the update, so that the loss is that of the
+        parameters that are kept; ``close()`` at the end, or use it in `with`. The model after the last update is kept,
+        too, where the optimiser is given and its updates are the steps.
 
     Raises:
         LandscapeError: if the folder holds another run, is written by another process, or the objective does not fit.
@@ -142,7 +144,6 @@ class Recorder:
         self._fixed = held_fixed(self._module, self._state.layout.names)
         self._dtype = self._state.rows(self._module)["parameters"].dtype
         self._optimizer = None if optimizer is None else OptimizerState(optimizer, self._state.layout)
-        self._waiting: dict[int, NDArray[np.float64]] = {}
         self._seen: tuple[int, tuple[Any, ...]] | None = None  # the last step of `save`, and the model's trace then
         self.notes_rate = True
         with ExitStack() as stack:
@@ -150,16 +151,14 @@ class Recorder:
             self._writer = stack.enter_context(self._opened(header("recorded", self._state, config, self._optimizer)))
             if objective is not None:
                 loss = NamedLoss(objective) if isinstance(objective, str) else NamedLoss.of(objective)
-                self._state.check(unwrapped(loss.parts().module), label=loss.label)
+                self._state.check(unwrapped(evaluated(loss).module), label=loss.label)
                 Objectives(folder).add(loss)
+            self._updates = UpdateCount(stack, optimizer)
             self._stack: ExitStack | None = stack.pop_all()
-        run = Run.open(folder)
-        metrics = run.metrics
-        self._names = {str(name): i for i, name in enumerate(metrics.data_vars)}
-        self._last = int(run.steps[-1]) if len(run.steps) else -1
-        self._measured = int(metrics.step[-1]) if metrics.sizes["step"] else -1
+        steps = Run.open(folder).steps
+        self._metrics = MetricRows(self._writer, folder)
+        self._last = int(steps[-1]) if len(steps) else -1
         self._step = -1
-        self._left_out: set[str] = set()
         self._written = time.monotonic()
         atexit.register(self.close, complete=False)
 
@@ -204,25 +203,31 @@ class Recorder:
             if rate is not None:
                 values["learning_rate"] = rate
             self._step = max(self._step, step)
-            self._note(step, values)
+            self._metrics.note(step, values)
+            self._updates.at(step)
             if (self._schedule.due(step, self._last) if checkpoint is None else checkpoint) and step > self._last:
                 self._keep(step)
             elif time.monotonic() - self._written > FLUSH_AFTER:
-                self._flush()
+                self._metrics.write(before=self._step)
+                self._written = time.monotonic()
             self._seen = (step, trace_of(self._module))
         except Exception as error:  # noqa: BLE001 - whatever it is, the training is worth more than its record
             self._fail(error)
 
     def close(self, *, complete: bool = True) -> None:
-        """End the run, complete or `unfinished`; keep the model of the last step if it is still as it was then."""
+        """End the run, complete or `unfinished`, and keep the model as it is now.
+
+        Its step is the last one that was saved, if it did not change since; that, and the updates since, if an
+        optimiser is known and made as many updates as steps were counted until then. Else it is not known, and not
+        kept.
+        """
         if self._stack is None:
             return
         try:
             if self.failed is None:
-                seen, still = self._seen, trace_of(self._module)
-                if seen is not None and seen[0] > self._last and same_trace(seen[1], still):
-                    self._keep(seen[0])
-                self._flush(all_steps=True)
+                if self._seen is not None and (step := self._final(*self._seen)) > self._last:
+                    self._keep(step)
+                self._metrics.write()
                 if complete and Run.open(self.folder).status != "diverged":
                     self._writer.set_status("complete")
         except Exception as error:  # noqa: BLE001 - as in `note`
@@ -231,6 +236,10 @@ class Recorder:
             atexit.unregister(self.close)
             stack, self._stack = self._stack, None
             stack.close()
+
+    def _final(self, step: int, trace: tuple[Any, ...]) -> int:
+        """The step of the model as it is now, seen last at `step`; -1 if that is not known."""
+        return step if same_trace(trace, trace_of(self._module)) else self._updates.step_now(step)
 
     # -- the file -----------------------------------------------------------------------------------------------------
 
@@ -243,7 +252,7 @@ class Recorder:
 
     def _keep(self, step: int) -> None:
         """Write a checkpoint; of a model that is no longer finite none is written, and the run is marked."""
-        self._flush()
+        self._metrics.write(before=self._step)
         if held_fixed(self._module, self._state.layout.names) != self._fixed:
             raise LandscapeError(
                 "other parameters are trained, or changed, than when recording began. Use record(every_parameter=True)."
@@ -255,35 +264,6 @@ class Recorder:
         else:
             self._writer.append_checkpoint(step, rows)
         self._last = step
-
-    def _note(self, step: int, values: Mapping[str, float]) -> None:
-        """Put metrics where they wait to be written; a name that is new is written at once."""
-        new = [name for name in values if name not in self._names]
-        room = METRICS_AT_MOST - len(self._names)
-        fit = [name for name in new if fits(name)][:room]
-        if left := sorted(set(new) - set(fit) - self._left_out):
-            self._left_out.update(left)
-            warnings.warn(
-                f"{self.folder}: metrics left out, {METRICS_AT_MOST} of up to {NAME_LENGTH} bytes fit: {left[:4]}.",
-                stacklevel=4,
-            )
-        for name in fit:
-            self._writer.append("names", len(self._names), {"name": encoded(name)})
-            self._names[name] = len(self._names)
-        values = {name: value for name, value in values.items() if name in self._names}
-        if step <= self._measured or not values:
-            return
-        row = self._waiting.setdefault(step, np.full(METRICS_AT_MOST, np.nan))
-        for name, value in values.items():
-            row[self._names[name]] = value
-
-    def _flush(self, *, all_steps: bool = False) -> None:
-        """Write the metrics that wait; those of the current step stay, since more may come."""
-        steps = sorted(s for s in self._waiting if all_steps or s < self._step)
-        if steps:
-            self._writer.extend("metrics", {s: {"values": self._waiting.pop(s)} for s in steps})
-            self._measured = steps[-1]
-        self._written = time.monotonic()
 
     def _fail(self, error: Exception) -> None:
         """Stop recording, not the training."""

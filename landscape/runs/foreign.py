@@ -96,9 +96,14 @@ class Foreign(Backing):
     def objective(
         self, split: str, *, at: int | None, loops: int | None, name: str | None, n: int | None = None, **settings: Any
     ) -> Objective:
-        """The named loss over the first n samples of a split; without `at` that of the first checkpoint."""
+        """The named loss over the first n samples of a split; without `at` w0 is that of the first checkpoint."""
         self._no_loops(loops)
         self.check(name, split)
+        if at is None and len(self._checkpoints.steps) > 1 and self.apart(name):
+            raise LandscapeError(
+                f"checkpoints of {self._checkpoints.file.parent} differ in more than the parameters that vary, such as "
+                "running means of batch normalisation, so each has a loss of its own. Say which: objective(at=step)."
+            )
         parts = self._parts(self.objectives.known(name), split).head(n)
         module = self._module(parts, self._first if at is None else at)
         return Objective(module, parts.per_sample_loss, parts.data, weights=parts.weights, **settings)

@@ -254,7 +254,7 @@ class Run:
         own number is that in force at the step: a run that shifts has one pass before its switch.
 
         Of a recorded or imported run it is the loss of this `name` (see `landscape.loss.named`; None: the one named
-        first), with the buffers of the checkpoint `at`, or of the first one.
+        first), with the buffers of the checkpoint `at`, which must be given where checkpoints differ in them.
         """
         if parameters is not None and at is None:
             raise LandscapeError("with `parameters`, say at which step (at=...) the other parameters are held.")

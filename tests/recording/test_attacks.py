@@ -90,7 +90,7 @@ def test_parameters_that_are_unfrozen_or_changed_end_the_recording_unless_all_ar
     objective = run.objective(at=4)
     assert float(objective.loss(objective.w0)) == pytest.approx(float(run.metrics.loss[4]), rel=1e-6)
     assert objective.size == 5
-    assert sweep("spectrum", run, seed=0, k=1).sizes["step"] == 5
+    assert sweep("spectrum", run, seed=0, k=1).sizes["step"] == 6  # the last one after the last update
 
 
 def test_the_path_on_a_surface_is_of_the_loss_that_was_asked_for(tmp_path, losses):
@@ -103,7 +103,7 @@ def test_the_path_on_a_surface_is_of_the_loss_that_was_asked_for(tmp_path, losse
 
 
 @pytest.mark.parametrize("kind", ["fused", "data", "foreach"])
-def test_the_last_step_is_kept_only_if_the_model_is_still_that_of_it(tmp_path, kind):
+def test_the_model_after_the_last_update_is_kept_if_its_step_is_known(tmp_path, kind):
     net = nn.Linear(3, 3)
     how = {"fused": True} if kind == "fused" else {"foreach": True}
     optimizer = torch.optim.AdamW(net.parameters(), lr=0.1, **how)
@@ -116,7 +116,26 @@ def test_the_last_step_is_kept_only_if_the_model_is_still_that_of_it(tmp_path, k
                 net.weight.data -= 0.1
             else:
                 optimizer.step()
-    assert Run.open(tmp_path).steps.tolist() == [0]
+    run = Run.open(tmp_path)
+    assert run.steps.tolist() == ([0] if kind == "data" else [0, 3])
+    if kind != "data":
+        assert torch.equal(run.tensors(3)["weight"], net.weight)
+
+
+@pytest.mark.parametrize(("saves", "batches", "kept"), [(1, 1, [0, 8]), (4, 1, [0, 8]), (1, 2, [0]), (4, 2, [0])])
+def test_the_last_model_is_kept_only_where_steps_count_updates(tmp_path, saves, batches, kept):
+    """Of eight steps every `saves`-th is saved, and an update takes so many `batches`."""
+    net = nn.Linear(3, 3)
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+    with record(tmp_path, net, optimizer, schedule=Schedule(every=100)) as rec:
+        for step in range(8):
+            if step % saves == 0:
+                rec.save(step)
+            net(torch.ones(2, 3)).square().mean().backward()
+            if (step + 1) % batches == 0:
+                optimizer.step()
+    assert Run.open(tmp_path).steps.tolist() == kept
+    assert not optimizer._optimizer_step_post_hooks  # nothing of ours is left
 
 
 def test_results_of_one_loss_never_serve_another_of_the_same_name(tmp_path, losses):
@@ -296,3 +315,25 @@ def test_an_import_that_broke_off_is_begun_again(tmp_path):
     torch.save({**good, "8.bias": torch.ones(2, dtype=torch.int8)}, tmp_path / "2.pt")
     with pytest.raises(LandscapeError, match="quantised"):
         import_checkpoints(files, tmp_path / "run", **ask)
+
+
+def test_a_loss_that_is_no_loss_of_samples_is_told_before_the_training(tmp_path, losses):
+    where, f = losses("def mean():\n    return net(), lambda y, t: mse(y, t).mean(), (X, Y)\n")
+    with pytest.raises(LandscapeError, match=r"expected per_sample_loss.* of shape \(N,\)"):
+        record(tmp_path / "run", f["net"](), objective=where + "mean")
+    torch.save(f["net"]().state_dict(), tmp_path / "7.pt")
+    with pytest.raises(LandscapeError, match=r"expected per_sample_loss.* of shape \(N,\)"):
+        import_checkpoints([tmp_path / "7.pt"], tmp_path / "imported", objective=where + "mean")
+    assert not (tmp_path / "imported").exists()
+
+
+def test_where_checkpoints_differ_in_buffers_the_loss_of_none_in_particular_is_refused(tmp_path):
+    net = strangers.model()
+    with record(tmp_path, net, objective="support.strangers:objective", schedule=EVERY) as rec:
+        for step in range(2):
+            rec.save(step)
+            net(strangers.data()[0])
+    run = Run.open(tmp_path)
+    with pytest.raises(LandscapeError, match=r"each has a loss of its own. Say which: objective\(at=step\)"):
+        run.objective()
+    assert torch.isfinite(run.objective(at=1).loss(run.parameters[1]))

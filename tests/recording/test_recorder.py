@@ -42,7 +42,11 @@ def dense(net, x, y, trainable):
 
 def test_what_is_stored_is_what_the_model_was(recorded):
     run, rows = recorded
-    assert (run.kind, run.status, run.steps.tolist()) == ("recorded", "complete", list(range(13)))
+    assert (run.kind, run.status, run.steps.tolist()) == (
+        "recorded",
+        "complete",
+        list(range(14)),
+    )  # and after the last update
     assert run.layout.size == sum(p.numel() for p in strangers.model().parameters())
     for step in (0, 5, 12):
         for name, value in run.tensors(step).items():
