@@ -49,7 +49,9 @@ FIGURES: dict[str, FigureSpec] = {
     spec.name: spec
     for spec in (
         FigureSpec(
-            "learning", "metrics", "Metrics during training; of our tasks by family, with the Bayes-optimal ceiling"
+            "learning",
+            "metrics",
+            "What was recorded during training; where known, by family and with the best possible",
         ),
         FigureSpec("eigenvalues", "spectrum", "Extreme Hessian eigenvalues over training"),
         FigureSpec("density", "density", "Smoothed density of all Hessian eigenvalues at chosen steps"),

@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from landscape.figures.datasets import alike, by_arch, require_all, titled
-from landscape.figures.marks import Scale, fit_steps, seed_curves, step_axis
+from landscape.figures.marks import Scale, band_marks, fit_steps, seed_curves, step_axis
 from landscape.figures.style import NEUTRAL, arch_style, family_color, grid, styled
 
 __all__ = ["alignment"]
@@ -149,4 +149,4 @@ def _legend(names: Sequence[str], datasets: Sequence[xr.Dataset], forms: Sequenc
     marks += [
         Line2D([], [], **_form(i), label=f"definiteness of {_NAMES.get(name, name)}") for i, name in enumerate(forms)
     ]
-    return [*marks, Patch(facecolor=NEUTRAL, alpha=0.2, label="range over seeds ± error")]
+    return [*marks, *band_marks(by_arch(datasets).values(), "error")]

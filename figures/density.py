@@ -161,4 +161,4 @@ def _legend(groups: dict[str, list[xr.Dataset]]) -> list[Line2D | Patch]:
     for arch, group in groups.items():
         look: dict[str, Any] = {"color": arch_style(arch).color, "linestyle": arch_style(arch).linestyle}
         marks.append(Line2D([], [], label=titled(arch, group), **look))
-    return [*marks, *error_marks(any(d.sizes["vector"] == 1 for group in groups.values() for d in group))]
+    return [*marks, *error_marks(groups.values(), any(d.sizes["vector"] == 1 for g in groups.values() for d in g))]

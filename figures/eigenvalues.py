@@ -17,6 +17,7 @@ from landscape.figures.datasets import alike, by_arch, require_all, say_step, ti
 from landscape.figures.marks import (
     Scale,
     arch_handles,
+    band_marks,
     fit_steps,
     hollow_handle,
     scale_note,
@@ -124,8 +125,7 @@ def _of_one_point(datasets: Sequence[xr.Dataset], groups: dict[str, list[xr.Data
     marks = arch_handles(groups)
     if not all(bool(d["converged"].all()) for d in datasets):
         marks.append(hollow_handle("not converged"))
-    said = "range over seeds ± residual" if any(len(g) > 1 for g in groups.values()) else "± residual"
-    marks.append(Patch(facecolor=NEUTRAL, alpha=0.2, label=said))
+    marks += band_marks(groups.values(), "residual")
     figure.legend(handles=marks, loc="outside upper center", ncols=2)
     return figure
 
@@ -172,4 +172,4 @@ def _legend(datasets: Sequence[xr.Dataset]) -> list[Line2D | Patch]:
         hollow = Line2D([], [], color=NEUTRAL, marker="o", linestyle="none", markerfacecolor="white")
         hollow.set_label("not converged")
         marks.append(hollow)
-    return [*marks, Patch(facecolor=NEUTRAL, alpha=0.2, label="range over seeds ± residual")]
+    return [*marks, *band_marks(by_arch(datasets).values(), "residual")]

@@ -98,4 +98,4 @@ def _legend(datasets: Sequence[xr.Dataset], groups: dict[str, list[xr.Dataset]])
     if not all(bool(d["exact"].all()) for d in datasets):
         marks.append(hollow_handle("estimated from random vectors"))
     values, errors = ([d[f"{n}{end}"].values for d in datasets for n in _PANELS] for end in ("", "_stderr"))
-    return [*marks, *error_marks(unknown_error(values, errors))]
+    return [*marks, *error_marks(groups.values(), unknown_error(values, errors))]

@@ -104,4 +104,4 @@ def _legend(datasets: Sequence[xr.Dataset], groups: dict[str, list[xr.Dataset]])
         marks.append(hollow_handle("window reaches into rounding"))
     marks.append(Line2D([], [], color=NEUTRAL, linewidth=0.6, linestyle=":", label="all eigenvalues equal"))
     values, errors = ([d[n].values for d in datasets] for n in ("inverse_sum", "inverse_sum_stderr"))
-    return [*marks, *error_marks(unknown_error(values, errors))]
+    return [*marks, *error_marks(groups.values(), unknown_error(values, errors))]

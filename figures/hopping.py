@@ -15,7 +15,7 @@ from matplotlib.ticker import MaxNLocator
 
 from landscape.errors import LandscapeError
 from landscape.figures.datasets import alike, by_arch, loss_unit, require_all, say_step, titled, units
-from landscape.figures.marks import Scale, fit_steps, seed_curves, signed_scale, step_axis
+from landscape.figures.marks import Scale, band_marks, fit_steps, seed_curves, signed_scale, step_axis
 from landscape.figures.style import NEUTRAL, arch_style, family_color, grid, styled, tint
 
 __all__ = ["hopping"]
@@ -197,4 +197,4 @@ def _legend(groups: dict[str, list[xr.Dataset]], datasets: Sequence[xr.Dataset],
     if any(bool(d["censored"].any()) or not bool(d["converged"].all()) for d in some):
         look: dict[str, Any] = {"color": NEUTRAL, "linestyle": "none", "markerfacecolor": "white"}
         marks.append(Line2D([], [], marker="o", **look, label="unfinished or unconverged"))
-    return [*marks, Patch(facecolor=NEUTRAL, alpha=0.2, label="range over seeds ± error")]
+    return [*marks, *band_marks(groups.values(), "error")]

@@ -98,11 +98,11 @@ def learning(
 
 def _recorded(datasets: Sequence[xr.Dataset], scale: Scale) -> Figure:
     """What was recorded, a panel for each name, of runs of anyone's training: the loss first, at most six."""
-    every = dict.fromkeys(str(name) for ds in datasets for name in ds.data_vars)
+    every = dict.fromkeys(str(name) for ds in datasets for name in ds.data_vars if _is_curve(ds[name]))
     names = sorted(every, key=lambda name: (name != "loss", "loss" not in name))[:_PANELS]
     if not names:
         raise LandscapeError(
-            "expected metrics, found none recorded. Give them to the recorder: rec.save(step, loss=...)."
+            "expected metrics at several steps, found none. Give them to the recorder: rec.save(step, loss=...)."
         )
     groups = by_arch([require(ds, {"step": ("step",), **{n: ("step",) for n in names if n in ds}}) for ds in datasets])
     columns = min(3, len(names))
@@ -125,6 +125,15 @@ def _recorded(datasets: Sequence[xr.Dataset], scale: Scale) -> Figure:
     handles = {label: h for ax in panels for h, label in zip(*ax.get_legend_handles_labels(), strict=True)}
     figure.legend(handles.values(), handles.keys(), loc="outside upper center", ncols=columns)
     return figure
+
+
+def _is_curve(values: xr.DataArray) -> bool:
+    """Whether there is something to see: more than one value, and not the step in other units, such as epochs."""
+    there = values.dropna("step")
+    if there.sizes["step"] < 2:
+        return False
+    step, y = there["step"].values.astype(float), there.values.astype(float)
+    return not np.allclose(y * step[-1], step * y[-1], rtol=1e-3) or not step[-1] * y[-1]
 
 
 def _wide(datasets: Sequence[xr.Dataset], split: str) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -22,6 +22,8 @@ __all__ = [
     "Scale",
     "arch_curves",
     "arch_handles",
+    "band_marks",
+    "band_said",
     "curve",
     "edges",
     "error_marks",
@@ -100,9 +102,21 @@ def seed_curves(
         )  # fmt: skip
 
 
-def error_marks(unknown: bool) -> list[Line2D | Patch]:
+def band_said(groups: Iterable[Sequence[xr.Dataset]], error: str) -> str:
+    """What a band shows: the range over seeds where an architecture has several, and the error of each value."""
+    several = any(len(group) > 1 for group in groups)
+    return " ".join(filter(None, ("range over seeds" if several else "", f"± {error}" if error else "")))
+
+
+def band_marks(groups: Iterable[Sequence[xr.Dataset]], error: str = "") -> list[Line2D | Patch]:
+    """The legend entry of bands; none where there is nothing to show."""
+    said = band_said(groups, error)
+    return [Patch(facecolor=NEUTRAL, alpha=0.2, label=said)] if said else []
+
+
+def error_marks(groups: Iterable[Sequence[xr.Dataset]], unknown: bool) -> list[Line2D | Patch]:
     """Legend entries of bands of standard errors, and of places without one because the error is unknown."""
-    marks: list[Line2D | Patch] = [Patch(facecolor=NEUTRAL, alpha=0.2, label="range over seeds ± standard error")]
+    marks = band_marks(groups, "standard error")
     return [*marks, Line2D([], [], linestyle="none", label="no band: error unknown")] if unknown else marks
 
 

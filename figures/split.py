@@ -13,8 +13,8 @@ from matplotlib.patches import Patch
 
 from landscape.errors import LandscapeError
 from landscape.figures.datasets import by_arch, require_all, same
-from landscape.figures.marks import Scale, arch_handles, hollow_handle, seed_curves, step_axis
-from landscape.figures.style import NEUTRAL, arch_style, grid, styled
+from landscape.figures.marks import Scale, arch_handles, band_marks, hollow_handle, seed_curves, step_axis
+from landscape.figures.style import arch_style, grid, styled
 
 __all__ = ["split"]
 
@@ -91,4 +91,4 @@ def _legend(datasets: Sequence[xr.Dataset], groups: dict[str, list[xr.Dataset]])
     marks = arch_handles(groups)
     if not all(bool(d["converged_absolute"].all()) for d in datasets):
         marks.append(hollow_handle("an eigenvalue is within its error of the threshold"))
-    return [*marks, Patch(facecolor=NEUTRAL, alpha=0.2, label="range over seeds")]
+    return [*marks, *band_marks(groups.values())]

@@ -36,7 +36,9 @@ _NEEDED = {
 }
 _NAMES = {"eigen": "eigen direction", "random": "random direction", "pca": "PCA direction"}
 _WIDE = 10.0
-"""Levels are spaced logarithmically if the largest excess over the minimum is this many times a slice's median one."""
+"""Levels are spaced logarithmically if the largest excess over the minimum is this many times a slice's median one,"""
+_FLAT = 0.25, 1 / 14
+"""or if this part of a slice lies within this part of the largest excess: it would be one colour."""
 
 
 @styled
@@ -49,7 +51,7 @@ def surface(datasets: Sequence[xr.Dataset], *, levels: Literal["auto", "linear",
 
     Args:
         datasets: one ``surface`` dataset per run.
-        levels: ``"auto"`` takes ``"log"`` if the loss rises far above the floor of a slice.
+        levels: ``"auto"`` takes ``"log"`` if the loss rises far above the floor of a slice, or much of it is flat.
 
     Raises:
         LandscapeError: if there is no run, or a dataset lacks what is drawn.
@@ -110,7 +112,9 @@ class _Levels:
         finite = [z[np.isfinite(z)] for z in losses if np.isfinite(z).any()] or [np.zeros(1)]
         excess = [z - z.min() for z in finite]
         highest = max(e.max() for e in excess)
-        wide = levels == "log" or (levels == "auto" and highest > _WIDE * min(np.median(e) for e in excess))
+        share, step = _FLAT
+        flat = any(highest > _WIDE * np.median(e) or np.quantile(e, share) < step * highest for e in excess)
+        wide = levels == "log" or (levels == "auto" and flat)
         if wide and highest > 0:
             lowest = max(min(e[e > 0].min() for e in excess if e.any()), 1e-4 * highest)
             decades = range(math.floor(math.log10(lowest)), math.ceil(math.log10(highest)) + 1)

@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.collections import QuadMesh
-from matplotlib.colors import ListedColormap, Normalize
+from matplotlib.colors import ListedColormap, LogNorm, Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
@@ -21,6 +21,8 @@ from landscape.figures.style import MAP, family_color, grid, missing, no_value, 
 __all__ = ["trajectories"]
 
 _LABELS = {"loss": "loss of the sample", "correct": "correct"}
+_FLAT = 1 / 14
+"""Colours are logarithmic if half of the values lie below this part of the largest."""
 
 
 @styled
@@ -68,7 +70,10 @@ def trajectories(datasets: Sequence[xr.Dataset], *, variable: str = "loss", scal
     by = "information content\n(bits per token; one row per sample)" if any(map(_known, shown)) else "family and mean"
     by = by if families or any(map(_known, shown)) else f"mean {variable}"
     axes[0][0].set_ylabel(f"sample, by {by}")
-    figure.colorbar(mesh, ax=axes[0], label=_label(shown[0], variable), pad=0.02, aspect=30)
+    label = _label(shown[0], variable) + (" (log scale)" if isinstance(norm, LogNorm) else "")
+    below = isinstance(norm, LogNorm) and bool((values < norm.vmin).any())
+    extend = "min" if below else "neither"
+    figure.colorbar(mesh, ax=axes[0], label=label, pad=0.02, aspect=30, extend=extend, format="%g")
     handles = [Patch(facecolor=family_color(i), label=f"{name} family") for i, name in enumerate(families)]
     figure.legend(
         handles=[*handles, *([missing()] if holes else [])], loc="outside upper center", ncols=3, handlelength=1.2

@@ -25,6 +25,7 @@ from landscape.figures.datasets import (
     titled,
     units,
 )
+from landscape.figures.marks import band_said
 from landscape.figures.style import NEUTRAL, SMALL, arch_style, grid, styled
 
 __all__ = ["widths"]
@@ -108,7 +109,7 @@ def widths(datasets: Sequence[xr.Dataset], *, step: int | None = None, rise: flo
     axes[0][0].set_ylabel("\n".join([*label, "log scale)"]))
     axes[1][0].set_ylabel("shape exponent\n(dimensionless)")
     _name_shapes(axes[1][-1])
-    figure.legend(handles=_legend(), loc="outside upper center", ncols=2 if len(groups) == 1 else 3)
+    figure.legend(handles=_legend(groups), loc="outside upper center", ncols=2 if len(groups) == 1 else 3)
     return figure
 
 
@@ -222,7 +223,7 @@ def _bars(
     )  # fmt: skip
 
 
-def _legend() -> list[Line2D]:
+def _legend(groups: dict[str, list[xr.Dataset]]) -> list[Line2D]:
     """What the marks mean."""
     look: dict[str, Any] = {"color": NEUTRAL, "linestyle": "none"}
     return [
@@ -230,6 +231,6 @@ def _legend() -> list[Line2D]:
         Line2D([], [], marker=">", **look, label="+ side"),
         Line2D([], [], marker="^", markerfacecolor="white", **look, label="lower bound (censored)"),
         Line2D([], [], color=NEUTRAL, label=r"quadratic, $\sqrt{2\,\mathrm{rise}/\lambda}$"),
-        Line2D([], [], marker="|", markersize=8, **look, label="range over seeds ± error"),
+        Line2D([], [], marker="|", markersize=8, **look, label=band_said(groups.values(), "error")),
         Line2D([], [], marker="x", **look, label="not converged"),
     ]

@@ -9,12 +9,13 @@ from typing import Any
 
 import click
 
-from landscape.answers.files import DamagedError
+from landscape.answers.files import DamagedError, headings
 from landscape.errors import LandscapeError, RunFailedError
 from landscape.figures import FIGURES
 from landscape.figures.style import paper
 from landscape.loss.metric import METRICS
 from landscape.plotting import checked_options, plot
+from landscape.probes import PROBES
 from landscape.runs.disk import advice
 from landscape.settings import nest
 from landscape.studies.study import Study
@@ -65,6 +66,7 @@ def command(
         raise LandscapeError(f"{missing[0]!r} is neither a path nor a figure. Figures: {', '.join(FIGURES)}.")
     study = Study.open([p for p in paths if p not in names])
     trunks, drawn, damaged = study.trunks(), 0, False
+    absent: list[str] = []
     for name in names or list(FIGURES):
         spec = FIGURES[name]
         try:
@@ -74,8 +76,13 @@ def command(
         except LandscapeError as error:
             if names:
                 raise
-            click.echo(f"{name}: skipped, {error}", err=True)
             damaged |= isinstance(error, DamagedError)
+            if isinstance(error, DamagedError) or any(
+                headings(run, spec.probe) for run in study if spec.probe in PROBES
+            ):
+                click.echo(f"{name}: skipped, {error}", err=True)
+            else:
+                absent.append(name)
             continue
         if without:
             click.echo(
@@ -84,6 +91,9 @@ def command(
         for kind in formats or ("pdf", "png"):
             save_figure(figure, output / f"{name}.{kind}", dpi)
             drawn += 1
+    if absent and drawn:
+        said = "what they show was not asked of these runs; name one to be told more"
+        click.echo(f"Not drawn: {', '.join(absent)} ({said}).", err=True)
     if damaged:
         raise click.exceptions.Exit(DamagedError.exit_code)
     if not drawn:

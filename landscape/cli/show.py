@@ -270,22 +270,12 @@ def _several(described: list[dict[str, Any]]) -> None:
     branched = any(origin != "–" for _, origin, *_ in rows)
     if not branched:  # the column would be empty
         rows = [[path, *rest] for path, _, *rest in rows]
-    columns = [
-        "run",
-        *(["origin"] if branched else []),
-        "arch",
-        "status",
-        "step",
-        "P",
-        "loss",
-        *families,
-        "FLOP",
-        "seconds",
-        "probed",
-    ]
-    caption = "Test split: loss in nats per token; accuracy / Bayes-optimal accuracy, of all and by family."
-    if any(d["kind"] != "trained" for d in described):
-        caption += " Of recorded and imported runs the metrics loss, flops and seconds, as far as they were recorded."
+    first = ["run", *(["origin"] if branched else []), "arch", "status", "step", "P", "loss"]
+    columns = [*first, *families, "FLOP", "seconds", "probed"]
+    of_tasks = "Test split: loss in nats per token; accuracy / Bayes-optimal accuracy, of all and by family."
+    others = "Of recorded and imported runs the metrics loss, flops and seconds, as far as they were recorded."
+    kinds = {d["kind"] == "trained" for d in described}
+    caption = " ".join(text for kind, text in ((True, of_tasks), (False, others)) if kind in kinds)
     show_table(Table("Runs", columns, rows, caption))
 
 

@@ -71,7 +71,7 @@ def import_checkpoints(
 
     Example:
         >>> import tempfile
-        >>> text = "from torch import *; mine = lambda: (nn.Linear(2, 1), lambda y, _: y[:, 0], (ones(3, 2), None))"
+        >>> text = "import torch; x = torch.ones(3, 2); f = torch.nn.Linear(2, 1); mine = lambda: (f, lambda y, _: y[:, 0], (x, x))"
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     _ = Path(folder, "losses.py").write_text(text)
         ...     for step in (0, 10):

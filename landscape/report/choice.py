@@ -94,7 +94,11 @@ def pick_steps(steps: Sequence[int], budget: str | float) -> list[int]:
 
 
 def choose(subject: Subject, *, budget: str | float) -> Plan:
-    """What fits the model, the kind of subject and the budget. Nothing is computed but what is timed."""
+    """What fits the model, the kind of subject and the budget. Nothing is computed but what is timed.
+
+    Raises:
+        LandscapeError: if no question can be asked, for one and the same reason.
+    """
     limit = seconds_of(budget)
     ladders = _ladders(subject, full=limit >= BUDGETS["full"])
     wanted = [Wanted(probe=name, settings=s) for name, settings in ladders for s in settings]
@@ -117,6 +121,9 @@ def choose(subject: Subject, *, budget: str | float) -> Plan:
         chosen.append(found)
         low, high = found[1].seconds or (0.0, 0.0)
         spent = spent[0] + low, spent[1] + high
+    errors = [trials[i].error for i in range(len(wanted))]
+    if not chosen and not troubles and all(errors) and len({str(e) for e in errors}) == 1 and errors[0] is not None:
+        raise errors[0]  # it is the loss that cannot be asked, whatever the question
     for name in PROBES:
         if name not in skipped and all(w.probe != name for w, _ in chosen):
             skipped[name] = (

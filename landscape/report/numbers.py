@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import math
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
-__all__ = ["at", "last", "number", "percent", "unit", "with_error"]
+__all__ = ["at", "last", "number", "percent", "sampled", "unit", "with_error"]
 
 
 def number(x: Any, digits: int = 4) -> str:
@@ -61,6 +62,17 @@ def unit(variable: xr.DataArray) -> str:
 def last(ds: xr.Dataset) -> xr.Dataset:
     """The last checkpoint; all there is, without steps."""
     return ds.isel(step=-1) if "step" in ds.dims else ds
+
+
+def sampled(ds: xr.Dataset) -> str:
+    """Text as " over the first 128 samples", where not all of them were asked; "" else.
+
+    Example:
+        >>> sampled(xr.Dataset(attrs={"settings": '{"samples": 128}'}))
+        ' over the first 128 samples'
+    """
+    n = json.loads(str(ds.attrs.get("settings", "{}"))).get("samples")
+    return "" if n is None else f" over the first {n} samples"
 
 
 def at(ds: xr.Dataset) -> str:

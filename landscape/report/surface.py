@@ -49,7 +49,10 @@ def interactive(ds: xr.Dataset, *, identity: str) -> str:
     figure = go.Figure(
         go.Surface(
             x=ds["alpha"].values, y=ds["beta"].values, z=height(loss), customdata=loss, colorscale="Viridis",
-            colorbar={"title": {"text": f"{said} ({units})", "side": "right"}, "thickness": 12, "len": 0.7},
+            colorbar={
+                "title": {"text": f"{said} ({units})", "side": "top"}, "thickness": 10, "len": 0.8,
+                "orientation": "h", "x": 0.5, "xanchor": "center", "y": 0, "yanchor": "bottom",
+            }, opacity=0.9,
             hovertemplate="alpha %{x:.3g}<br>beta %{y:.3g}<br>loss %{customdata:.5g}<extra></extra>", name="plane",
         )
     )  # fmt: skip
@@ -64,11 +67,12 @@ def interactive(ds: xr.Dataset, *, identity: str) -> str:
         )  # fmt: skip
     figure.update_layout(
         scene={
-            **{f"{axis}axis": {"title": {"text": text}} for axis, text in (("x", "alpha"), ("y", "beta"), ("z", said))},
-            "camera": {"eye": {"x": 1.8, "y": 1.8, "z": 1.0}},
+            **{f"{axis}axis": {"title": {"text": text}} for axis, text in (("x", "α"), ("y", "β"), ("z", said))},
+            "camera": {"eye": {"x": 1.9, "y": 1.9, "z": 1.1}},
+            "domain": {"y": [0.16, 1]},
         },
         margin={"l": 0, "r": 0, "t": 0, "b": 0},
-        height=460,
+        height=520,
         showlegend=False,
     )
     text: str = figure.to_html(full_html=False, include_plotlyjs=False, div_id=identity, config=_CONFIG)

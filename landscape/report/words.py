@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 import numpy as np
 import xarray as xr
 
-from landscape.report.numbers import at, last, number, percent, unit, with_error
+from landscape.report.numbers import at, last, number, percent, sampled, unit, with_error
 from landscape.report.section import Finding
 from landscape.report.words_dynamics import alignment_words, evolution_words, hopping_words, length_words
 from landscape.report.words_valley import samples_words, surface_words, valley_words
@@ -45,8 +45,8 @@ def _metrics(ds: xr.Dataset) -> Iterator[Finding]:
         least = int(np.argmin(values.values))
         first, final = (int(values["step"][i]) for i in (0, -1))
         text = (
-            f"The recorded {name}{where} went from {number(values[0])} at step {first} to {number(values[-1])}"
-            f"{unit(ds[name])} at step {final}"
+            f"The {name}{where}, as it was recorded, went from {number(values[0])} at step {first} to "
+            f"{number(values[-1])}{unit(ds[name])} at step {final}"
         )
         if least < values.sizes["step"] - 1:
             text += f"; it was lowest, {number(values[least])}, at step {int(values['step'][least])}"
@@ -76,7 +76,7 @@ def _spectrum(ds: xr.Dataset) -> Iterator[Finding]:
         state = "converged" if converged[mode] else "NOT converged"
         said = f"{with_error(value[mode], residual[mode])}{unit(ds['eigenvalue'])}"
         yield Finding(
-            f"The {name}{at(ds)} is {said} (the error is its residual; {state}; {missed}).",
+            f"The {name}{sampled(ds)}{at(ds)} is {said} (the error is its residual; {state}; {missed}).",
             "spectrum",
             "sure" if sure else "doubtful",
         )
@@ -100,13 +100,14 @@ def _trend(ds: xr.Dataset, name: str, called: str) -> Iterator[Finding]:
         return
     values, good = ds[name].isel(mode=0).values, ds["converged"].isel(mode=0).values.astype(bool)
     steps = ds["step"].values
-    peak = int(np.argmax(values))
+    peak, dip = int(np.argmax(values)), int(np.argmin(values))
     text = (
         f"Over {len(steps)} checkpoints the {called} went from {number(values[0])} at step {steps[0]} to "
         f"{number(values[-1])} at step {steps[-1]}"
     )
-    if 0 < peak < len(steps) - 1:
-        text += f", and was largest, {number(values[peak])}, at step {steps[peak]}"
+    for said, i in (("largest", peak), ("smallest", dip)):
+        if 0 < i < len(steps) - 1:
+            text += f"; it was {said}, {number(values[i])}, at step {steps[i]}"
     if good.all():
         yield Finding(f"{text} (converged at all of them).", "spectrum")
     else:

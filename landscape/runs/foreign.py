@@ -192,9 +192,9 @@ class Foreign(Backing):
         there = {int(s) for s in self._checkpoints.steps}
         if step + 1 not in there:
             raise LandscapeError(
-                f"expected the checkpoint after step {step} too: a {self.kind} run cannot be trained again, so only "
-                "updates between checkpoints that follow each other can be looked at. Choose an earlier step, or "
-                "record every one (landscape.Schedule)."
+                f"expected the checkpoint after step {step} too: {self._a_run} cannot be trained again, so only "
+                "updates between checkpoints that follow each other, step by step, can be looked at. Choose a step "
+                "that has the next one, or record every one (landscape.Schedule)."
             )
         return next(n for n in range(1, len(there) + 1) if step + n + 1 not in there)
 
@@ -205,9 +205,13 @@ class Foreign(Backing):
         if missing := [s for s in wanted if s not in there]:
             raise LandscapeError(
                 f"expected the checkpoints of steps {step} to {step + n}, one after each update, found none of step "
-                f"{missing[0]}: a {self.kind} run cannot be trained again. Record each of these steps."
+                f"{missing[0]}: {self._a_run} cannot be trained again. Record each of these steps."
             )
         return self._checkpoints.rows("parameters")[[self._checkpoints.index(s) for s in wanted]]
+
+    @property
+    def _a_run(self) -> str:
+        return f"{'an' if self.kind == 'imported' else 'a'} {self.kind} run"
 
     def _no_loops(self, loops: int | None) -> None:
         if loops is not None:

@@ -27,22 +27,20 @@ def abscissa(run: Run, steps: NDArray[np.int64], at: Abscissa) -> NDArray[np.flo
 
     "step": the step. "flops": cumulative FLOPs of the metrics. "loss": loss of the probe split over all samples, as
     training measured it at the checkpoints, made monotone by its running minimum: the lowest loss reached so far. Of
-    recorded runs it is the metric `loss`, and "flops" the metric `flops`, if they were recorded.
+    recorded runs it is the metric `loss`, and "flops" the metric `flops`, if they were recorded. NaN at a step at which
+    it was not measured.
 
     Raises:
-        LandscapeError: if the run was not evaluated at one of the steps.
+        LandscapeError: if it was measured at none of the steps.
     """
     if at == "step":
         return np.asarray(steps, dtype=float)
     metrics = run.metrics
-    if missing := sorted(set(map(int, steps)) - set(map(int, metrics["step"].values))):
-        raise LandscapeError(
-            f'{run.path} has no metrics at step {missing[0]}, so its {at} there is not known. Compare at="step".'
-        )
     if at not in metrics:
         raise LandscapeError(f'{run.path} has no metric {at!r} recorded. Compare at="step".')
-    here = metrics[at].sel(step=steps)
-    if at == "flops":
-        return np.asarray(here.values, dtype=float)
-    loss = (here.sel(split="probe", family="all") if "split" in here.dims else here).values
-    return np.asarray(np.fmin.accumulate(loss), dtype=float)
+    here = metrics[at].reindex(step=steps)
+    here = here.sel(split="probe", family="all") if "split" in here.dims else here
+    found = np.asarray(here.values, dtype=float)
+    if not np.isfinite(found).any():
+        raise LandscapeError(f'{run.path} has no metric {at!r} at its checkpoints. Compare at="step".')
+    return found if at == "flops" else np.where(np.isnan(found), np.nan, np.fmin.accumulate(found))

@@ -101,10 +101,12 @@ def compare(
         raise LandscapeError(f"expected results over training steps, found none in those of {probe!r}.")
     # Every run has its own place on the abscissa at each of its checkpoints; the grid is what they are brought to.
     where = [abscissa(run, ds["step"].values, at) for run, ds in zip(runs, results, strict=True)]
+    where, results, unknown = _placed(where, results)
     grid, how = _grid(where, at, points)
     n = len(sides[0])
     # Masked before they are interpolated: a number that is not believed would spread to both sides of its checkpoint.
     names, notes = _names(results, probe)
+    notes += [f"{unknown} checkpoints left out: their {at} was not measured"] if unknown else []
     results, masked = _believed(results, names)
     steps = set(np.concatenate(where).tolist())
     if at == "step" and len(steps) > len(grid):
@@ -194,6 +196,13 @@ def _paired(a: Study, b: Study) -> tuple[list[Run], list[Run]]:
             "Name the runs of each group by a folder that holds no others."
         )
     return sides[0], sides[1]
+
+
+def _placed(where: Sequence[Array], results: Sequence[xr.Dataset]) -> tuple[list[Array], list[xr.Dataset], int]:
+    """The checkpoints whose place is known, and how many others there were."""
+    known = [np.flatnonzero(~np.isnan(x)) for x in where]
+    found = [ds.isel(step=i) for ds, i in zip(results, known, strict=True)]
+    return [x[i] for x, i in zip(where, known, strict=True)], found, sum(map(len, where)) - sum(map(len, known))
 
 
 def _grid(where: Sequence[Array], at: Abscissa, points: int) -> tuple[Array, str]:

@@ -58,7 +58,7 @@ def test_a_negative_eigenvalue_is_told_only_where_its_error_leaves_it_negative()
 def test_a_trend_names_steps_and_counts_what_did_not_converge():
     ds = eigenvalues([[1.0], [9.0], [4.0]], step=[0, 5, 10])
     trend = said("spectrum", ds)[-1]
-    assert "from 1 at step 0 to 4 at step 10, and was largest, 9, at step 5" in str(trend)
+    assert "from 1 at step 0 to 4 at step 10; it was largest, 9, at step 5" in str(trend)
     assert trend.trust == "sure"
     ds["converged"][1, 0] = False
     trend = said("spectrum", ds)[-1]
@@ -144,6 +144,6 @@ def test_metrics_of_any_run_tell_their_losses():
     ds.attrs["status"] = "diverged"
     loss, status = said("metrics", ds)
     assert str(loss) == (
-        "The recorded loss went from 3 at step 0 to 2 loss unit at step 20; it was lowest, 1, at step 5."
+        "The loss, as it was recorded, went from 3 at step 0 to 2 loss unit at step 20; it was lowest, 1, at step 5."
     )
     assert status.trust == "doubtful"

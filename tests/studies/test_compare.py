@@ -249,8 +249,9 @@ def test_the_loss_is_its_running_minimum():
     run = SimpleNamespace(metrics=xr.Dataset({"loss": loss}, coords), path="here")
     assert abscissa(run, np.array([0, 5, 7, 9]), "loss").tolist() == [3, 1, 1, 0.5]
     assert abscissa(run, np.array([0, 7, 9]), "loss").tolist() == [3, 2, 0.5]  # of the checkpoints asked for
-    with pytest.raises(LandscapeError, match="no metrics at step 8"):
-        abscissa(run, np.array([0, 8]), "loss")
+    np.testing.assert_equal(abscissa(run, np.array([0, 8]), "loss"), [3, np.nan])
+    with pytest.raises(LandscapeError, match="no metric 'loss' at its checkpoints"):
+        abscissa(run, np.array([8]), "loss")
 
 
 @pytest.fixture(scope="module")

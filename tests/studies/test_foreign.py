@@ -30,7 +30,7 @@ def pair(tmp_path_factory):
 def test_two_recorded_runs_are_compared_at_the_same_step_and_loss(pair):
     a, b = Study.open([pair / "a"]), Study.open([pair / "b"])
     ds = compare(a, b, probe="spectrum")
-    assert ds.step.values.tolist() == [0, 4, 8]
+    assert ds.step.values.tolist() == [0, 4, 8, 9]
     one, two = (Study.open([pair / n]).results("spectrum")[0] for n in "ab")
     np.testing.assert_allclose(ds.eigenvalue_difference, two.eigenvalue - one.eigenvalue)
     assert ds.attrs["arch_a"] == "cnn"

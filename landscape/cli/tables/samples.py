@@ -33,4 +33,5 @@ def table(results: Sequence[xr.Dataset]) -> Table:
     for f in families:
         columns += [f"loss {f}", f"correct {f}"]
     columns += ["corr(IC, loss)"] if families else []
-    return Table(f"samples: loss per sample ({units_of(results, 'loss')}), share of tokens right", columns, rows)
+    right = ", share of tokens right" if families else ""
+    return Table(f"samples: loss per sample ({units_of(results, 'loss')}){right}", columns, rows)
