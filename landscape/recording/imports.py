@@ -71,7 +71,8 @@ def import_checkpoints(
 
     Example:
         >>> import tempfile
-        >>> text = "import torch; x = torch.ones(3, 2); f = torch.nn.Linear(2, 1); mine = lambda: (f, lambda y, _: y[:, 0], (x, x))"
+        >>> text = "from torch import nn, ones; "
+        >>> text += "mine = lambda: (nn.Linear(2, 1), lambda y, _: y.sum(1), (ones(3, 2), None))"
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     _ = Path(folder, "losses.py").write_text(text)
         ...     for step in (0, 10):
