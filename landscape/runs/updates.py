@@ -128,9 +128,11 @@ class RecordedUpdates(Updates):
     def direction(self, step: int, gradient: Tensor) -> Tensor:
         """What the recorded optimiser would make of a gradient."""
         rule, age = self.rule(), 0
-        if not math.isfinite(self.learning_rate(step)):
+        # Its value is not needed, but that all parameters have the same: the recorder notes no other.
+        if not any(s <= step and math.isfinite(rate) for s, rate in self._rates().items()):
             raise LandscapeError(
-                f"an update needs one learning rate of all parameters: none was recorded at step {step} of {self._run}."
+                f"an update needs one learning rate of all parameters: up to step {step} of {self._run} none was "
+                "recorded."
             )
         if isinstance(rule, AdamRule):
             age, beta2, eps = self.adam(step, needed_for="an update of Adam")
