@@ -64,6 +64,9 @@ FIGURES: dict[str, FigureSpec] = {
         FigureSpec("evolution", "evolution", "Phases of the entropy, mutual information and angles of checkpoints"),
         FigureSpec("split", "split", "Dimension and condition number of the valley for several thresholds"),
         FigureSpec("surface", "surface", "Loss on a plane, with the training path projected on it"),
+        FigureSpec(
+            "sharpness", "sharpness", "Critical sharpness along the optimiser's update, and what one update does"
+        ),
         FigureSpec("hopping", "hopping", "Hopping between the valley's walls, and what lowers the loss"),
         FigureSpec("shift", "shift", "Accuracy, compute and the drop of runs that shift, by step or threshold"),
         FigureSpec("branches", "decay", "Loss, river loss and valley loss along training, from decay branches"),

@@ -24,6 +24,8 @@ from landscape.figures.marks import (
     seed_curves,
     signed_scale,
     step_axis,
+    threshold,
+    threshold_handle,
 )
 from landscape.figures.style import NEUTRAL, arch_style, grid, styled, tint
 
@@ -34,6 +36,7 @@ _NEEDED = {
     "residual": ("step", "mode"),
     "converged": ("step", "mode"),
     "end": ("mode",),
+    "edge": ("step",),
     "step": ("step",),
 }
 
@@ -45,7 +48,8 @@ def eigenvalues(datasets: Sequence[xr.Dataset], *, scale: Scale = "symlog") -> F
     Measured at one point only, they are drawn against their index, one line per architecture.
 
     The band reaches from the smallest ``eigenvalue - residual`` of the seeds to their largest ``eigenvalue +
-    residual``; a point is hollow if any of the seeds has not converged there.
+    residual``; a point is hollow if any of the seeds has not converged there. Where the training's learning rate is
+    known and the metric is its optimiser's own, a line shows the edge of stability, such as 2 / lr of gradient descent.
 
     Args:
         datasets: one ``spectrum`` dataset per run, all of one task.
@@ -63,7 +67,7 @@ def eigenvalues(datasets: Sequence[xr.Dataset], *, scale: Scale = "symlog") -> F
         >>> eigenvalues([ds]).axes[0].get_title(loc="left")
         'single (1 seed)'
     """
-    datasets = require_all(datasets, _NEEDED)
+    datasets = require_all([_with_edge(ds) for ds in datasets], _NEEDED)
     groups = by_arch(datasets)
     if all(d.sizes["step"] == 1 for d in datasets):
         return _of_one_point(datasets, groups)
@@ -92,6 +96,13 @@ def eigenvalues(datasets: Sequence[xr.Dataset], *, scale: Scale = "symlog") -> F
     return figure
 
 
+def _with_edge(ds: xr.Dataset) -> xr.Dataset:
+    """With an edge of stability that is not known, where a result does not tell one."""
+    if "edge" in ds or "eigenvalue" not in ds or "mode" not in ds["eigenvalue"].dims:
+        return ds
+    return ds.assign(edge=xr.full_like(ds["eigenvalue"].isel(mode=0, drop=True), np.nan))
+
+
 def _of_one_point(datasets: Sequence[xr.Dataset], groups: dict[str, list[xr.Dataset]]) -> Figure:
     """Eigenvalue against its index, the largest first, with residuals."""
     figure, [[ax]] = grid(1, 1, height=3.0)
@@ -107,6 +118,8 @@ def _of_one_point(datasets: Sequence[xr.Dataset], groups: dict[str, list[xr.Data
             hollow=[~d["converged"].values.astype(bool) for d in at],
             color=style.color, marker=style.marker, linestyle=style.linestyle, most=10**6,
         )  # fmt: skip
+    ends = np.array([1.0, max(d.sizes["mode"] for d in datasets)])
+    threshold(ax, [ends] * len(datasets), [np.repeat(d["edge"].values, 2) for d in datasets])
     values = np.concatenate(
         [(d["eigenvalue"] + s * d["residual"]).values.ravel() for d in datasets for s in (-1, 0, 1)]
     )
@@ -125,7 +138,7 @@ def _of_one_point(datasets: Sequence[xr.Dataset], groups: dict[str, list[xr.Data
     marks = arch_handles(groups)
     if not all(bool(d["converged"].all()) for d in datasets):
         marks.append(hollow_handle("not converged"))
-    marks += band_marks(groups.values(), "residual")
+    marks += [*band_marks(groups.values(), "residual"), *_edge_handle(datasets)]
     figure.legend(handles=marks, loc="outside upper center", ncols=2)
     return figure
 
@@ -144,6 +157,7 @@ def _draw_arch(ax: Axes, group: Sequence[xr.Dataset], *, color: str) -> None:
             most=10**6,
             **_look(ends, mode, color),
         )
+    threshold(ax, [d["step"].values.astype(float) for d in group], [d["edge"].values for d in group])
 
 
 def _look(ends: Sequence[str], mode: int, color: str) -> dict[str, Any]:
@@ -172,4 +186,9 @@ def _legend(datasets: Sequence[xr.Dataset]) -> list[Line2D | Patch]:
         hollow = Line2D([], [], color=NEUTRAL, marker="o", linestyle="none", markerfacecolor="white")
         hollow.set_label("not converged")
         marks.append(hollow)
-    return [*marks, *band_marks(by_arch(datasets).values(), "residual")]
+    return [*marks, *band_marks(by_arch(datasets).values(), "residual"), *_edge_handle(datasets)]
+
+
+def _edge_handle(datasets: Sequence[xr.Dataset]) -> list[Line2D]:
+    known = any(bool(np.isfinite(d["edge"]).any()) for d in datasets)
+    return [threshold_handle("edge of stability")] if known else []

@@ -35,6 +35,8 @@ __all__ = [
     "signed_scale",
     "spread_ticks",
     "step_axis",
+    "threshold",
+    "threshold_handle",
 ]
 
 Scale = Literal["linear", "symlog"]
@@ -242,3 +244,22 @@ def log_ticks(ax: Axes, at: Sequence[float]) -> None:
 def hollow_handle(label: str) -> Line2D:
     """The legend entry of hollow points."""
     return Line2D([], [], color=NEUTRAL, marker="o", linestyle="none", markerfacecolor="white", label=label)
+
+
+_THRESHOLD: dict[str, Any] = {"color": "0.1", "linestyle": (0, (5, 1.5, 1, 1.5)), "linewidth": 0.9}
+
+
+def threshold(ax: Axes, xs: Sequence[Array], ys: Sequence[Array]) -> bool:
+    """What the curves are held against, such as an edge of stability: each of them once; whether there is any."""
+    found = {(*x.tolist(), *y.tolist()): (x, np.where(np.isfinite(y), y, np.nan)) for x, y in zip(xs, ys, strict=True)}
+    found = {key: (x, y) for key, (x, y) in found.items() if np.isfinite(y).any()}
+    for x, y in found.values():
+        if len(x) == 1:
+            ax.axhline(float(y[0]), **_THRESHOLD, zorder=1.5)
+        ax.plot(x, y, **_THRESHOLD, zorder=1.5)
+    return bool(found)
+
+
+def threshold_handle(label: str) -> Line2D:
+    """The legend entry of `threshold`."""
+    return Line2D([], [], **_THRESHOLD, label=label)

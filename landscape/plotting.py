@@ -46,6 +46,7 @@ def plot(
     `force`                   `force`         `tau`, upper end of the windows; `scale`
     `evolution`               `evolution`     `scale`
     `split`                   `split`         `scale`
+    `sharpness`               `sharpness`     `scale`
     `hopping`                 `hopping`       `step`; `modes`, how many; `scale`
     `alignment`               `alignment`     `scale`
     `length`                  `length`        `step`

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from landscape.probes.hopping import hopping
     from landscape.probes.length import length
     from landscape.probes.samples import samples
+    from landscape.probes.sharpness import sharpness
     from landscape.probes.spectrum import spectrum
     from landscape.probes.split import split
     from landscape.probes.surface import surface
@@ -43,6 +44,7 @@ __all__ = [
     "hopping",
     "length",
     "samples",
+    "sharpness",
     "spectrum",
     "split",
     "surface",
@@ -51,7 +53,7 @@ __all__ = [
 
 _NAMES = (
     *("spectrum", "density", "valley", "samples", "surface", "entropy"),
-    *("force", "split", "evolution", "hopping", "alignment", "length"),
+    *("force", "split", "evolution", "sharpness", "hopping", "alignment", "length"),
 )
 """Each is the name of a file, of the function in it, and of a probe; in the order of `PROBES`."""
 

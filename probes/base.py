@@ -90,13 +90,16 @@ class Schema:
         return ds
 
     def stack(self, parts: Mapping[int, xr.Dataset]) -> xr.Dataset:
-        """Results of single checkpoints as one dataset with an ascending `step` axis. Other axes must agree exactly."""
+        """Results of single checkpoints as one dataset with an ascending `step` axis. Other axes must agree exactly.
+
+        An optional number that some do not have, because they were stored before there was one, is NaN there.
+        """
         steps = sorted(parts)
-        names = [str(n) for n in parts[steps[0]].variables]
+        names = list(dict.fromkeys(str(n) for step in steps for n in parts[step].variables))
         swept = [n for n in names if n in self.variables and self.variables[n].swept]
-        fixed = parts[steps[0]].drop_vars(swept)
+        fixed = parts[steps[0]].drop_vars(swept, errors="ignore")
         for step in steps[1:]:
-            if not parts[step].drop_vars(swept).equals(fixed):
+            if not parts[step].drop_vars(swept, errors="ignore").equals(fixed):
                 raise LandscapeError(f"results of steps {steps[0]} and {step} do not have the same axes.")
         still = [n for n in names if n not in swept]
         moving = xr.concat([parts[s].drop_vars(still) for s in steps], dim="step", join="exact")
@@ -120,6 +123,7 @@ class Context:
         step: training step of the checkpoint (the last of `steps` for a probe of the whole run).
         steps: all steps asked for.
         name: label of the loss, of a run that has several; else None.
+        metric: name of the coordinates.
     """
 
     run: Run
@@ -129,6 +133,17 @@ class Context:
     step: int
     steps: tuple[int, ...]
     name: str | None = None
+    metric: str = "euclidean"
+
+    def whole(self) -> Objective:
+        """The loss here in all parameters, in plain coordinates."""
+        own = self.objective
+        if self.metric == "euclidean" and own.layout.hash == self.run.layout.hash:
+            return own
+        return self.run.objective(
+            self.split, n=self.samples, at=self.step, name=self.name,
+            dtype=own.dtype, chunk=own.chunk, device=own.device,
+        )  # fmt: skip
 
     def at(self, step: int) -> Objective:
         """The loss at another checkpoint, in plain coordinates, with what does not vary as it was there."""

@@ -14,7 +14,7 @@ from landscape.curvature.symmetric import Symmetric
 from landscape.errors import LandscapeError
 from landscape.loss.objective import Objective
 from landscape.loss.strategies import Strategy
-from landscape.probes.base import CURVATURE, Counts, Extent, Probe, Schema, Variable
+from landscape.probes.base import CURVATURE, Context, Counts, Extent, Probe, Schema, Variable
 from landscape.probes.linalg import Eigenpairs, dense_eigenpairs, lanczos
 from landscape.probes.tools.counts import lanczos_products, lanczos_vectors
 from landscape.probes.tools.dense import dense_hessian
@@ -35,8 +35,9 @@ SCHEMA = Schema(
         "resolved": Variable((), "1", "multiplicities were checked and no eigenvalue is missing", "b"),
         "n_products": Variable((), "1", "Hessian-vector products used, NaN if the engine does not count", "if"),
         "eigenvector": Variable(("mode", "parameter"), "1", "unit eigenvector"),
+        "edge": Variable((), CURVATURE, "eigenvalue above which the optimiser's updates diverge; NaN if not known"),
     },
-    optional=frozenset({"eigenvector"}),
+    optional=frozenset({"eigenvector", "edge"}),
     probe="spectrum",
 )
 
@@ -46,6 +47,7 @@ def spectrum(
     w: Tensor,
     *,
     seed: int,
+    edge: float | None = None,
     k: int = 10,
     which: Literal["top", "bottom", "both", "largest", "all"] = "top",
     engine: Engine = "lanczos",
@@ -65,6 +67,8 @@ def spectrum(
         objective: the loss.
         w: where, (P,).
         seed: of the start vector.
+        edge: of stability of the optimiser in this metric, such as 2 / lr of gradient descent: kept beside the
+            eigenvalues; of a run it is that of its own optimiser and learning rate.
         k: number of pairs, from each end for "both".
         which: "top" or "bottom" end, "both", "largest" in magnitude, or "all" (dense, whatever the engine).
         engine: "lanczos" with full re-orthogonalisation; "dense" (P products and one LAPACK call);
@@ -146,6 +150,8 @@ def spectrum(
         "resolved": pairs.resolved,
         "n_products": float("nan") if engine == "pyhessian" else pairs.n_products,
     }
+    if edge is not None:
+        values["edge"] = edge
     if eigenvectors:
         values["eigenvector"] = pairs.vectors.T
     return SCHEMA.dataset(values, coords={"end": pairs.end}, engine=engine, strategy=used, **objective.caveats)
@@ -184,4 +190,8 @@ def _cost(settings: Mapping[str, Any], extent: Extent) -> Counts | None:
     return Counts(forwards=(1, 1), products=products, vectors=vectors)
 
 
-PROBE = Probe("spectrum", 2, spectrum, SCHEMA, cost=_cost)
+def _context(c: Context) -> dict[str, Any]:
+    return {"edge": c.run.updates.edge(c.step, c.metric)}
+
+
+PROBE = Probe("spectrum", 2, spectrum, SCHEMA, _context, context_names=frozenset({"edge"}), cost=_cost)

@@ -122,7 +122,8 @@ def _measure(question: Question, objective: Objective, step: int) -> xr.Dataset:
     run, probe, loss, options = question.run, question.probe, question.loss, question.options
     if probe.context is not None:
         steps = tuple(question.settings.get("steps", (step,)))
-        options |= probe.context(Context(run, objective, loss.split, loss.samples, step, steps, loss.objective))
+        where = Context(run, objective, loss.split, loss.samples, step, steps, loss.objective, loss.metric)
+        options |= probe.context(where)
     ds = probe.function(objective, objective.w0, **options)
     for variable in ds.variables.values():
         variable.attrs["units"] = units_in(loss.metric, variable.attrs["units"], loss=run.loss_units)

@@ -21,7 +21,7 @@ _STATE = {torch.optim.Adam: ("exp_avg", "exp_avg_sq"), torch.optim.SGD: ("moment
 """What is kept of an optimiser's state; AdamW is a kind of Adam."""
 _VERSION = attrgetter("_version")
 """PyTorch's count of the changes in place of a tensor."""
-_SHARED = ("eps", "weight_decay", "momentum", "dampening", "nesterov", "amsgrad")
+_SHARED = ("eps", "weight_decay", "decoupled_weight_decay", "maximize", "momentum", "dampening", "nesterov", "amsgrad")
 
 
 def unwrapped(model: nn.Module) -> nn.Module:

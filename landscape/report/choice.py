@@ -37,6 +37,7 @@ LADDERS: dict[str, tuple[Mapping[str, Any], ...]] = {
 _APART = {
     "force": "sums over windows of the spectrum answer a question of their own",
     "split": "its thresholds answer a question of their own",
+    "sharpness": "the optimiser's update is a question of its own",
     "hopping": "it replays updates of the training, whose time is not known beforehand",
     "alignment": "it compares two architectures, in a time that is not known beforehand",
     "length": "it asks for new samples, in a time that is not known beforehand",

@@ -41,6 +41,7 @@ _QUESTIONS = {
     "surface": "What does a plane look like?",
     "samples": "Which samples make the loss?",
     "evolution": "How does the Hessian change?",
+    "sharpness": "How far may an update go?",
     "hopping": "Do updates hop between walls?",
     "alignment": "Do both architectures pull alike?",
     "length": "How far does it generalise?",

@@ -9,7 +9,13 @@ import xarray as xr
 
 from landscape.report.numbers import at, last, number, percent, sampled, unit, with_error
 from landscape.report.section import Finding
-from landscape.report.words_dynamics import alignment_words, evolution_words, hopping_words, length_words
+from landscape.report.words_dynamics import (
+    alignment_words,
+    evolution_words,
+    hopping_words,
+    length_words,
+    sharpness_words,
+)
 from landscape.report.words_valley import samples_words, surface_words, valley_words
 
 __all__ = ["findings"]
@@ -80,6 +86,10 @@ def _spectrum(ds: xr.Dataset) -> Iterator[Finding]:
             "spectrum",
             "sure" if sure else "doubtful",
         )
+        if end == "top" and "edge" in here and np.isfinite(edge := float(here["edge"])):
+            share = number(value[mode] / edge, 3)
+            text = f"That is {share} of the edge of stability of its optimiser, {number(edge)}{unit(ds['edge'])}."
+            yield Finding(text, "spectrum", "sure" if sure else "doubtful")
         if end == "top" and len(modes) > 2 and value[modes[-1]] > 0 and converged[modes[-1]]:
             ratio = number(value[mode] / value[modes[-1]], 3)
             text = (
@@ -154,6 +164,7 @@ _WORDS: dict[str, Callable[[xr.Dataset], Iterator[Finding]]] = {
     "surface": surface_words,
     "samples": samples_words,
     "evolution": evolution_words,
+    "sharpness": sharpness_words,
     "hopping": hopping_words,
     "alignment": alignment_words,
     "length": length_words,

@@ -8,9 +8,9 @@ import numpy as np
 import xarray as xr
 
 from landscape.report.numbers import at, last, number
-from landscape.report.section import Finding
+from landscape.report.section import Finding, Trust
 
-__all__ = ["alignment_words", "evolution_words", "hopping_words", "length_words"]
+__all__ = ["alignment_words", "evolution_words", "hopping_words", "length_words", "sharpness_words"]
 
 
 def evolution_words(ds: xr.Dataset) -> Iterator[Finding]:
@@ -25,6 +25,21 @@ def evolution_words(ds: xr.Dataset) -> Iterator[Finding]:
         sure = error == 0 or rise > 2 * error
         said = "exact" if error == 0 else f"standard error {number(error, 2)}"
         yield Finding(f"{text} ({said}).", "evolution", "sure" if sure else "doubtful")
+
+
+def sharpness_words(ds: xr.Dataset) -> Iterator[Finding]:
+    """At which learning rate the loss rises, and whether the training's is below it."""
+    here = last(ds)
+    if not bool(here["falls"]) and not bool(here["censored"]):
+        yield Finding(f"Along the update{at(ds)} the loss rises at once, or by no more than rounding.", "sharpness")
+        return
+    critical, rate = float(here["critical_lr"]), float(here["learning_rate"])
+    text = f"Along the update{at(ds)} the loss rises at learning rates above {number(critical)}"
+    if bool(here["censored"]):
+        text = f"Along the update{at(ds)} the loss does not rise up to the learning rate {number(critical)}"
+    used = f"; training uses {number(rate)}, {number(rate / critical, 3)} of it" if np.isfinite(rate) else ""
+    trust: Trust = "bound" if bool(here["censored"]) else "sure" if bool(here["converged"]) else "doubtful"
+    yield Finding(f"{text}{used}.", "sharpness", trust)
 
 
 def hopping_words(ds: xr.Dataset) -> Iterator[Finding]:

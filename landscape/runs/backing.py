@@ -10,7 +10,9 @@ import xarray as xr
 from torch import Tensor, nn
 
 from landscape.errors import LandscapeError
+from landscape.loss.metric import adam_scale
 from landscape.loss.objective import Objective
+from landscape.runs.updates import Updates
 
 __all__ = ["Backing", "Moments"]
 
@@ -31,6 +33,17 @@ class Moments:
     beta2: float
     eps: float
 
+    def scale(self, objective: Objective, chosen: Tensor, *, step: int) -> Tensor:
+        """Scale of the metric `adam` for an objective of the `chosen` parameters, a mask (P,)."""
+        second = objective.vector(self.second[chosen])
+        if bool(second.isnan().any()):
+            missing = [n for n, v in objective.layout.unflatten(second).items() if bool(v.isnan().any())]
+            raise LandscapeError(
+                f"the optimiser had no second moments at step {step} for: {', '.join(missing[:4])}. Probe a later "
+                "step, or leave them out with `parameters`."
+            )
+        return adam_scale(second, step=self.age, beta2=self.beta2, eps=self.eps)
+
 
 class Backing(ABC):
     """Where a run's model and loss come from.
@@ -42,6 +55,7 @@ class Backing(ABC):
         seed: of the training, None if it is not known.
         described: the config as plain values; whatever the user gave, for a run of another's loop.
         partial: whether the model has parameters that no checkpoint has, because they were held fixed.
+        updates: what is known of its optimiser.
     """
 
     kind: str
@@ -49,6 +63,7 @@ class Backing(ABC):
     labels: dict[str, Any]
     seed: int | None
     described: dict[str, Any]
+    updates: Updates
     partial: bool = False
 
     @abstractmethod

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 from typing import Any
 
 import numpy as np
@@ -20,6 +19,7 @@ from landscape.runs.backing import Backing, Moments
 from landscape.runs.checkpoints import Checkpoints
 from landscape.runs.modelstate import ModelState
 from landscape.runs.objectives import Known, Objectives
+from landscape.runs.updates import RecordedUpdates
 
 __all__ = ["NAME_LENGTH", "Foreign"]
 
@@ -51,6 +51,7 @@ class Foreign(Backing):
         self.partial = self.saved.frozen is not None
         self.optimizer: dict[str, Any] | None = header["optimizer"]
         self._layout, self._checkpoints = layout, checkpoints
+        self.updates: RecordedUpdates = RecordedUpdates(self.optimizer, checkpoints, self._rates)
         self.objectives = Objectives(checkpoints.file.parent)
         self._made: dict[tuple[str, str], Parts] = {}
         self._checked: set[tuple[str, str]] = set()
@@ -71,6 +72,12 @@ class Foreign(Backing):
             units = {"loss": self.loss_units, "learning_rate": "1"}.get(name, "as recorded")
             ds[name] = ("step", columns["values"][:, i], {"units": units, "long_name": f"{name}, as recorded"})
         return ds
+
+    def _rates(self) -> dict[int, float]:
+        """The learning rate by step, where it was recorded."""
+        metrics = self.metrics()
+        rates = metrics["learning_rate"].values.tolist() if "learning_rate" in metrics else []
+        return dict(zip(metrics["step"].values.tolist(), rates, strict=False))
 
     # -- the model ----------------------------------------------------------------------------------------------------
 
@@ -177,15 +184,9 @@ class Foreign(Backing):
             raise LandscapeError(
                 'the metric "adam" is that of Adam as it is: with amsgrad=True it divides by another moment.'
             )
-        state = self._checkpoints.row("optimizer", step)
-        second = state.reshape(len(found["state"]), -1)[found["state"].index("exp_avg_sq")]
-        age, beta2, eps = self._checkpoints.row("adam", step).tolist()
-        if not all(map(math.isfinite, (age, beta2, eps))):
-            raise LandscapeError(
-                'the metric "adam" needs parameters that were all updated equally often, with one beta2 and one eps; '
-                f"at step {step} of {self._checkpoints.file.parent} they differ."
-            )
-        return Moments(second, int(age), beta2, eps)
+        second = self.updates.state(step)[found["state"].index("exp_avg_sq")]
+        age, beta2, eps = self.updates.adam(step, needed_for='the metric "adam"')
+        return Moments(second, age, beta2, eps)
 
     def updates_from(self, step: int) -> int:
         """As many as follow each other, step by step, among the checkpoints."""

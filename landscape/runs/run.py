@@ -14,13 +14,14 @@ from torch import Tensor, nn
 
 from landscape.errors import LandscapeError
 from landscape.layout import Layout
-from landscape.loss.metric import METRICS, RescaledObjective, adam_scale, filter_scale
+from landscape.loss.metric import METRICS, RescaledObjective, filter_scale
 from landscape.loss.objective import Objective
 from landscape.runs.backing import Backing
 from landscape.runs.checkpoints import Checkpoints
 from landscape.runs.foreign import Foreign
 from landscape.runs.reading import FILE_NAME, Rows, open_for_reading, read_header
 from landscape.runs.trained import Trained
+from landscape.runs.updates import Updates
 from landscape.tasks import Task
 from landscape.training.config import RunConfig
 from landscape.training.setup import Setup
@@ -274,15 +275,12 @@ class Run:
             return RescaledObjective(objective, filter_scale(objective, w))
         if metric != "adam":
             raise LandscapeError(f"unknown metric {metric!r}. Valid names: {', '.join(METRICS)}.")
-        found = self._backing.moments(step)
-        second = objective.vector(found.second[mask])
-        if bool(second.isnan().any()):
-            missing = [n for n, v in objective.layout.unflatten(second).items() if bool(v.isnan().any())]
-            raise LandscapeError(
-                f"the optimiser had no second moments at step {step} for: {', '.join(missing[:4])}. Probe a later "
-                "step, or leave them out with `parameters`."
-            )
-        return RescaledObjective(objective, adam_scale(second, step=found.age, beta2=found.beta2, eps=found.eps))
+        return RescaledObjective(objective, self._backing.moments(step).scale(objective, mask, step=step))
+
+    @property
+    def updates(self) -> Updates:
+        """The updates that its optimiser makes: direction, learning rate, and the curvature that they bear."""
+        return self._backing.updates
 
     def updates_from(self, step: int) -> int:
         """How many updates `replay` can tell from the checkpoint of `step` on."""

@@ -15,6 +15,7 @@ from landscape.layout import Layout
 from landscape.loss.objective import Objective
 from landscape.runs.backing import Backing, Moments
 from landscape.runs.checkpoints import Checkpoints
+from landscape.runs.updates import TrainedUpdates
 from landscape.settings import coerce, lookup
 from landscape.tasks.base import SPLITS
 from landscape.training.config import RunConfig
@@ -46,6 +47,7 @@ class Trained(Backing):
         self.config = RunConfig.from_dict(header["config"])
         self._fingerprint = str(header["provenance"]["data_fingerprint"])
         self._layout, self._checkpoints = layout, checkpoints
+        self.updates = TrainedUpdates(self.config, checkpoints, self.optimizer_since)
         self._axes = {"split": header["splits"], "family": header["families"]}
         self.labels = {"task": self.config.task.name, "arch": self.config.arch, "run_seed": self.config.seed}
         self.seed: int | None = self.config.seed

@@ -191,6 +191,10 @@ class RunConfig:
         """The last step that the schedule is laid out for."""
         return self.steps if self.schedule_steps is None else self.schedule_steps
 
+    def learning_rate(self, step: int) -> float:
+        """Learning rate of the update that leads from `step` to `step` + 1."""
+        return float(self.optimizer.lr * self.schedule.factor(step, self.horizon))
+
     @classmethod
     def make(
         cls,

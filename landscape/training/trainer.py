@@ -19,6 +19,7 @@ from landscape.training.optimizers import check_state, load_state, make_optimize
 from landscape.training.projection import Projector
 from landscape.training.setup import Setup
 from landscape.training.shift import Check, Monitor
+from landscape.training.updates import clipped
 
 __all__ = ["TrainState", "Trainer"]
 
@@ -133,7 +134,7 @@ class Trainer:
 
     def learning_rate(self, step: int) -> float:
         """Learning rate of the update that leads from `step` to `step` + 1."""
-        return float(self.config.optimizer.lr * self.config.schedule.factor(step, self.config.horizon))
+        return self.config.learning_rate(step)
 
     def advance(self, n: int = 1) -> None:
         """Do n updates."""
@@ -145,9 +146,7 @@ class Trainer:
         inputs, targets = self.setup.batch(self.step)
         loss, gradient = self._loss_and_gradient(inputs, targets)
         norm = None if self._monitor is None else gradient.norm()
-        if self.config.clip is not None:
-            gradient = gradient * (self.config.clip / gradient.norm().clamp(min=self.config.clip))
-        self._w.grad = gradient
+        self._w.grad = clipped(gradient, self.config.clip)
         self._optimizer.param_groups[0]["lr"] = self.learning_rate(self.step)
         self._update(loss)
         bad = torch.isfinite(loss).logical_not() & (self._bad_step < 0)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from matplotlib.colors import to_hex
-from support.builders import STEPS, four, metrics, spectrum
+from support.builders import STEPS, four, metrics, render, spectrum
 
 from landscape.errors import LandscapeError
 from landscape.figures.eigenvalues import eigenvalues
@@ -162,3 +162,27 @@ def test_learning_shows_a_wide_range_of_losses_on_a_logarithmic_axis():
     assert [ax.get_yscale() for ax in axes] == ["linear", "linear", "log", "log"]
     assert "log scale" in axes[2].get_ylabel()
     assert not any((np.asarray(line.get_ydata()) == 0).any() for line in axes[2].lines)
+
+
+def dashed(ax):
+    return [line for line in ax.lines if line.get_color() == "0.1"]
+
+
+def test_the_edge_of_stability_is_drawn_where_it_is_known_and_only_there():
+    edge = np.where(STEPS < 500, 60.0 * (1 + STEPS / 100.0), np.inf)
+    runs = [ds.assign(edge=("step", edge)) if ds.attrs["arch"] == "single" else ds for ds in four("eigenvalues")]
+    figure = eigenvalues(runs)
+    render(figure)
+    (line,) = dashed(figure.axes[0])  # both seeds have the same
+    np.testing.assert_array_equal(line.get_ydata(), np.where(np.isfinite(edge), edge, np.nan))
+    assert dashed(figure.axes[1]) == []
+    assert "edge of stability" in [t.get_text() for t in figure.legends[0].get_texts()]
+    for plain in (
+        four("eigenvalues"),
+        [ds.assign(edge=("step", np.full(len(STEPS), np.nan))) for ds in four("eigenvalues")],
+    ):
+        figure = eigenvalues(plain)
+        assert not any(dashed(ax) for ax in figure.axes)
+        assert "edge of stability" not in [t.get_text() for t in figure.legends[0].get_texts()]
+    ax = eigenvalues([runs[0].isel(step=[0])]).axes[0]
+    assert {tuple(line.get_ydata()) for line in dashed(ax)} == {(60.0, 60.0)}

@@ -1,15 +1,16 @@
-"""Hopping and alignment: what is drawn is what was measured."""
+"""Hopping, alignment and sharpness: what is drawn is what was measured."""
 
 import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
 from matplotlib.transforms import Bbox
-from support.builders_dynamics import GROUPS, STEPS, alignment, hopping
+from support.builders_dynamics import GROUPS, STEPS, alignment, hopping, sharpness
 
 from landscape.errors import LandscapeError
 from landscape.figures import alignment as alignment_module
 from landscape.figures import hopping as hopping_module
+from landscape.figures import sharpness as sharpness_module
 from landscape.figures.style import arch_style, family_color, paper
 
 DRAWN = {"hopping": (hopping_module.hopping, hopping), "alignment": (alignment_module.alignment, alignment)}
@@ -145,3 +146,22 @@ def test_seeds_measured_by_different_groups_are_refused():
     other = alignment("single", 1).assign_coords(group=[*GROUPS[:-1], "rest"])
     with pytest.raises(LandscapeError, match="Measure the seeds alike"):
         alignment_module.alignment([alignment(), other])
+
+
+def test_sharpness_draws_what_is_there_and_the_learning_rate_where_it_is_known():
+    ds = sharpness()
+    above, below = sharpness_module.sharpness([ds]).axes
+    lines = {
+        (line.get_marker(), line.get_linestyle()): line.get_ydata()
+        for line in above.lines
+        if len(line.get_xdata()) == len(STEPS)
+    }
+    np.testing.assert_array_equal(lines["o", "-"], ds.critical_sharpness)
+    np.testing.assert_array_equal(lines["s", "--"], ds.directional_sharpness.where(ds.directional_sharpness > 0))
+    (edge,) = [line for line in above.lines if line.get_color() == "0.1"]
+    np.testing.assert_allclose(edge.get_ydata(), 2 / ds.learning_rate)
+    hollow = [line for line in above.lines if line.get_markerfacecolor() == "white"]
+    assert [line.get_xdata().tolist() for line in hollow] == [[STEPS[4]]]  # censored; where it climbs there is nothing
+    drawn = [np.asarray(line.get_ydata()).tolist() for line in below.lines]
+    for name in ("change", "first_order", "second_order", "remainder"):
+        assert ds[name].values.tolist() in drawn

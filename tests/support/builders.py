@@ -9,7 +9,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from landscape.figures import FIGURES
 from landscape.figures.style import paper
 from support import builders_length, builders_spectra
-from support.builders_dynamics import alignment, hopping
+from support.builders_dynamics import alignment, hopping, sharpness
 from support.builders_spectra import STEPS, attrs, generator
 
 CURVATURE = "nats per token per squared parameter unit"
@@ -224,6 +224,7 @@ BUILDERS = {
     "widths": valley,
     "trajectories": samples,
     "surface": surface,
+    "sharpness": sharpness,
     "hopping": hopping,
     "alignment": alignment,
     "length": builders_length.length,

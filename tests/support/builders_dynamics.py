@@ -1,4 +1,4 @@
-"""Results of `hopping` and `alignment`."""
+"""Results of `hopping`, `alignment` and `sharpness`."""
 
 import numpy as np
 import xarray as xr
@@ -57,4 +57,35 @@ def alignment(arch="single", seed=0, *, steps=STEPS):
         },
         {"step": steps, "group": GROUPS, "architecture": ["single", "looped"], "form": ["W_Q'W_K", "W_V"]},
         attrs("alignment", arch, seed),
+    )
+
+
+def sharpness(arch="single", seed=0, *, steps=STEPS):
+    """A `sharpness` result: at one step the update climbs, at one the loss never rises, the last knows no rate."""
+    rng = generator(arch, seed)
+    m = len(steps)
+    critical = (3 + 4 * (arch == "looped")) * (1 + steps / 100.0) ** 0.5 * np.exp(0.2 * rng.standard_normal(m))
+    directional = critical * np.exp(0.3 * rng.standard_normal(m))
+    critical[3] = directional[3] = np.nan
+    directional[4] *= -1
+    first, second = -0.1 * np.exp(-steps / 99.0), 0.01 * np.exp(-steps / 50.0)
+    first[3] *= -1
+    rest = 1e-3 * rng.standard_normal(m)
+    rate = np.where(np.arange(m) < m - 1, 0.1 / (1 + steps / 500.0), np.nan)
+    index = np.arange(m)
+    return xr.Dataset(
+        {
+            "critical_sharpness": ("step", critical, {"units": "1 / learning rate"}),
+            "directional_sharpness": ("step", directional),
+            "converged": ("step", ~np.isin(index, (3, 4))),
+            "censored": ("step", index == 4),
+            "falls": ("step", index != 3),
+            "learning_rate": ("step", rate),
+            "change": ("step", first + second + rest, {"units": "nats per token"}),
+            "first_order": ("step", first),
+            "second_order": ("step", second),
+            "remainder": ("step", rest),
+        },
+        {"step": steps},
+        attrs("sharpness", arch, seed),
     )
