@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import timedelta
+from os import _exit  # without cleaning up
 from typing import TYPE_CHECKING, NoReturn
 
 import click
@@ -71,7 +72,7 @@ def as_rank(run: Callable[[Team, Callable[[str], None]], int]) -> NoReturn:
             dist.destroy_process_group()
     with suppress(OSError):
         sys.stdout.flush()
-    os._exit(code)
+    _exit(code)
 
 
 class _Once:
@@ -132,6 +133,6 @@ def _end_on_sigterm(once: _Once) -> None:
             while signal.SIGTERM not in there.recv(64):
                 pass
             once.tell(_STOPPED)
-            os._exit(1)
+            _exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
