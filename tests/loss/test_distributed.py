@@ -36,7 +36,7 @@ def alone(name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["plain", "weighted", "heavy", "few", "one", "single", "rescaled", "attention"])
+@pytest.mark.parametrize("name", list(ranks.objectives()))
 def test_ranks_find_what_one_process_finds(found, name):
     objective, expected = alone(name)
     tolerance = 1e-12 if objective.dtype == torch.float64 else 1e-5
@@ -44,6 +44,8 @@ def test_ranks_find_what_one_process_finds(found, name):
         got = dict(out[name])
         about = got.pop("about")
         strategy = objective.hessian(objective.w0).strategy
+        if objective.n_samples < len(found):  # of two samples in three ranks, which the kernel does not know
+            strategy = "cached"
         assert about == [objective.fingerprint, objective.n_samples, objective.caveats, strategy]
         assert set(got) == set(expected)
         for key in expected:
@@ -76,11 +78,10 @@ def test_an_all_reduce_gives_all_ranks_the_same_bits(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("size", [2, 3])
-def test_probes_answer_as_in_one_process(size, tmp_path):
+def test_probes_answer_as_in_one_process(tmp_path):
     expected = ranks.probed()
-    out, codes = ranks.spawned(ranks.probed, size, tmp_path)
-    assert codes == [0] * size
+    out, codes = ranks.spawned(ranks.probed, 3, tmp_path)
+    assert codes == [0] * 3
     assert all(other == out[0] for other in out[1:])
     # A crossing is searched until its bracket is short enough, an eigenvector until its residual is.
     tolerance = {"valley": 1e-5, "spectrum": 1e-9, "density": 1e-9}
@@ -123,6 +124,7 @@ def test_what_fails_on_one_rank_fails_on_all_and_they_go_on(tmp_path):
 def test_what_cannot_be_shared_is_refused_on_all_ranks(tmp_path):
     out, _ = ranks.spawned(ranks.refused, 2, tmp_path)
     assert out[0] == out[1]
+    assert out[0]["without compiler"] == "cached"
     assert out[0]["data"][1].startswith("expected the same objective on all 2 ranks, found data ")
     assert 'strategy="native" cannot be used' in out[0]["native"][1]
     assert out[0]["analyze"][1].startswith("expected an objective of one process, found one of 2 ranks")

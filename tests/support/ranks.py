@@ -12,6 +12,7 @@ import torch
 import torch.distributed as dist
 
 from landscape import LandscapeError, Objective, analyze, distributed
+from landscape.curvature import native_build
 from landscape.loss.metric import RescaledObjective
 from landscape.probes import density, samples, spectrum, surface, valley
 from landscape.training.config import RunConfig
@@ -59,8 +60,8 @@ def network(n, *, weights=None, loss=None, chunk=2, **settings):
     return Objective(module, loss, data, weights=weights, chunk=chunk, **settings)
 
 
-def attention():
-    config = RunConfig.make(task={"n_train": 8, "n_probe": 7, "n_test": 8, "length": 6}, model={"width": 4}, steps=1)
+def attention(n=7):
+    config = RunConfig.make(task={"n_train": 8, "n_probe": n, "n_test": 8, "length": 6}, model={"width": 4}, steps=1)
     return Setup(config).objective("probe", chunk=2)
 
 
@@ -76,12 +77,13 @@ def objectives():
         "single": network(7, dtype=torch.float32),
         "rescaled": RescaledObjective(plain, 0.5 + torch.arange(plain.size)),
         "attention": attention(),
+        "attention of two": attention(2),
     }
 
 
 def strategies(name):
-    if name == "attention":
-        return ("native", "cached")
+    if name.startswith("attention"):
+        return ("native", "cached") if name == "attention" else ("cached",)
     return ("cached", "forward", "compiled", "difference") if name in ("plain", "few") else ("cached", "forward")
 
 
@@ -96,7 +98,7 @@ def quantities(name, objective):
         "grad": objective.grad(w),
         "per_sample": objective.per_sample(w),
         "outputs": objective.map(w, lambda y, _: y if y.ndim == 2 else y[:, 0]),
-        "right": objective.map(w, lambda y, t: y.argmax(1) == t) if name != "attention" else torch.zeros(0),
+        "right": objective.map(w, lambda y, t: y.argmax(1) == t) if "att" not in name else torch.zeros(0),
         "ggn": objective.ggn(w).mm(V),
         "auto": objective.hessian(w).mv(V[:, 0]),
         "residual": objective.residual(w).mv(V[:, 0]),
@@ -186,9 +188,13 @@ def failing(rank):
 
 
 def refused(rank):
-    """Ranks with different data, a strategy that cannot be, what measures times."""
+    """Ranks with different data, a strategy that cannot be, a compiler on one rank alone, what measures times."""
     d = distributed(network(7))
+    if rank == 1:
+        native_build.compiler = lambda: None
+    toy = distributed(attention())
     return {
+        "without compiler": toy.hessian(toy.w0).strategy,
         "data": said(lambda: distributed(network(7 + rank))),
         "native": said(lambda: d.hessian(d.w0, strategy="native")),
         "analyze": said(lambda: analyze(d, seed=0)),
