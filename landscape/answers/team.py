@@ -33,7 +33,6 @@ class Team:
     Attributes:
         leads: whether this is rank 0.
         size: number of ranks.
-        idle: whether all ranks are done with what was asked, and wait for what comes.
     """
 
     def __init__(self) -> None:
@@ -45,7 +44,8 @@ class Team:
         self._left = 0
 
     @property
-    def idle(self) -> bool:  # noqa: D102
+    def idle(self) -> bool:
+        """Whether all ranks are done with what was asked, and wait for what comes."""
         return self._left == 0
 
     def share(self, objective: Objective) -> Objective:

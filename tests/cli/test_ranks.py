@@ -17,8 +17,11 @@ from support.commands import run_command
 from support.workers import wait_for
 
 from landscape import LandscapeError, Run, load
+from landscape.answers.measure import Place, answers
+from landscape.answers.sweep import plan
 from landscape.cli import cli
 from landscape.cli.launched import _Once
+from landscape.probes import get_probe
 
 SECONDS = 240
 LONG = "runs/looped -q --device cpu -p samples -p valley --set valley.random=400"
@@ -169,6 +172,27 @@ def test_bad_input_is_one_message_and_the_exit_code_of_all(runs, monkeypatch):
     assert errors[1] == ""
     assert errors[0].startswith("Error: ")
     assert len(errors[0].splitlines()) == 1
+
+
+@pytest.mark.slow
+def test_a_warning_is_that_of_one_process(runs, monkeypatch):
+    """A compiler that fails is told by every process alone."""
+    monkeypatch.setenv("CXX", "false")
+    monkeypatch.setenv("LANDSCAPE_CACHE", str(runs / "cache"))
+    both = by_hand(2, f"{ASKED} --steps last", cwd=runs, patch=monkeypatch)
+    errors = [ended(process)[1] for process in both]
+    assert [process.returncode for process in both] == [0, 0], errors
+    assert errors[0].count("Warning: curvature takes the slower strategy") == 1
+    assert errors[1] == ""
+
+
+@pytest.mark.parametrize("leads", [True, False])
+def test_only_the_first_rank_saves(fresh_run, leads):
+    team = SimpleNamespace(leads=leads, share=lambda objective: objective, agree=lambda _: None)
+    question = plan(get_probe("samples"), fresh_run, seed=0, steps=[20]).question
+    ((_, step, ds),) = answers(Place.of(question, 20, None), [(0, question)], team=team)
+    assert (step, "loss" in ds) == (20, True)
+    assert question.partial.exists() == leads
 
 
 @pytest.mark.parametrize(
