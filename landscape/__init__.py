@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from landscape.curvature.symmetric import Symmetric
     from landscape.errors import LandscapeError, RunFailedError
     from landscape.layout import Layout
+    from landscape.loss.distributed import distributed
     from landscape.loss.objective import Objective
     from landscape.plotting import plot
     from landscape.recording.imports import export_checkpoint, import_checkpoints
@@ -47,6 +48,7 @@ __all__ = [
     "analyze",
     "branch_config",
     "decay_table",
+    "distributed",
     "export_checkpoint",
     "import_checkpoints",
     "load",
@@ -73,6 +75,7 @@ _HOME = {
     "analyze": "report.analyze",
     "branch_config": "runs.branch",
     "decay_table": "studies.decay",
+    "distributed": "loss.distributed",
     "export_checkpoint": "recording.imports",
     "import_checkpoints": "recording.imports",
     "load": "answers.files",

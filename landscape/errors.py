@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["DivergedError", "FallbackWarning", "KernelError", "LandscapeError", "RunFailedError"]
+__all__ = ["DivergedError", "FallbackWarning", "KernelError", "LandscapeError", "LostRankError", "RunFailedError"]
 
 
 class LandscapeError(Exception):
@@ -25,6 +25,10 @@ class DivergedError(RunFailedError):
             f"the loss or a parameter became NaN or infinite at step {step}. Lower the learning rate or set `clip`."
         )
         self.step = step
+
+
+class LostRankError(RunFailedError):
+    """Another rank of a `torch.distributed` group ended, does not answer or does something else: nothing can go on."""
 
 
 class KernelError(LandscapeError):

@@ -12,13 +12,24 @@ import torch
 import xarray as xr
 
 from landscape.answers.question import LossSpec, Question
-from landscape.errors import FallbackWarning, LandscapeError, RunFailedError
+from landscape.answers.team import Team
+from landscape.errors import FallbackWarning, LandscapeError, LostRankError, RunFailedError
 from landscape.loss.metric import units_in
 from landscape.loss.objective import Objective
+from landscape.probes import PROBES
 from landscape.probes.base import Context, Probe
 from landscape.runs.run import Run
 
-__all__ = ["Found", "KilledError", "Place", "answers", "answers_in_worker", "answers_of_killed", "objective_at"]
+__all__ = [
+    "Found",
+    "KilledError",
+    "Place",
+    "answers",
+    "answers_in_worker",
+    "answers_of_killed",
+    "follow",
+    "objective_at",
+]
 
 Found = tuple[int, int, xr.Dataset | LandscapeError]
 """Index of the request, step, answer."""
@@ -68,51 +79,78 @@ def answers_of_killed(place: Place, asked: Sequence[tuple[int, Probe, Mapping[st
     return found
 
 
-def answers(place: Place, questions: Sequence[tuple[int, Question]]) -> Iterator[Found]:
-    """The answers at one checkpoint, each saved when it is there; a dense Hessian serves all metrics."""
+def answers(place: Place, questions: Sequence[tuple[int, Question]], *, team: Team | None = None) -> Iterator[Found]:
+    """The answers at one checkpoint, each saved when it is there; a dense Hessian serves all metrics.
+
+    Of a `team` all ranks do this together, and its first saves.
+    """
     objectives: dict[str, Objective] = {}
     for i, question in questions:
-        try:
-            metric = question.loss.metric
-            if not objectives:
-                objectives["euclidean"] = objective_at(question.run, place)
-            if metric not in objectives:
-                objectives[metric] = question.run.rescaled(objectives["euclidean"], metric, step=place.step)
-            ds = _measure(question, objectives[metric], place.step)
-        except LandscapeError as error:
-            yield i, place.step, error
-            continue
-        if not question.probe.whole_run:
-            question.keep(ds, place.step)
-        yield i, place.step, ds
+        found = _found(place, question, objectives, team)
+        if team is not None:
+            team.agree(found)
+        saved = team is None or team.leads
+        if saved and isinstance(found, xr.Dataset) and not question.probe.whole_run:
+            question.keep(found, place.step)
+        yield i, place.step, found
+
+
+def follow(team: Team) -> int:
+    """Ask with rank 0 whatever it asks, until it ends: its exit code. Nothing is saved."""
+    while "end" not in (order := team.hear()):
+        place = Place(**order["place"] | {"loss": LossSpec(**order["place"]["loss"])})
+        run = Run.open(place.run)
+        questions = []
+        for i, name, settings in order["asked"]:
+            probe = PROBES[name]
+            own = probe.settings({k: v for k, v in settings.items() if k in probe.defaults})
+            questions.append((i, Question(run, probe, {**settings, **own})))
+        for _ in answers(place, questions, team=team):
+            pass
+    return int(order["end"])
+
+
+def _found(
+    place: Place, question: Question, objectives: dict[str, Objective], team: Team | None
+) -> xr.Dataset | LandscapeError:
+    """One answer, or why there is none; `objectives` are those at this place, by metric."""
+    metric = question.loss.metric
+    try:
+        if not objectives:
+            objectives["euclidean"] = objective_at(question.run, place, team=team)
+        if metric not in objectives:
+            objectives[metric] = question.run.rescaled(objectives["euclidean"], metric, step=place.step)
+        return _measure(question, objectives[metric], place.step)
+    except LostRankError:  # nothing can be asked after it
+        raise
+    except LandscapeError as error:
+        return error
 
 
 _LAST: dict[str, tuple[Any, Objective]] = {}
 """The objective used last by this process: its data, checks, traces and compiled products serve all checkpoints."""
 
 
-def objective_at(run: Run, place: Place) -> Objective:
+def objective_at(run: Run, place: Place, *, team: Team | None = None) -> Objective:
     """The objective at a checkpoint, in the coordinates of the parameters themselves."""
     loss = place.loss
     # What does not vary, other parameters or buffers, differs between checkpoints: each has an objective of its own.
     held = loss.parameters is not None or run.apart(loss.objective)
     loops = run.loops_at(place.step)  # in a run that shifts, not the same at all checkpoints
-    key = (run.id, loops, replace(place, step=place.step if held else 0))
+    key = (run.id, loops, team is None, replace(place, step=place.step if held else 0))
     if _LAST.get("objective", (None,))[0] != key:
-        _LAST["objective"] = (
-            key,
-            run.objective(
-                loss.split,
-                n=loss.samples,
-                at=place.step if held else None,
-                dtype=loss.torch_dtype,
-                chunk=place.chunk,
-                device=loss.device,
-                parameters=loss.parameters,
-                loops=loops,
-                name=loss.objective,
-            ),
+        made = run.objective(
+            loss.split,
+            n=loss.samples,
+            at=place.step if held else None,
+            dtype=loss.torch_dtype,
+            chunk=place.chunk,
+            device=loss.device,
+            parameters=loss.parameters,
+            loops=loops,
+            name=loss.objective,
         )
+        _LAST["objective"] = (key, made if team is None else team.share(made))
     objective = _LAST["objective"][1]
     w = run.parameters[run.index(place.step)]
     return objective if held else objective.at(w)

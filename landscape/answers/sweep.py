@@ -15,6 +15,7 @@ from landscape.answers.files import DamagedError, save
 from landscape.answers.measure import Found, KilledError, Place, answers, answers_in_worker, answers_of_killed
 from landscape.answers.pool import shared_out
 from landscape.answers.question import LossSpec, Question
+from landscape.answers.team import Team
 from landscape.errors import LandscapeError, RunFailedError
 from landscape.probes.base import Probe
 from landscape.runs.run import Run
@@ -138,8 +139,11 @@ def answer(
     jobs: int = 1,
     recompute: bool = False,
     progress: Callable[[int, int, int], None] | None = None,
+    team: Team | None = None,
 ) -> list[xr.Dataset | LandscapeError]:
     """Answer several requests with one pool of processes; `progress` gets (index of the request, done, total).
+
+    The first rank of a `team` answers each together with the others, which `follow`.
 
     Every single checkpoint's answer is saved when it is there, every request's file when its last one is. A request
     that cannot be answered gives its error in place of a dataset and does not stop the others.
@@ -166,7 +170,7 @@ def answer(
     # Answers come in any order, those of one checkpoint together. A killed worker is told at the end, with all its
     # steps in one message; of other errors the first of a request speaks for the rest, which have the same cause.
     killed: dict[int, list[int]] = {}
-    for i, step, part in _compute(requests, todo, chunk=chunk, jobs=jobs):
+    for i, step, part in _compute(requests, todo, chunk=chunk, jobs=jobs, team=team):
         if isinstance(part, KilledError):
             killed.setdefault(i, []).append(step)
             continue
@@ -226,7 +230,7 @@ def _select(request: Request, parts: Mapping[int, xr.Dataset]) -> xr.Dataset:
 
 
 def _compute(
-    requests: Sequence[Request], todo: Sequence[tuple[int, int]], *, chunk: int | None, jobs: int
+    requests: Sequence[Request], todo: Sequence[tuple[int, int]], *, chunk: int | None, jobs: int, team: Team | None
 ) -> Iterator[Found]:
     """Measure, save and yield (request, step, answer) as each is done, in any order.
 
@@ -240,7 +244,9 @@ def _compute(
     calls = [(place, questions) for (place, _), questions in sorted(groups.items(), key=lambda g: g[0][0].order)]
     if jobs == 1 or len(calls) <= 1:
         for place, questions in calls:
-            yield from answers(place, questions)
+            if team is not None:
+                team.ask(place, [(i, q.probe.name, q.settings) for i, q in questions])
+            yield from answers(place, questions, team=team)
         return
     work = [(place, [(i, q.probe, q.settings) for i, q in questions], os.getpid()) for place, questions in calls]
     threads = torch.get_num_threads()

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 import warnings
+from collections.abc import Callable
+from functools import partial
 from importlib import import_module
+from typing import TYPE_CHECKING
 
 import click
 
 from landscape import __version__
 from landscape.cli.streams import plain_where_needed
 from landscape.errors import LandscapeError
+
+if TYPE_CHECKING:
+    from landscape.answers.team import Team
 
 __all__ = ["cli", "main"]
 
@@ -44,7 +51,8 @@ class _Lazy(click.Group):
 
 @click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(__version__, prog_name="landscape")
-def cli() -> None:
+@click.pass_context
+def cli(ctx: click.Context) -> None:
     """Measure the loss landscape of a model, and why it matters for training.
 
     \b
@@ -59,6 +67,12 @@ def cli() -> None:
     be interrupted and repeated: it continues, and never computes or loses anything twice. Exit codes: 0 done, 1 a run
     failed, 2 bad input, 130 interrupted.
     """
+    if ctx.obj is not None and ctx.invoked_subcommand != "probe":
+        raise LandscapeError(
+            f"`landscape {ctx.invoked_subcommand}` is the work of one process, found {ctx.obj.size} ranks: only "
+            "`landscape probe` shares samples among ranks. Start it without torchrun; --jobs, where it has it, shares "
+            "out runs."
+        )
 
 
 def main() -> None:
@@ -67,23 +81,36 @@ def main() -> None:
     warnings.formatwarning = _format_warning
     plain_where_needed()
     try:
-        code = cli.main(standalone_mode=False)
-        sys.exit(code if isinstance(code, int) else 0)
+        size = os.environ.get("WORLD_SIZE", "1")
+        if "RANK" in os.environ and size.isdecimal() and int(size) > 1:
+            from landscape.cli.launched import as_rank
+
+            as_rank(_run)
+        sys.exit(_run(None, partial(click.echo, err=True)))
+    finally:
+        warnings.formatwarning = shown
+
+
+def _run(team: Team | None, tell: Callable[[str], None]) -> int:
+    """The exit code of the command line; what ended it is told by `tell`."""
+    try:
+        code = cli.main(standalone_mode=False, obj=team)
+        return code if isinstance(code, int) else 0
     except click.ClickException as error:
-        error.show()
-        sys.exit(error.exit_code)
+        text = io.StringIO()
+        error.show(text)
+        tell(text.getvalue().rstrip("\n"))
+        return error.exit_code
     except (click.Abort, KeyboardInterrupt):
-        click.echo("Interrupted. What was finished is saved; repeat the command to continue.", err=True)
-        sys.exit(130)
+        tell("Interrupted. What was finished is saved; repeat the command to continue.")
+        return 130
     except LandscapeError as error:
-        click.echo(f"Error: {error}", err=True)
-        sys.exit(error.exit_code)
+        tell(f"Error: {error}")
+        return error.exit_code
     except BrokenPipeError:
         # The reader of our output went away (`landscape show | head`): not an error, and nothing is left to say.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
-    finally:
-        warnings.formatwarning = shown
+        return 0
 
 
 def _format_warning(message: Warning | str, category: type[Warning], *_: object, **__: object) -> str:

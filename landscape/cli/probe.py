@@ -13,6 +13,7 @@ import xarray as xr
 from landscape.answers.cost import costs
 from landscape.answers.question import LossSpec
 from landscape.answers.sweep import Request, answer, plan
+from landscape.answers.team import Team
 from landscape.cli.console import device_option, emit_json, progress_bars, resolve_device, show_table
 from landscape.cli.tables import TABLES, cost
 from landscape.cli.tables.cells import labelled
@@ -80,7 +81,10 @@ def _settings_help() -> str:
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress.")
+@click.pass_obj
 def command(
+    team: Team | None,
+    /,
     paths: tuple[Path, ...],
     names: tuple[str, ...],
     every: int | None,
@@ -100,7 +104,7 @@ def command(
     """Measure the checkpoints of runs. PATHS are run folders, or folders of runs.
 
     Each answer is saved as soon as it is known, below results/ in the run. Answers already there for the same
-    settings are reused.
+    settings are reused. Started by torchrun, the processes share the samples of every sum.
 
     \b
     Examples:
@@ -108,10 +112,16 @@ def command(
       landscape probe runs -p spectrum --every 2 --samples 128 --jobs 2
       landscape probe runs -p spectrum --metric euclidean --metric filter --metric adam
       landscape probe runs -p density --jobs 2 --dry-run
+      torchrun --nproc-per-node 4 -m landscape probe runs -p spectrum
       landscape probe runs -p valley --steps 0,1920 --set valley.top=10 --set valley.rises=[0.001,0.01,0.1]
     """
     if every is not None and steps is not None:
         raise click.UsageError("--every and --steps exclude each other.")
+    if team is not None and jobs > 1:
+        raise LandscapeError(
+            f"--jobs {jobs} shares checkpoints out among processes, but the {team.size} ranks of torchrun share the "
+            "samples of each. Leave out --jobs, or start `landscape probe` without torchrun."
+        )
     torch.set_num_threads(1)
     given = nest(assignments)
     metrics = tuple(dict.fromkeys(metrics)) or ("euclidean",)
@@ -143,6 +153,8 @@ def command(
     ]
     if dry_run:
         _tell_cost(requests, chunk=chunk, jobs=jobs, recompute=recompute, as_json=as_json)
+        if team is not None:
+            click.echo(f"Times are those of one process; here {team.size} ranks share the samples.", err=True)
         return
     now = [0] * len(requests)
     with progress_bars(quiet=quiet) as bars:
@@ -154,7 +166,7 @@ def command(
                 "probing", sum(now), sum(len(r.steps) for r in requests), f"{q.run.name} {q.probe.name} {done}/{total}"
             )
 
-        results = answer(requests, chunk=chunk, jobs=jobs, recompute=recompute, progress=report)
+        results = answer(requests, chunk=chunk, jobs=jobs, recompute=recompute, progress=report, team=team)
     answers: dict[str, list[xr.Dataset]] = {}
     errors: list[tuple[str, LandscapeError]] = []
     for request, found in zip(requests, results, strict=True):

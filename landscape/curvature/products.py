@@ -63,7 +63,7 @@ def hessian_product(
         >>> product(torch.tensor([1.0, 1.0])).tolist()
         [12.0, 48.0]
     """
-    n_kept = min(len(terms), int(memory // max(1, _graph_bytes(terms[0], w))))
+    n_kept = min(len(terms), int(memory // max(1, _graph_bytes(terms[0], w)))) if terms else 0
     kept = [_GradientGraph(term, w) for term in terms[:n_kept]]
 
     def product(v: Tensor) -> Tensor:

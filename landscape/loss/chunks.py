@@ -15,6 +15,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from landscape.curvature.precision import full_precision
 from landscape.layout import Layout
 from landscape.loss.frozen import frozen_copy, uncompiled, without_checkpointing
+from landscape.loss.ranks import Alone
 from landscape.loss.samples import common_length, place, take, weights_of
 
 __all__ = ["Chunks"]
@@ -39,6 +40,8 @@ class Chunks:
         n_samples: N.
         mass: the sum of all c_i, by which a mean is divided.
         kernels: what was traced or compiled for these functions, by whoever made it: it serves all points w.
+        ranks: the processes that share the samples (`landscape.loss.distributed`); as made here, this one alone.
+        share: of the samples, those that this process sums over.
 
     Example:
         >>> model = nn.Linear(2, 1, bias=False)
@@ -72,6 +75,7 @@ class Chunks:
         self.mass = self.mass_of(slice(None))
         self.chunk = min(chunk or self.n_samples, self.n_samples)
         self.kernels: dict[Any, Any] = {}
+        self.ranks, self.share = Alone(), range(self.n_samples)
 
     def vector(self, w: Tensor) -> Tensor:
         """`w` checked against the layout and moved to this dtype and device, detached."""
@@ -84,8 +88,13 @@ class Chunks:
         return full_precision(self.device)
 
     def slices(self) -> Iterator[slice]:
-        """Slices of the samples, `chunk` at a time."""
+        """Slices of all samples, `chunk` at a time."""
         return (slice(i, min(i + self.chunk, self.n_samples)) for i in range(0, self.n_samples, self.chunk))
+
+    def mine(self) -> Iterator[slice]:
+        """Slices of this process's share of the samples, `chunk` at a time; none if it is empty."""
+        first, end = self.share.start, self.share.stop
+        return (slice(i, min(i + self.chunk, end)) for i in range(first, end, self.chunk))
 
     def mass_of(self, index: slice) -> float:
         """The sum of the weights of a slice of the samples: their number without any."""
@@ -114,7 +123,9 @@ class Chunks:
 
     def map(self, w: Tensor, function: Callable[[Any, Any], Tensor]) -> Tensor:
         """``function(outputs, targets) -> (n, ...)`` over all samples at w, chunk by chunk, joined to (N, ...)."""
-        return torch.cat([self.evaluate(w, index, function).detach() for index in self.slices()])
+        return self.ranks.joined(
+            lambda: torch.cat([self.evaluate(w, index, function).detach() for index in self.mine()]), len(self.share)
+        )
 
     def losses(self, w: Tensor) -> Tensor:
         """Loss of every sample at w, (N,)."""
@@ -143,12 +154,16 @@ class Chunks:
         """The weighted sum of all losses at w; differentiable in w."""
         return torch.stack([self.sum(index)(w) for index in self.slices()]).sum()
 
-    def mean(self, terms: Iterator[Tensor]) -> Tensor:
-        """Sum over chunks divided by the mass: the one place where a loss is averaged over samples."""
-        total = next(terms)
-        for term in terms:  # one at a time: a gradient may be large
-            total = total + term
-        return total / self.mass
+    def mean(self, terms: Iterator[Tensor], *shape: int) -> Tensor:
+        """Sum over the chunks that are `mine`, and over all ranks, divided by the mass: where a loss is averaged."""
+
+        def added() -> Tensor:
+            total = next(terms)
+            for term in terms:  # one at a time: a gradient may be large
+                total = total + term
+            return total
+
+        return self.ranks.sum(added if self.share else None, *shape) / self.mass
 
     def excerpt(self, most: int) -> Chunks:
         """At most so many of the samples that weigh anything, spread over all, in float64 where the device has it."""
@@ -163,6 +178,13 @@ class Chunks:
         twin.weights = None if self.weights is None else self.weights[index].to(twin.dtype)
         twin.n_samples, twin.chunk, twin.kernels = n, min(n, self.chunk), {}
         twin.mass = twin.mass_of(slice(None))
+        twin.ranks, twin.share = Alone(), range(n)
+        return twin
+
+    def over(self, ranks: Alone) -> Chunks:
+        """The same losses, summed over these ranks, each over its share of the samples; kernels are apart."""
+        twin = copy.copy(self)
+        twin.ranks, twin.share, twin.kernels = ranks, ranks.share(self.n_samples), {}
         return twin
 
     def rescaled(self, scale: Tensor) -> Chunks:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import torch
@@ -85,10 +86,13 @@ class Trust:
         if not self._check:
             return
         if "gradient" not in self.found:
-            self.found["gradient"] = check_gradient(chunks, w)
+            self.found["gradient"] = chunks.ranks.together(partial(check_gradient, chunks, w))
         if route is not None and route not in self.found:
-            with explained(f"a Hessian product ({route} mode)", NO_PRODUCT[route]):
-                self.found[route] = check_product(chunks, w, route)
+            self.found[route] = chunks.ranks.together(partial(_explained_product, chunks, w, route))
+
+    def anew(self) -> Trust:
+        """The same for an objective of which nothing is known yet."""
+        return Trust(check=self._check)
 
     @property
     def caveats(self) -> dict[str, str]:
@@ -154,6 +158,11 @@ def check_product(chunks: Chunks, w: Tensor, route: Route) -> str:
         LandscapeError: with the norms of both and of their difference, if they disagree.
     """
     return _decided(lambda seed: _product_verdict(chunks, w, route, seed))
+
+
+def _explained_product(chunks: Chunks, w: Tensor, route: Route) -> str:
+    with explained(f"a Hessian product ({route} mode)", NO_PRODUCT[route]):
+        return check_product(chunks, w, route)
 
 
 def _product_verdict(chunks: Chunks, w: Tensor, route: Route, seed: int) -> tuple[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any, Literal, get_args
 
 import torch
@@ -125,6 +126,12 @@ class RescaledObjective(Objective):
                 'checkpoint that gives the metric). Use metric "euclidean", or leave them out with `parameters`.'
             )
         return torch.where(zero, torch.zeros_like(w), w / torch.where(zero, torch.ones_like(w), self.scale))
+
+    def at(self, w: Tensor) -> RescaledObjective:
+        """The same objective with `w0` = w, in these coordinates."""
+        twin = copy.copy(self)
+        twin.base, twin.w0, twin._memory = self.base.at(self.parameters_at(w)), self.vector(w).clone(), {}
+        return twin
 
     def parameters_at(self, u: Tensor) -> Tensor:
         """The parameters D u; at `w0` those of the base to the last bit, which D (w / D) is not."""

@@ -18,6 +18,7 @@ from landscape.loss.checks import check_deterministic, refuse_not_finite
 from landscape.loss.chunks import Chunks
 from landscape.loss.derivatives import Route, Trust
 from landscape.loss.frozen import original
+from landscape.loss.ranks import Alone
 from landscape.loss.strategies import Strategy, chosen, curvature_operator, mean_gradient
 from landscape.provenance import fingerprint
 
@@ -158,14 +159,18 @@ class Objective:
     def loss(self, w: Tensor) -> Tensor:
         """Mean loss over the samples at w, a scalar tensor."""
         w = self.vector(w)
-        return self.chunks.mean(self.chunks.sum(c)(w).detach() for c in self.chunks.slices())
+        return self.chunks.mean(self.chunks.sum(c)(w).detach() for c in self.chunks.mine())
 
     def losses(self, W: Tensor) -> Tensor:
         """Loss at each row of W (B, P); shape (B,)."""
         if W.ndim != 2:
             raise LandscapeError(f"expected a matrix (B, {self.size}), one vector a row, found {tuple(W.shape)}.")
+        if not len(W):
+            return self.w0.new_zeros(0)
+        rows = [self.vector(w) for w in W]
         # A loop, not vmap: on CPU vmap over parameters was measured to be slower than one evaluation at a time.
-        return torch.stack([self.loss(w) for w in W]) if len(W) else self.w0.new_zeros(0)
+        terms = (torch.stack([self.chunks.sum(c)(w).detach() for w in rows]) for c in self.chunks.mine())
+        return self.chunks.mean(terms, len(W))
 
     def grad(self, w: Tensor) -> Tensor:
         """Gradient of the mean loss at w, shape (P,).
@@ -243,6 +248,12 @@ class Objective:
         """The same objective with `w0` = w; what was traced and compiled for the one serves the other."""
         twin = copy.copy(self)
         twin.w0, twin._memory = self.vector(w).clone(), {}
+        return twin
+
+    def over(self, ranks: Alone) -> Objective:
+        """The same objective with its sums taken over these ranks; see `landscape.distributed`."""
+        twin = copy.copy(self)
+        twin.chunks, twin._memory, twin._trust = self.chunks.over(ranks), {}, self._trust.anew()
         return twin
 
     def remember(self, name: str, w: Tensor, make: Callable[[], Any]) -> Any:

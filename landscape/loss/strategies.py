@@ -24,6 +24,7 @@ from landscape.loss.checks import refuse_not_finite
 from landscape.loss.chunks import Chunks
 from landscape.loss.derivatives import NO_PRODUCT, Route
 from landscape.loss.failures import explained
+from landscape.loss.samples import take
 
 if TYPE_CHECKING:
     from landscape.curvature.native import NativeHessian
@@ -89,7 +90,8 @@ def curvature_operator(
         raise LandscapeError(f"expected strategy {', '.join(most)} or {last} for the {kind}, found {strategy!r}.")
     w = w.clone()
     if strategy == "native":
-        at = _native(chunks, memory).at(w)
+        kernel = _native(chunks, memory)
+        at = chunks.ranks.together(lambda: kernel.at(w))
         return _mean(chunks, strategy, at.mv, at.mm, dense=at.dense)
     if strategy == "difference":
         differences = DifferenceProduct(lambda u: mean_gradient(chunks, u), w)
@@ -102,19 +104,22 @@ def curvature_operator(
             strategy=strategy,
         )
     if strategy == "cached":
-        sums = [chunks.sum(index) for index in chunks.slices()]
-        with chunks.plain(), explained("second derivatives", NO_PRODUCT["reverse"]):
-            product = replayed(lambda: hessian_product(sums, w, memory=memory), chunks.device)
-        return _mean(chunks, strategy, _explained(product, "reverse"))
+
+        def prepared() -> Callable[[Tensor], Tensor]:
+            with chunks.plain(), explained("second derivatives", NO_PRODUCT["reverse"]):
+                terms = [chunks.sum(index) for index in chunks.mine()]
+                return replayed(lambda: hessian_product(terms, w, memory=memory), chunks.device)
+
+        return _mean(chunks, strategy, _explained(chunks.ranks.together(prepared), "reverse"))
     term = _term(chunks, kind)
-    batches = [chunks.batch(index) for index in chunks.slices()]
+    batches = [chunks.batch(index) for index in chunks.mine()]
     if strategy == "forward":
         product = replayed(lambda: lambda v: torch.stack([term(w, v, b) for b in batches]).sum(0), chunks.device)
         return _mean(chunks, strategy, _explained(product, "forward"))
     from landscape.curvature.linearised import Linearised  # the compiler's modules take a second to load
 
     traces = chunks.kernels.setdefault(kind, {})
-    linear = Linearised(term, w, batches, block=block, memory=memory, traces=traces)
+    linear = Linearised(term, w, batches or [chunks.batch(slice(1))], block=block, memory=memory, traces=traces)
     one, many = replayed(lambda: linear.mv, chunks.device), replayed(lambda: linear.mm, chunks.device)
     return _mean(chunks, strategy, one, many if block > 1 else None)
 
@@ -126,15 +131,16 @@ def mean_gradient(chunks: Chunks, w: Tensor) -> Tensor:
         LandscapeError: if the loss is not finite at w, or has no gradient.
     """
 
-    def finite(index: slice) -> Tensor:
-        value, slope = value_and_gradient(chunks.sum(index), w)
-        if not bool(torch.isfinite(value)):
-            refuse_not_finite(chunks, w)
-        return slope
+    def both(index: slice) -> Tensor:
+        with explained("the gradient", "Without one, only probes of the loss itself can be asked, such as samples."):
+            value, slope = value_and_gradient(chunks.sum(index), w)
+        return torch.cat([slope, value.reshape(1).to(slope)])  # one sum over all ranks
 
-    way_out = "Without a gradient, only probes of the loss itself can be asked, such as samples."
-    with chunks.plain(), explained("the gradient", way_out):
-        return chunks.mean(finite(index) for index in chunks.slices())
+    with chunks.plain():
+        found = chunks.mean((both(index) for index in chunks.mine()), 1 + len(w))
+    if not bool(torch.isfinite(found[-1])):
+        refuse_not_finite(chunks, w)
+    return found[:-1]
 
 
 def native_obstacle(chunks: Chunks) -> str | None:
@@ -143,25 +149,30 @@ def native_obstacle(chunks: Chunks) -> str | None:
     A kernel that is to be had in principle is compiled and checked. If that fails there is one `FallbackWarning`.
     """
     if "obstacle" not in chunks.kernels:
-        from landscape.curvature.native_build import compiler
-
-        reason = _unsupported(chunks) or ("there is no C++ compiler" if compiler() is None else None)
-        if reason is None:
-            try:
-                _kernel(chunks, DEFAULT_MEMORY)
-            except KernelError as error:
-                reason = error.reason
-                _fall_back("native", reason)
-        chunks.kernels["obstacle"] = reason
+        chunks.kernels["obstacle"] = chunks.ranks.first(chunks.ranks.in_turn(lambda: _obstacle(chunks)))
     obstacle: str | None = chunks.kernels["obstacle"]
     return obstacle
+
+
+def _obstacle(chunks: Chunks) -> str | None:
+    """That of this process."""
+    from landscape.curvature.native_build import compiler
+
+    reason = _unsupported(chunks) or ("there is no C++ compiler" if compiler() is None else None)
+    if reason is None:
+        try:
+            _kernel(chunks, DEFAULT_MEMORY)
+        except KernelError as error:
+            reason = error.reason
+            _fall_back("native", reason)
+    return reason
 
 
 def _compiles(chunks: Chunks, w: Tensor, block: int, check: Callable[[Route], None]) -> bool:
     """Whether compiled products work here, which one of them tells; if not, a warning says why."""
     from landscape.curvature.native_build import compiler
 
-    if chunks.device.type == "cpu" and compiler() is None:
+    if chunks.ranks.first("no compiler" if chunks.device.type == "cpu" and compiler() is None else None):
         return False
     key = ("compiles", block)
     if key not in chunks.kernels:
@@ -194,6 +205,8 @@ def _unsupported(chunks: Chunks) -> str | None:
     c = chunks
     if c.weights is not None:
         return "the kernel knows samples of equal weight only"
+    if c.n_samples < c.ranks.size:
+        return f"of {c.ranks.size} ranks some have none of the {c.n_samples} samples"
     return supported(c.module, c.per_sample_loss, c.data, dtype=c.dtype, device=c.device, layout=c.layout)
 
 
@@ -202,16 +215,19 @@ def _kernel(chunks: Chunks, memory: int) -> NativeHessian:
 
     key = ("native", memory)
     if key not in chunks.kernels:
-        chunks.kernels[key] = NativeHessian(chunks.module, chunks.data, chunks.layout, chunks.dtype, memory=memory)
+        data = take(chunks.data, slice(chunks.share.start, chunks.share.stop))
+        chunks.kernels[key] = NativeHessian(chunks.module, data, chunks.layout, chunks.dtype, memory=memory)
     found: NativeHessian = chunks.kernels[key]
     return found
 
 
 def _native(chunks: Chunks, memory: int) -> NativeHessian:
     """The kernel that was asked for by name."""
-    if ("native", memory) not in chunks.kernels and (reason := _unsupported(chunks)) is not None:
+    if ("native", memory) in chunks.kernels:
+        return _kernel(chunks, memory)
+    if (reason := _unsupported(chunks)) is not None:
         raise LandscapeError(f'strategy="native" cannot be used: {reason}. Use strategy="cached".')
-    return _kernel(chunks, memory)
+    return chunks.ranks.in_turn(lambda: _kernel(chunks, memory))
 
 
 def _explained(product: Callable[[Tensor], Tensor], route: Route) -> Callable[[Tensor], Tensor]:
@@ -230,22 +246,22 @@ def _mean(
     *,
     dense: Callable[[], Tensor] | None = None,
 ) -> Symmetric:
-    """A sum over the samples as an operator of the mean, computed in the precision that its dtype says."""
-    n = chunks.mass
+    """The sum over a share of the samples as an operator of the mean, in the precision that its dtype says."""
+    size, n, ranks, some = chunks.layout.size, chunks.mass, chunks.ranks, bool(chunks.share)
 
     def plainly(product: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
         def divided(v: Tensor) -> Tensor:
             with chunks.plain():
-                return product(v) / n
+                return ranks.sum((lambda: product(v)) if some else None, *v.shape) / n
 
         return divided
 
     return Symmetric(
-        chunks.layout.size,
+        size,
         chunks.dtype,
         plainly(mv),
         mm=None if mm is None else plainly(mm),
-        dense=None if dense is None else lambda: dense() / n,
+        dense=None if dense is None else lambda: ranks.sum(dense, size, size) / n,
         device=chunks.device,
         strategy=strategy,
     )

@@ -87,6 +87,11 @@ class OfObjective:
     path = False
 
     def __init__(self, objective: Objective, *, seed: int, title: str = "model") -> None:
+        if objective.chunks.ranks.size > 1:
+            raise LandscapeError(
+                f"expected an objective of one process, found one of {objective.chunks.ranks.size} ranks: what is "
+                "asked depends on times, which every rank measures anew. Ask the probes themselves."
+            )
         self.objective, self.seed, self.title = objective, seed, title
         self._rates: Rates | None = None
 
