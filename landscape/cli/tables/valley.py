@@ -56,8 +56,8 @@ def table(results: Sequence[xr.Dataset]) -> Table:
         f"valley: half-widths at a rise of {rise} {units_of(results, 'rise')}, {units_of(results, 'half_width')}",
         columns,
         rows,
-        "Exponent: 2 quadratic, 1 V, above 2 flat-bottomed U. > : not reached within the limit, the rise or the floor. "
-        "? : not located to tolerance. – : no floor was found; under quadratic, curvature not positive. "
+        "Exponent: 2 quadratic, 1 V, above 2 flat-bottomed U, where its error tells (else: undecided). "
+        "> : not reached within the limit, the rise or the floor. ? : not located to tolerance. – : no floor was found; under quadratic, curvature not positive. "
         "Shape flat: no rise reached, falling: no floor, the loss falls.",
     )
 
