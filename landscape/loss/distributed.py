@@ -21,7 +21,8 @@ def distributed(objective: Objective, group: ProcessGroup | None = None) -> Obje
     L(w) = sum_r sum_{i in S_r} c_i l_i(w) / sum_i c_i, with the samples S_r of rank r in contiguous blocks that differ
     by one sample at most (some are empty if there are more ranks than samples). A loss, many losses, a gradient or a
     product with the Hessian or the Gauss-Newton matrix is one all-reduce, and so is a block of products where they are
-    computed at once (strategies "native" and "compiled"); losses of samples are gathered. Numbers are those of one process up to rounding, and the same bits on all ranks.
+    computed at once (strategies "native" and "compiled"); losses of samples are gathered. Numbers are those of one
+    process up to rounding, and the same bits on all ranks.
 
     Every rank makes the whole objective first and calls this, then the same functions in the same order: vectors,
     seeds and whatever is computed from them are replicated. Nothing is divided but the samples: memory for the data,

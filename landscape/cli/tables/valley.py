@@ -57,7 +57,8 @@ def table(results: Sequence[xr.Dataset]) -> Table:
         columns,
         rows,
         "Exponent: 2 quadratic, 1 V, above 2 flat-bottomed U, where its error tells (else: undecided). "
-        "> : not reached within the limit, the rise or the floor. ? : not located to tolerance. – : no floor was found; under quadratic, curvature not positive. "
+        "> : not reached within the limit, the rise or the floor. ? : not located to tolerance. "
+        "– : no floor was found; under quadratic, curvature not positive. "
         "Shape flat: no rise reached, falling: no floor, the loss falls.",
     )
 
