@@ -142,13 +142,14 @@ def main() -> None:
     if not files:
         raise SystemExit(f"no results in {args.results}: run benchmarks/curvature.py first")
     args.write.parent.mkdir(parents=True, exist_ok=True)
-    path = args.results / "training.json"
-    training = json.loads(path.read_text()) if path.exists() else None
-    path = args.results / "gpu.json"
-    card = json.loads(path.read_text()) if path.exists() else None
-    path = args.results / "recording.json"
-    recorded = json.loads(path.read_text()) if path.exists() else None
-    args.write.write_text(document(files, pictures(files, args.write.parent), training, card, recorded))
+    images = pictures(files, args.write.parent)
+    args.write.write_text(document(files, images, _others(args.results), args.write.parent))
+
+
+def _others(folder: Path) -> dict[str, Any]:
+    """What other scripts stored, by name."""
+    paths = {name: folder / f"{name}.json" for name in ("training", "size", "size-cuda", "gpu", "ranks", "recording")}
+    return {name: json.loads(path.read_text()) for name, path in paths.items() if path.exists()}
 
 
 if __name__ == "__main__":

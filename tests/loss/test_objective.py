@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from support.oracles import function_objective, least_squares, logistic, relative, toy
 from torch import nn
 
+import landscape.loss.chunks as chunks_module
 from landscape import LandscapeError, Objective
 from landscape.models import ARCHITECTURES
 
@@ -105,6 +106,37 @@ def test_losses_are_the_losses_of_the_rows():
     W = objective.w0 + torch.arange(4.0, dtype=torch.float64)[:, None]
     assert torch.equal(objective.losses(W), torch.stack([objective.loss(w) for w in W]))
     assert objective.losses(W[:0]).shape == (0,)
+
+
+@pytest.mark.parametrize(("batched", "weights"), [(True, None), (True, torch.arange(1.0, 12)), (False, None)])
+def test_points_in_one_call_are_the_points_one_by_one(monkeypatch, batched, weights):
+    """As on a card; a module that branches on its values cannot be evaluated so, and is not."""
+    monkeypatch.setattr(chunks_module, "TOGETHER", ("cpu",))
+    monkeypatch.setattr(chunks_module, "POINTS", 3)
+
+    class Branching(torch.nn.Linear):
+        def forward(self, x):
+            y = super().forward(x)
+            return y if batched or float(y.sum()) > 0 else -y
+
+    torch.manual_seed(0)
+    data = (torch.randn(11, 3), torch.randn(11, 1))
+    objective = Objective(Branching(3, 1), lambda y, t: ((y - t) ** 2).sum(1), data, chunk=4, weights=weights)
+    W = torch.randn(7, objective.size, dtype=torch.float64)
+    expected = torch.stack([objective.loss(w) for w in W])
+    torch.testing.assert_close(objective.losses(W), expected, rtol=1e-13, atol=0)
+    assert objective.chunks.kernels["many points"] is batched
+
+
+def test_points_in_one_call_that_differ_are_not_used(monkeypatch):
+    monkeypatch.setattr(chunks_module, "TOGETHER", ("cpu",))
+    monkeypatch.setattr(chunks_module, "vmap", lambda total: lambda W: torch.stack([total(w) + 1e-3 for w in W]))
+    objective = Objective(
+        torch.nn.Linear(1, 1), lambda y, t: ((y - t) ** 2).sum(1), (torch.ones(2, 1), torch.ones(2, 1))
+    )
+    W = torch.ones(3, 2, dtype=torch.float64)
+    assert objective.losses(W).tolist() == [1.0] * 3
+    assert objective.chunks.kernels["many points"] is False
 
 
 def test_subset_of_parameters_is_a_block_of_the_hessian():
