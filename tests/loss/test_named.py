@@ -75,7 +75,7 @@ def test_a_script_that_trains_when_imported_is_refused(tmp_path):
     """Without a guard the file of the objective would train again each time it is probed."""
     (tmp_path / "script.py").write_text(
         "import torch, landscape\n"
-        "def mine():\n    return torch.nn.Linear(2, 1), None, (torch.ones(3, 2), None)\n"
+        "def mine():\n    return torch.nn.Linear(2, 1), lambda y, _: y[:, 0], (torch.ones(3, 2), None)\n"
         "landscape.record('run', torch.nn.Linear(2, 1), objective='script.py:mine').close()\n"
     )
     ok = subprocess.run([sys.executable, "script.py"], cwd=tmp_path, capture_output=True, text=True, check=False)
