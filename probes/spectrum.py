@@ -194,4 +194,4 @@ def _context(c: Context) -> dict[str, Any]:
     return {"edge": c.run.updates.edge(c.step, c.metric)}
 
 
-PROBE = Probe("spectrum", 2, spectrum, SCHEMA, _context, context_names=frozenset({"edge"}), cost=_cost)
+PROBE = Probe("spectrum", 3, spectrum, SCHEMA, _context, context_names=frozenset({"edge"}), cost=_cost)

@@ -17,7 +17,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils import _pytree as pytree
 
 from landscape.curvature.graphcut import cut
-from landscape.curvature.products import DEFAULT_MEMORY
+from landscape.curvature.products import DEFAULT_MEMORY, added
 from landscape.curvature.trees import tensors_of, with_tensors
 from landscape.errors import LandscapeError
 
@@ -118,10 +118,7 @@ class Linearised:
         with torch.no_grad():
             if block not in self._ready:
                 self._ready[block] = self._prepare(block)
-            total = torch.zeros_like(v)
-            for part in self._ready[block]:
-                total += part(v)
-            return total
+            return added(part(v) for part in self._ready[block])
 
     def _prepare(self, block: int) -> list[_Part]:
         """Evaluate what does not depend on v, as far as memory allows, and find or compile what does."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from itertools import chain
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from torch.func import grad, jvp, vjp
 
 __all__ = [
     "DEFAULT_MEMORY",
+    "added",
     "forward_product",
     "gauss_newton_product",
     "gradient",
@@ -67,14 +69,24 @@ def hessian_product(
     kept = [_GradientGraph(term, w) for term in terms[:n_kept]]
 
     def product(v: Tensor) -> Tensor:
-        total = torch.zeros_like(w)
-        for graph in kept:
-            total += graph.product(v)
-        for term in terms[n_kept:]:
-            total += _GradientGraph(term, w).product(v)
-        return total
+        graphs = chain(kept, (_GradientGraph(term, w) for term in terms[n_kept:]))
+        return added(graph.product(v) for graph in graphs)
 
     return product
+
+
+def added(parts: Iterable[Tensor]) -> Tensor:
+    """The sum of tensors, at least one: no more of them are made than must be, and none is written to.
+
+    Example:
+        >>> added([torch.ones(2), torch.ones(2), torch.ones(2)]).tolist()
+        [3.0, 3.0]
+    """
+    each = iter(parts)
+    total = next(each)
+    for i, part in enumerate(each):
+        total = total.add_(part) if i else total + part
+    return total
 
 
 def forward_product(term: Callable[[Tensor], Tensor], w: Tensor, v: Tensor) -> Tensor:

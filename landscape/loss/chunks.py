@@ -13,6 +13,7 @@ from torch.func import functional_call, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from landscape.curvature.precision import full_precision
+from landscape.curvature.products import added
 from landscape.layout import Layout
 from landscape.loss.frozen import frozen_copy, uncompiled, without_checkpointing
 from landscape.loss.ranks import Alone
@@ -183,14 +184,7 @@ class Chunks:
 
     def mean(self, terms: Iterator[Tensor], *shape: int) -> Tensor:
         """Sum over the chunks that are `mine`, and over all ranks, divided by the mass: where a loss is averaged."""
-
-        def added() -> Tensor:
-            total = next(terms)
-            for term in terms:  # one at a time: a gradient may be large
-                total = total + term
-            return total
-
-        return self.ranks.sum(added if self.share else None, *shape) / self.mass
+        return self.ranks.sum((lambda: added(terms)) if self.share else None, *shape) / self.mass
 
     def excerpt(self, most: int) -> Chunks:
         """At most so many of the samples that weigh anything, spread over all, in float64 where the device has it."""

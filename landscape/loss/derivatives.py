@@ -256,7 +256,9 @@ def _setting(chunks: Chunks, w: Tensor, seed: int) -> tuple[Chunks, Tensor, Tens
         [w.new_full((n,), s if s > 0 else typical) for n, s in zip(excerpt.layout.sizes, sizes, strict=True)]
     )
     generator = torch.Generator().manual_seed(seed)
-    aside, u = (torch.randn(2, excerpt.layout.size, generator=generator, dtype=w.dtype).to(w.device) * scale).unbind()
+    # Drawn in float32, which is several times faster: of a hundred million numbers that is seconds.
+    drawn = torch.randn(2, excerpt.layout.size, generator=generator, dtype=torch.float32)
+    aside, u = (drawn.to(w.device).to(w.dtype) * scale).unbind()
     near = w + 1e-3 * aside
     with torch.no_grad():
         finite = bool(torch.isfinite(excerpt.losses(near)).all())

@@ -252,7 +252,9 @@ def _mean(
     def plainly(product: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
         def divided(v: Tensor) -> Tensor:
             with chunks.plain():
-                return ranks.sum((lambda: product(v)) if some else None, *v.shape) / n
+                found = ranks.sum((lambda: product(v)) if some else None, *v.shape)
+                # In place, which saves a vector: what is linear in v is a tensor of its own, v, or zero.
+                return found / n if _shared(found, v) else found.div_(n)
 
         return divided
 
@@ -265,6 +267,10 @@ def _mean(
         device=chunks.device,
         strategy=strategy,
     )
+
+
+def _shared(a: Tensor, b: Tensor) -> bool:
+    return a.untyped_storage().data_ptr() == b.untyped_storage().data_ptr()
 
 
 def _term(chunks: Chunks, kind: Kind) -> Callable[[Tensor, Tensor, Any], Tensor]:
