@@ -119,6 +119,7 @@ def _recorded(datasets: Sequence[xr.Dataset], scale: Scale) -> Figure:
         finite = values[np.isfinite(values)]
         if len(finite) and 0 < 20 * finite.min() < finite.max():
             ax.set_yscale("log")
+            ax.set_ylabel(f"{ax.get_ylabel()}\n(log scale)")
         ax.set_xlabel(step_axis(ax, steps, scale=scale, gap=0.2))
     for ax in panels[len(names) :]:
         ax.remove()

@@ -21,8 +21,8 @@ from landscape.figures.style import MAP, family_color, grid, missing, no_value, 
 __all__ = ["trajectories"]
 
 _LABELS = {"loss": "loss of the sample", "correct": "correct"}
-_FLAT = 1 / 14
-"""Colours are logarithmic if half of the values lie below this part of the largest."""
+_FLAT = 0.25, 1 / 14
+"""Colours are logarithmic if this part of the values lies below this part of the largest: it would be one colour."""
 
 
 @styled
@@ -58,7 +58,7 @@ def trajectories(datasets: Sequence[xr.Dataset], *, variable: str = "loss", scal
     values = np.concatenate([d[variable].values.ravel().astype(float) for d in shown])
     holes = not np.isfinite(values).all()
     values = values[np.isfinite(values)]
-    norm = Normalize(values.min(), values.max()) if len(values) else Normalize(0, 1)
+    norm = _norm(values)
     figure, axes = grid(1, len(shown), height=3.2)
     for ax, ds, (arch, group) in zip(axes[0], shown, groups.items(), strict=True):
         ordered = _ordered(ds, variable)
@@ -102,6 +102,17 @@ def _label(ds: xr.Dataset, variable: str) -> str:
 
 def _known(ds: xr.Dataset) -> bool:
     return bool(np.isfinite(ds["information_content"].values).any())
+
+
+def _norm(values: Array) -> Normalize:
+    """Colours of all values; logarithmic, at most four decades, where many of them would be one colour."""
+    if not len(values):
+        return Normalize(0, 1)
+    low, high = float(values.min()), float(values.max())
+    share, step = _FLAT
+    if low > 0 and np.quantile(values, share) < step * high:
+        return LogNorm(max(low, 1e-4 * high), high)
+    return Normalize(low, high)
 
 
 def _ordered(ds: xr.Dataset, variable: str) -> xr.Dataset:

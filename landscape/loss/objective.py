@@ -207,6 +207,9 @@ class Objective:
             block: vectors that "compiled" multiplies at once in `Symmetric.mm` ("native" always takes 8).
             memory: bytes kept between products.
 
+        On a card a product whose launching takes most of its time is recorded as a CUDA graph after a few calls and
+        replayed; it then keeps the intermediate results of one product, too (`landscape.curvature.replay`).
+
         Raises:
             LandscapeError: for an unknown strategy, or one that cannot be used with this loss, and why; for a loss that
                 is not finite at w; and, the first time, for derivatives that are not those of the loss.

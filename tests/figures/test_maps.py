@@ -5,6 +5,7 @@ import pytest
 import xarray as xr
 from support.builders import STEPS, attrs, four, render, samples, surface
 
+from landscape import plot
 from landscape.errors import LandscapeError
 from landscape.figures.surface import surface as draw_surface
 from landscape.figures.trajectories import trajectories
@@ -175,3 +176,20 @@ def test_constant_and_pathless_slices_can_be_drawn():
     render(draw_surface([flat]))
     render(draw_surface([flat], levels="log"))
     render(draw_surface([flat.assign(loss=flat["loss"] * np.nan)]))
+
+
+def test_colours_are_logarithmic_where_much_would_be_one_colour():
+    ds = samples()
+    flat = ds.assign(loss=ds["loss"] * np.where(np.arange(ds.sizes["sample"]) % 3, 1.0, 1e-3))
+    for given, log in ((ds, False), (flat, True)):
+        bar = trajectories([given]).axes[-1]
+        assert ("log scale" in bar.get_ylabel()) is log
+    basin = tiny(loss=(("alpha", "beta"), np.array([[3.0, 2.0], [1.0, 0.02], [0.01, 0.0]])))
+    assert "log scale" in draw_surface([basin]).axes[-1].get_ylabel()
+
+
+def test_a_metric_that_tells_nothing_has_no_panel():
+    step = np.arange(0, 50, 10)
+    curves = {"loss": 3.0 / (1 + step), "epoch": step / 20.0, "runtime": np.where(step == 40, 7.0, np.nan)}
+    ds = xr.Dataset({k: ("step", v) for k, v in curves.items()}, {"step": step}, {"probe": "metrics", "run": "mine"})
+    assert [ax.get_title(loc="left") for ax in plot(ds).axes] == ["loss"]

@@ -337,3 +337,20 @@ def test_where_checkpoints_differ_in_buffers_the_loss_of_none_in_particular_is_r
     with pytest.raises(LandscapeError, match=r"each has a loss of its own. Say which: objective\(at=step\)"):
         run.objective()
     assert torch.isfinite(run.objective(at=1).loss(run.parameters[1]))
+
+
+def test_a_report_that_can_ask_nothing_says_why_once(tmp_path, landscape):
+    with record(tmp_path / "run", nn.Linear(1, 1), schedule=EVERY) as rec:
+        for step in range(3):
+            rec.save(step)
+    code, _, err = landscape("report", tmp_path / "run", "-o", tmp_path / "page.html", "-q")
+    assert (code, err.count("found none named yet")) == (2, 1)
+    assert not (tmp_path / "page.html").exists()
+
+
+def test_an_export_that_cannot_be_written_is_one_message(tmp_path, landscape):
+    with record(tmp_path / "run", nn.Linear(1, 1)) as rec:
+        rec.save(0)
+    (tmp_path / "file").write_text("in the way")
+    code, _, err = landscape("export", tmp_path / "run", "-o", tmp_path / "file" / "a.safetensors")
+    assert (code, "could not write" in err, "Traceback" in err) == (1, True, False)
