@@ -7,7 +7,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from landscape.figures.style import family_color, grid, styled
+from landscape.figures.style import grid, styled
 
 _OURS, _REFERENCE = "ours, no proof", "eigsh, our product"
 WRONG = 0.01
@@ -16,7 +16,14 @@ _HEADS = (
     "model", "P", "asked", "method", "median s", "range s", "repeats", "in products", "products", "peak GiB",
     "time / eigsh",
 )  # fmt: skip
-_MARKS = "os^vDP"
+_LOOKS = {
+    "ours": ("#0072B2", "o", "-"),
+    "ours, no proof": ("#0072B2", "s", "--"),
+    "eigsh, our product": ("black", "^", "-"),
+    "curvlinops + eigsh": ("#E69F00", "v", "-"),
+    "hessian-eigenthings": ("#999999", "D", "-"),
+    "PyHessian": ("#D55E00", "P", "-"),
+}
 
 
 def section(content: dict[str, Any], image: str | None) -> str:
@@ -69,12 +76,11 @@ def _error(found: list[float], true: list[float]) -> float:
 def picture(content: dict[str, Any]) -> Figure:
     """Seconds (left) and peak memory (right) against P, a line for each method, both axes logarithmic."""
     figure, axes = grid(1, 2, height=2.6)
-    names = list(dict.fromkeys(name for found in content["models"].values() for name in found["methods"]))
-    for i, name in enumerate(names):
+    for name, (color, marker, linestyle) in _LOOKS.items():
         every = [f["methods"].get(name, []) for f in content["models"].values()]
         done = [rows for rows in every if rows and "failed" not in rows[0]]
         size = [rows[0]["parameters"] for rows in done]
-        look: dict[str, Any] = {"color": family_color(i), "marker": _MARKS[i % len(_MARKS)], "label": name}
+        look: dict[str, Any] = {"color": color, "marker": marker, "linestyle": linestyle, "label": name}
         seconds = [[r["seconds"] for r in rows] for rows in done]
         middle = [median(s) for s in seconds]
         pairs = list(zip(middle, seconds, strict=True))
