@@ -20,8 +20,8 @@ from landscape.models import AttentionConfig, GPTConfig, build_model
 from landscape.probes import density, spectrum, surface
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
-WARM = replay.TRIALS + 2
-"""Calls before a product is timed: until then it may be recorded."""
+WARM = replay.TRIALS + 2 if DEVICE == "cuda" else 1
+"""Calls before a product is timed: on a card it may be recorded until then."""
 
 
 def sequences(n: int, length: int, vocabulary: int) -> tuple[Tensor, Tensor]:
