@@ -80,9 +80,12 @@ nitpicky = True
 nitpick_ignore_regex = [
     (r"py:.*", r"(torch|np|numpy|xr|xarray|h5py|click|matplotlib|collections|pathlib|os|typing|functools)\..*"),
     (r"py:.*", r"(Tensor|NDArray|Any|Callable|Iterable|Iterator|Mapping|Sequence|Path|Figure|Dataset|Module|Literal)"),
-    (r"py:.*", r"LinearOperator"),
+    (r"py:.*", r"(LinearOperator|ProcessGroup)"),
     # What public functions return or raise that nobody makes or names himself.
-    (r"py:.*", r"landscape\.(runs\.reading\.Rows|training\.trainer\.TrainState|training\.setup\.Setup)"),
+    (
+        r"py:.*",
+        r"landscape\.(runs\.reading\.Rows|runs\.updates\.Updates|loss\.ranks\.Alone|training\.trainer\.TrainState|training\.setup\.Setup)",
+    ),
     (r"py:.*", r"landscape\.(models\.gpt\.Adapted|probes\.linalg\.(search\.driver\.T|trace\.intervals\.Estimate))"),
     (r"py:.*", r"landscape\.(probes\.base\.(Extent|Counts)|report\.section\.Finding)"),
     (r"py:.*", r"(DamagedError|early_node|Answer)"),

@@ -38,7 +38,7 @@ def distributed(objective: Objective, group: ProcessGroup | None = None) -> Obje
         group: None is the default group.
 
     Returns:
-        An objective for every probe and solver. It is collective: every rank has to ask it.
+        An objective for every probe and solver, which all ranks have to ask together.
 
     Raises:
         LandscapeError: without a process group, or if the ranks have objectives of other data, layout or dtype.
