@@ -15,6 +15,7 @@ from matplotlib.patches import Patch
 from landscape.figures.datasets import by_arch, loss_unit, require_all, titled
 from landscape.figures.marks import (
     Scale,
+    band_marks,
     fit_steps,
     hollow_handle,
     seed_curves,
@@ -124,4 +125,4 @@ def _legend(archs: Sequence[str], datasets: Sequence[xr.Dataset], *, edge: bool)
     marks += [threshold_handle("2 / learning rate")] if edge else []
     if any(bool((~d["converged"].astype(bool) & (d["falls"] | d["censored"]).astype(bool)).any()) for d in datasets):
         marks.append(hollow_handle("not converged, or a bound"))
-    return [*marks, Patch(facecolor=NEUTRAL, alpha=0.2, label="range over seeds")]
+    return [*marks, *band_marks(by_arch(datasets).values())]
