@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from landscape.errors import LandscapeError
+from landscape.errors import AbsentError, LandscapeError
 from landscape.figures.datasets import require_all, titled
 from landscape.figures.marks import log_ticks
 from landscape.figures.style import arch_style, family_color, grid, styled
@@ -78,7 +78,7 @@ def shift(
         # A threshold that is not positive never acts on its own and has no place on a logarithmic axis.
         shifted = [ds for ds in shifted if ds.attrs["criterion"] != "fixed" and float(ds.attrs[x]) > 0]
     if not shifted:
-        raise LandscapeError("expected at least one run that shifts, found none. Train one with `--arch shift`.")
+        raise AbsentError("expected at least one run that shifts, found none. Train one with `--arch shift`.")
     figure, axes = grid(1, 3, height=2.6)
     looks = _looks(shifted)
     names = {"accuracy_final": "final accuracy", "flops": "training compute (FLOP)", "accuracy_drop": "accuracy lost"}

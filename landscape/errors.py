@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
-__all__ = ["DivergedError", "FallbackWarning", "KernelError", "LandscapeError", "LostRankError", "RunFailedError"]
+__all__ = [
+    "AbsentError",
+    "DivergedError",
+    "FallbackWarning",
+    "KernelError",
+    "LandscapeError",
+    "LostRankError",
+    "RunFailedError",
+]
 
 
 class LandscapeError(Exception):
     """Bad input: a wrong file, shape, name or setting. The command line exits with code 2."""
 
     exit_code = 2
+
+
+class AbsentError(LandscapeError):
+    """Nothing of the kind that was asked for is there yet: no answer of a probe, no run of a certain training."""
 
 
 class RunFailedError(LandscapeError):

@@ -9,13 +9,12 @@ from typing import Any
 
 import click
 
-from landscape.answers.files import DamagedError, headings
-from landscape.errors import LandscapeError, RunFailedError
+from landscape.answers.files import DamagedError
+from landscape.errors import AbsentError, LandscapeError, RunFailedError
 from landscape.figures import FIGURES
 from landscape.figures.style import paper
 from landscape.loss.metric import METRICS
 from landscape.plotting import checked_options, plot
-from landscape.probes import PROBES
 from landscape.runs.disk import advice
 from landscape.settings import nest
 from landscape.studies.study import Study
@@ -77,12 +76,10 @@ def command(
             if names:
                 raise
             damaged |= isinstance(error, DamagedError)
-            if isinstance(error, DamagedError) or any(
-                headings(run, spec.probe) for run in study if spec.probe in PROBES
-            ):
-                click.echo(f"{name}: skipped, {error}", err=True)
-            else:
+            if isinstance(error, AbsentError):
                 absent.append(name)
+            else:
+                click.echo(f"{name}: skipped, {error}", err=True)
             continue
         if without:
             click.echo(

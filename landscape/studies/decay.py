@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import xarray as xr
 
-from landscape.errors import LandscapeError
+from landscape.errors import AbsentError, LandscapeError
 from landscape.runs.run import Run
 from landscape.settings import lookup
 
@@ -26,7 +26,7 @@ def decay_tables(runs: Sequence[Run], *, split: str = "probe", family: str = "al
         if run.kind == "trained" and run.config.origin is not None and run.config.schedule.name == "linear":
             groups.setdefault(run.config.origin.run_id, []).append(run)
     if not groups:
-        raise LandscapeError(
+        raise AbsentError(
             "expected at least one decay branch, found none. Make one: landscape train --from RUN@STEP --decay-branch N"
         )
     return [decay_table(group, split=split, family=family) for group in groups.values()]

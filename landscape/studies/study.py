@@ -11,7 +11,7 @@ from pathlib import Path
 import xarray as xr
 
 from landscape.answers.files import Heading, headings, load
-from landscape.errors import LandscapeError
+from landscape.errors import AbsentError, LandscapeError
 from landscape.models import TRAININGS
 from landscape.probes import PROBES
 from landscape.runs.reading import FILE_NAME
@@ -103,7 +103,7 @@ class Study:
             return tables[probe]()
         stored = [headings(run, probe) for run in self.runs]
         if lacking := self._without(stored):
-            raise LandscapeError(
+            raise AbsentError(
                 f"no result of probe {probe!r} for {lacking}. "
                 f"Compute it with: landscape probe {lacking.replace(', ', ' ')} -p {probe}"
             )
@@ -112,7 +112,7 @@ class Study:
         if lacking := self._without(stored_in):
             there = ", ".join(sorted({_metric(h) for found in stored for h in found}))
             there = "none, because it measures no curvature or distance" if there == "none" else there
-            raise LandscapeError(
+            raise AbsentError(
                 f"expected results of probe {probe!r} in the metric {metric or _PLAIN[0]!r} for all runs, found none "
                 f"for {lacking}. Metrics that are there: {there}. Choose one of them, or compute what is missing."
             )

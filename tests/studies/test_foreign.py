@@ -64,3 +64,10 @@ def test_the_command_compares_recorded_runs(pair, landscape):
     code, out, err = landscape("compare", pair / "a", pair / "b", "-p", "spectrum")
     assert code == 0, err
     assert "a: cnn" in out
+
+
+def test_the_command_says_why_what_is_there_is_not_drawn(pair, run, tmp_path, landscape):
+    """Another task beside: the curves are there, and cannot be drawn together."""
+    _, _, err = landscape("plot", pair / "a", run.path, "-o", tmp_path, "--format", "png")
+    assert "learning: skipped, " in err
+    assert "learning" not in err.partition("Not drawn")[2]
