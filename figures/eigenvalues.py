@@ -183,9 +183,7 @@ def _legend(datasets: Sequence[xr.Dataset]) -> list[Line2D | Patch]:
     if "bottom" in ends:
         marks.append(Line2D([], [], color=NEUTRAL, marker="v", linestyle=":", label="bottom"))
     if not all(bool(d["converged"].all()) for d in datasets):
-        hollow = Line2D([], [], color=NEUTRAL, marker="o", linestyle="none", markerfacecolor="white")
-        hollow.set_label("not converged")
-        marks.append(hollow)
+        marks.append(hollow_handle("not converged"))
     return [*marks, *band_marks(by_arch(datasets).values(), "residual"), *_edge_handle(datasets)]
 
 

@@ -15,7 +15,7 @@ from matplotlib.ticker import MaxNLocator
 
 from landscape.errors import LandscapeError
 from landscape.figures.datasets import alike, by_arch, loss_unit, require_all, say_step, titled, units
-from landscape.figures.marks import Scale, band_marks, fit_steps, seed_curves, signed_scale, step_axis
+from landscape.figures.marks import Scale, band_marks, fit_steps, hollow_handle, seed_curves, signed_scale, step_axis
 from landscape.figures.style import NEUTRAL, arch_style, family_color, grid, styled, tint
 
 __all__ = ["hopping"]
@@ -195,6 +195,5 @@ def _legend(groups: dict[str, list[xr.Dataset]], datasets: Sequence[xr.Dataset],
         marks.append(Line2D([], [], color=color, marker=marker, linestyle=linestyle, label=name))
     some = [d.isel(step=np.flatnonzero(d["n_updates"].values > 0)) for d in datasets]
     if any(bool(d["censored"].any()) or not bool(d["converged"].all()) for d in some):
-        look: dict[str, Any] = {"color": NEUTRAL, "linestyle": "none", "markerfacecolor": "white"}
-        marks.append(Line2D([], [], marker="o", **look, label="unfinished or unconverged"))
+        marks.append(hollow_handle("unfinished or unconverged"))
     return [*marks, *band_marks(groups.values(), "error")]

@@ -30,6 +30,7 @@ __all__ = [
     "fit_steps",
     "hollow_handle",
     "log_ticks",
+    "one_colour",
     "scale_note",
     "seed_curves",
     "signed_scale",
@@ -244,6 +245,16 @@ def log_ticks(ax: Axes, at: Sequence[float]) -> None:
 def hollow_handle(label: str) -> Line2D:
     """The legend entry of hollow points."""
     return Line2D([], [], color=NEUTRAL, marker="o", linestyle="none", markerfacecolor="white", label=label)
+
+
+_FLAT = 0.25, 1 / 14
+"""Colours must be logarithmic if this part of the values lies within this part of the largest."""
+
+
+def one_colour(values: Array, largest: float) -> bool:
+    """Whether much of what is to be seen would be one colour on a linear scale from 0 to the largest value."""
+    share, step = _FLAT
+    return bool(np.quantile(values, share) < step * largest)
 
 
 _THRESHOLD: dict[str, Any] = {"color": "0.1", "linestyle": (0, (5, 1.5, 1, 1.5)), "linewidth": 0.9}

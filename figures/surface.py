@@ -20,6 +20,7 @@ from matplotlib.ticker import MaxNLocator
 
 from landscape.errors import LandscapeError
 from landscape.figures.datasets import NO_STEP, Array, loss_unit, require_all, say_step
+from landscape.figures.marks import one_colour
 from landscape.figures.style import MAP, grid, missing, no_value, styled
 
 __all__ = ["surface"]
@@ -36,9 +37,7 @@ _NEEDED = {
 }
 _NAMES = {"eigen": "eigen direction", "random": "random direction", "pca": "PCA direction"}
 _WIDE = 10.0
-"""Levels are spaced logarithmically if the largest excess over the minimum is this many times a slice's median one,"""
-_FLAT = 0.25, 1 / 14
-"""or if this part of a slice lies within this part of the largest excess: it would be one colour."""
+"""Levels are spaced logarithmically if the largest excess over the minimum is this many times a slice's median one."""
 
 
 @styled
@@ -112,8 +111,7 @@ class _Levels:
         finite = [z[np.isfinite(z)] for z in losses if np.isfinite(z).any()] or [np.zeros(1)]
         excess = [z - z.min() for z in finite]
         highest = max(e.max() for e in excess)
-        share, step = _FLAT
-        flat = any(highest > _WIDE * np.median(e) or np.quantile(e, share) < step * highest for e in excess)
+        flat = any(highest > _WIDE * np.median(e) or one_colour(e, highest) for e in excess)
         wide = levels == "log" or (levels == "auto" and flat)
         if wide and highest > 0:
             lowest = max(min(e[e > 0].min() for e in excess if e.any()), 1e-4 * highest)

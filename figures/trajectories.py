@@ -15,14 +15,12 @@ from matplotlib.patches import Patch
 
 from landscape.errors import LandscapeError
 from landscape.figures.datasets import Array, by_arch, loss_unit, require_all
-from landscape.figures.marks import Scale, edges, spread_ticks, step_axis
+from landscape.figures.marks import Scale, edges, one_colour, spread_ticks, step_axis
 from landscape.figures.style import MAP, family_color, grid, missing, no_value, styled
 
 __all__ = ["trajectories"]
 
 _LABELS = {"loss": "loss of the sample", "correct": "correct"}
-_FLAT = 0.25, 1 / 14
-"""Colours are logarithmic if this part of the values lies below this part of the largest: it would be one colour."""
 
 
 @styled
@@ -109,8 +107,7 @@ def _norm(values: Array) -> Normalize:
     if not len(values):
         return Normalize(0, 1)
     low, high = float(values.min()), float(values.max())
-    share, step = _FLAT
-    if low > 0 and np.quantile(values, share) < step * high:
+    if low > 0 and one_colour(values, high):
         return LogNorm(max(low, 1e-4 * high), high)
     return Normalize(low, high)
 

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from landscape.errors import LandscapeError
+from landscape.loss.objective import Objective
 from landscape.loss.samples import head, place
 from landscape.provenance import fingerprint
 
@@ -143,6 +144,18 @@ class NamedLoss:
                 )
             self._made = found
         return self._made
+
+    def evaluated(self) -> Parts:
+        """`parts`, once the loss of two samples was computed: early, not after hours of training.
+
+        Raises:
+            LandscapeError: if it cannot be made or evaluated, or is not one number a sample.
+        """
+        parts = self.parts()
+        some = parts.head(2)
+        objective = Objective(some.module, some.per_sample_loss, some.data, weights=some.weights)
+        objective.per_sample(objective.w0)
+        return parts
 
     def parts(self, split: str = DEFAULT_SPLIT) -> Parts:
         """What the function returns for a split.

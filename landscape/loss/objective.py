@@ -167,7 +167,8 @@ class Objective:
             raise LandscapeError(f"expected a matrix (B, {self.size}), one vector a row, found {tuple(W.shape)}.")
         if not len(W):
             return self.w0.new_zeros(0)
-        rows = torch.stack([self.vector(w) for w in W])
+        self.layout.check(W[0], what="parameter vector")
+        rows = W.detach().to(dtype=self.dtype, device=self.device)
         return self.chunks.mean((self.chunks.sums(rows, c) for c in self.chunks.mine()), len(W))
 
     def grad(self, w: Tensor) -> Tensor:

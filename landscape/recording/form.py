@@ -11,8 +11,6 @@ import torch
 from numpy.typing import NDArray
 
 from landscape.errors import LandscapeError
-from landscape.loss.named import NamedLoss, Parts
-from landscape.loss.objective import Objective
 from landscape.provenance import code_revision, created, versions
 from landscape.recording.capture import OptimizerState
 from landscape.runs.foreign import NAME_LENGTH
@@ -23,7 +21,6 @@ __all__ = [
     "GROUPS",
     "METRICS_AT_MOST",
     "encoded",
-    "evaluated",
     "fits",
     "header",
     "identity",
@@ -57,19 +54,6 @@ def header(
             **provenance,
         },
     }
-
-
-def evaluated(loss: NamedLoss) -> Parts:
-    """What a named loss consists of, once it was evaluated for two samples: early, not after hours of training.
-
-    Raises:
-        LandscapeError: if it cannot be made or evaluated, or is not one number a sample.
-    """
-    parts = loss.parts()
-    some = parts.head(2)
-    objective = Objective(some.module, some.per_sample_loss, some.data, weights=some.weights)
-    objective.per_sample(objective.w0)
-    return parts
 
 
 def plain(config: Mapping[str, Any]) -> dict[str, Any]:

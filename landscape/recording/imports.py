@@ -20,7 +20,7 @@ from landscape.errors import LandscapeError, RunFailedError
 from landscape.loss.frozen import original
 from landscape.loss.named import NamedLoss
 from landscape.recording.files import Found, find, history, tensors
-from landscape.recording.form import GROUPS, METRICS_AT_MOST, encoded, evaluated, fits, header
+from landscape.recording.form import GROUPS, METRICS_AT_MOST, encoded, fits, header
 from landscape.runs.disk import advice, replacing
 from landscape.runs.lock import writer_lock
 from landscape.runs.modelstate import ModelState, aliases
@@ -82,7 +82,7 @@ def import_checkpoints(
         ('imported', [0, 10], (2, 3))
     """
     loss = NamedLoss(objective)
-    module = original(evaluated(loss).module)
+    module = original(loss.evaluated().module)
     found = _in_order(find(list(map(Path, paths))) if steps is None else _given(paths, steps), key, look=steps is None)
     folder, log = Path(folder), history(found)
     if (folder / FILE_NAME).exists() and not _broken_off(folder):

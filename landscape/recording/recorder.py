@@ -21,7 +21,7 @@ from torch import nn
 from landscape.errors import LandscapeError
 from landscape.loss.named import NamedLoss, loading
 from landscape.recording.capture import OptimizerState, UpdateCount, held_fixed, same_trace, trace_of, unwrapped
-from landscape.recording.form import GROUPS, evaluated, header, identity, number, short, whole
+from landscape.recording.form import GROUPS, header, identity, number, short, whole
 from landscape.recording.metrics import MetricRows
 from landscape.recording.schedule import Schedule
 from landscape.runs.lock import writer_lock
@@ -151,7 +151,7 @@ class Recorder:
             self._writer = stack.enter_context(self._opened(header("recorded", self._state, config, self._optimizer)))
             if objective is not None:
                 loss = NamedLoss(objective) if isinstance(objective, str) else NamedLoss.of(objective)
-                self._state.check(unwrapped(evaluated(loss).module), label=loss.label)
+                self._state.check(unwrapped(loss.evaluated().module), label=loss.label)
                 Objectives(folder).add(loss)
             self._updates = UpdateCount(stack, optimizer)
             self._stack: ExitStack | None = stack.pop_all()
