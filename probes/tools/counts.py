@@ -43,10 +43,10 @@ def search_losses(lines: int, rises: int, gap: float) -> Span:
 
     Example:
         >>> search_losses(9, 7, 0.2)
-        (405, 1530)
+        (306, 1530)
     """
     steps = max(1.0, 0.2 / gap)  # a smaller gap asks for so many more losses in between
-    return round(lines * (10 + 5 * rises)), round(lines * (30 + 20 * rises * steps))
+    return round(lines * (6 + 4 * rises)), round(lines * (30 + 20 * rises * steps))
 
 
 def dense_or_quadrature(size: int, *, exact_up_to: int, vectors: int, quad: int) -> tuple[bool, int]:
