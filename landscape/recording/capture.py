@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from landscape.errors import LandscapeError
 from landscape.layout import Layout
+from landscape.training.updates import VARIED
 
 __all__ = ["OptimizerState", "held_fixed", "same_trace", "trace_of", "unwrapped"]
 
@@ -148,10 +149,12 @@ class OptimizerState:
     def rows(self, module: nn.Module, dtype: torch.dtype) -> dict[str, NDArray[Any]]:
         """The vectors of a checkpoint: `optimizer` (S,), NaN where there is no state yet; of Adam age, beta2 and eps.
 
-        These three, `adam` (3,), are NaN where parameters differ in them.
+        These three, `adam` (3,), are NaN where parameters differ in them; so are those of `rule`, the settings that
+        schedules change (see `VARIED`).
         """
+        rows = self._rule()
         if not self.names:
-            return {}
+            return rows
         named = dict(module.named_parameters())
         state = [self._optimizer.state.get(named[n], {}) for n in self._layout.names]
         parts: list[Tensor] = []
@@ -160,13 +163,26 @@ class OptimizerState:
                 value = found.get(key)
                 value = torch.full(named[name].shape, torch.nan) if value is None else value.detach().cpu()
                 parts.append(value.reshape(-1).to(dtype))
-        rows: dict[str, NDArray[Any]] = {"optimizer": torch.cat(parts).numpy()}
+        rows["optimizer"] = torch.cat(parts).numpy()
         if "exp_avg_sq" in self.names:
             groups = self._optimizer.param_groups
             ages = {float(s["step"]) for s in state if "step" in s} or {0.0}
             each = (ages, {float(g["betas"][1]) for g in groups}, {float(g["eps"]) for g in groups})
             rows["adam"] = np.array([values.pop() if len(values) == 1 else np.nan for values in each])
         return rows
+
+    def _rule(self) -> dict[str, NDArray[Any]]:
+        """The settings of `VARIED` as they are now."""
+        kind = next((kind for kind in _STATE if isinstance(self._optimizer, kind)), None)
+        if kind is None:
+            return {}
+        found = []
+        for name in VARIED[kind.__name__]:
+            key, place = ("betas", 0) if name == "beta1" else (name, None)
+            values = {_number(g[key] if place is None else g[key][place]) for g in self._optimizer.param_groups}
+            value = values.pop() if len(values) == 1 else None
+            found.append(np.nan if value is None else float(value))
+        return {"rule": np.array(found)}
 
 
 def _inner(optimizer: Any) -> torch.optim.Optimizer:

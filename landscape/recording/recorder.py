@@ -262,7 +262,7 @@ class Recorder:
             self._writer.set_status("diverged")
             warnings.warn(f"{self.folder}: parameters are not finite at step {step}; not kept.", stacklevel=3)
         else:
-            self._writer.append_checkpoint(step, rows)
+            self._writer.append_checkpoint(step, {name: rows[name] for name in rows if name in self._writer.columns})
         self._last = step
 
     def _fail(self, error: Exception) -> None:

@@ -66,6 +66,11 @@ class Checkpoints:
         """What a column has at a training step."""
         return self.rows(name)[self.index(step)]
 
+    def has(self, name: str) -> bool:
+        """Whether the file has a column; those of earlier versions lack some."""
+        with open_for_reading(self.file) as f:
+            return name in f
+
     def table(self, group: str) -> tuple[NDArray[np.int64], dict[str, NDArray[np.float64]]]:
         """Steps and columns of a group of rows, such as the metrics."""
         with open_for_reading(self.file) as f:

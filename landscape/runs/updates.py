@@ -14,7 +14,7 @@ from torch import Tensor
 from landscape.errors import LandscapeError
 from landscape.runs.checkpoints import Checkpoints
 from landscape.training.config import RunConfig
-from landscape.training.updates import AdamRule, SGDRule, UpdateRule, clipped, rule_of
+from landscape.training.updates import VARIED, AdamRule, SGDRule, UpdateRule, clipped, rule_of
 
 __all__ = ["RecordedUpdates", "TrainedUpdates", "Updates"]
 
@@ -23,8 +23,8 @@ class Updates(ABC):
     """What a run tells of its optimiser beside the states."""
 
     @abstractmethod
-    def rule(self) -> UpdateRule:
-        """What the optimiser makes of a gradient. Raises, with the reason, where that is not known."""
+    def rule(self, step: int) -> UpdateRule:
+        """What the optimiser makes of a gradient at a step. Raises, with the reason, where that is not known."""
 
     @abstractmethod
     def learning_rate(self, step: int) -> float:
@@ -46,7 +46,7 @@ class Updates(ABC):
         NaN where the metric is not the optimiser's own (`UpdateRule.metric`), or something is not known.
         """
         try:
-            rule = self.rule()
+            rule = self.rule(step)
         except LandscapeError:
             return math.nan
         return rule.edge(self.learning_rate(step)) if rule.metric == metric else math.nan
@@ -64,7 +64,7 @@ class TrainedUpdates(Updates):
     def __init__(self, config: RunConfig, checkpoints: Checkpoints, since: Callable[[int], int]) -> None:
         self._config, self._checkpoints, self._since = config, checkpoints, since
 
-    def rule(self) -> UpdateRule:
+    def rule(self, step: int) -> UpdateRule:  # noqa: ARG002
         """What the config's optimiser makes of a gradient."""
         if self._config.projection is not None:
             raise LandscapeError(
@@ -81,7 +81,7 @@ class TrainedUpdates(Updates):
         """What the config's optimiser would make of a gradient."""
         w, state = (self._checkpoints.row(name, step).to(gradient) for name in ("parameters", "optimizer"))
         state, age = state.reshape(-1, w.numel()), step - self._since(step)
-        return self.rule().update(w, clipped(gradient, self._config.clip), state, age=age)
+        return self.rule(step).update(w, clipped(gradient, self._config.clip), state, age=age)
 
 
 class RecordedUpdates(Updates):
@@ -99,8 +99,11 @@ class RecordedUpdates(Updates):
         self._optimizer, self._checkpoints, self._rates = optimizer, checkpoints, rates
         self._run = checkpoints.file.parent
 
-    def rule(self) -> UpdateRule:
-        """What it makes of a gradient, with the settings that it had when recording began."""
+    def rule(self, step: int) -> UpdateRule:
+        """What it makes of a gradient, with the settings of a step.
+
+        Files of earlier versions have those with which recording began alone.
+        """
         found = self._optimizer
         if found is None or found["name"] not in ("SGD", "Adam", "AdamW"):
             what = "no optimiser was recorded" if found is None else f"it has an optimiser {found['name']!r}"
@@ -108,6 +111,7 @@ class RecordedUpdates(Updates):
         if odd := [name for name in ("amsgrad", "maximize") if found.get(name)]:
             raise LandscapeError(f"an update needs {found['name']} as it is, found {odd[0]}=True in {self._run}.")
         sgd = found["name"] == "SGD"
+        found = found | self._varied(step, "SGD" if sgd else "Adam")
         names = ("momentum", "dampening", "nesterov", "weight_decay") if sgd else ("betas", "eps", "weight_decay")
         if lacking := [name for name in names if name not in found]:
             raise LandscapeError(
@@ -116,10 +120,29 @@ class RecordedUpdates(Updates):
             )
         own = {name: found[name] for name in names}
         if sgd:
+            if own["momentum"] and not found["state"]:
+                raise LandscapeError(
+                    f"an update needs the momentum: of {self._run} none is kept, since there was none when recording "
+                    "began."
+                )
             return SGDRule(**own)
         beta1, beta2 = own.pop("betas")
         apart = bool(found.get("decoupled_weight_decay", found["name"] == "AdamW"))
         return AdamRule(beta1=beta1, beta2=beta2, decoupled=apart, **own)
+
+    def _varied(self, step: int, kind: str) -> dict[str, Any]:
+        """Settings that schedules change, as they were at a step; raises where parameters differ in them."""
+        if not self._checkpoints.has("rule") or step not in self._checkpoints.steps:
+            return {}
+        found = dict(zip(VARIED[kind], self._checkpoints.row("rule", step).tolist(), strict=True))
+        if differ := [name for name, value in found.items() if math.isnan(value)]:
+            raise LandscapeError(
+                f"an update needs settings that all parameters share: at step {step} of {self._run} they differ in "
+                f"{', '.join(differ)}."
+            )
+        if "beta1" in found:
+            found["betas"] = [found.pop("beta1"), (self._optimizer or {}).get("betas", [0.0, math.nan])[1]]
+        return found
 
     def learning_rate(self, step: int) -> float:
         """As it was recorded at a step."""
@@ -127,7 +150,7 @@ class RecordedUpdates(Updates):
 
     def direction(self, step: int, gradient: Tensor) -> Tensor:
         """What the recorded optimiser would make of a gradient."""
-        rule, age = self.rule(), 0
+        rule, age = self.rule(step), 0
         # Its value is not needed, but that all parameters have the same: the recorder notes no other.
         if not any(s <= step and math.isfinite(rate) for s, rate in self._rates().items()):
             raise LandscapeError(

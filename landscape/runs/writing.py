@@ -108,6 +108,11 @@ class RunWriter:
                 _copy_committed(old, new)
             return cls(path)
 
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """What the file has of a checkpoint beside its step; one of an earlier version may lack some."""
+        return tuple(json.loads(self._file.attrs["header"])["columns"]["/"])
+
     def metrics_at(self, step: int) -> dict[str, float]:
         """What a run counts, as committed at a step; nothing where the step is not there."""
         metrics = self._file["metrics"]

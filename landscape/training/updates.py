@@ -9,7 +9,10 @@ from typing import Any, ClassVar, Protocol
 import torch
 from torch import Tensor
 
-__all__ = ["AdamRule", "SGDRule", "UpdateRule", "clipped", "rule_of"]
+__all__ = ["VARIED", "AdamRule", "SGDRule", "UpdateRule", "clipped", "rule_of"]
+
+VARIED = {"SGD": ("momentum", "dampening", "weight_decay"), "Adam": ("beta1", "weight_decay")}
+"""Settings of PyTorch's optimisers that schedules change while they work, the learning rate aside."""
 
 
 class UpdateRule(Protocol):

@@ -278,6 +278,42 @@ def test_a_learning_rate_that_changes_is_taken_as_recorded(tmp_path):
 
 
 @pytest.mark.parametrize(
+    "make",
+    [
+        lambda p: torch.optim.SGD(p, 0.1, momentum=0.9, weight_decay=0.01),
+        lambda p: torch.optim.AdamW(p, 0.01, betas=(0.9, 0.99)),
+    ],
+    ids=["momentum", "adamw"],
+)
+def test_momentum_that_is_cycled_is_taken_as_it_was_at_the_step(make, tmp_path):
+    def cycled(optimizer):
+        return torch.optim.lr_scheduler.OneCycleLR(
+            optimizer, max_lr=0.1, total_steps=8, base_momentum=0.3, max_momentum=0.9
+        )
+
+    run, moves = recorded(tmp_path / "run", make, scheduler=cycled)
+    ds = sweep(PROBE, run, seed=0)
+    np.testing.assert_allclose(ds.length[:4], moves, rtol=1e-6)
+    rules = [run.updates.rule(step) for step in run.steps[:4].tolist()]
+    found = [getattr(rule, "momentum", getattr(rule, "beta1", None)) for rule in rules]
+    assert found[0] == pytest.approx(0.9)
+    assert len({round(value, 6) for value in found}) > 2
+
+
+def test_a_file_without_a_place_for_these_settings_is_continued_and_read(monkeypatch, tmp_path):
+    def make(p):
+        return torch.optim.SGD(p, 0.1, momentum=0.9)
+
+    with monkeypatch.context() as earlier:
+        earlier.setattr("landscape.recording.capture.OptimizerState._rule", lambda _: {})
+        recorded(tmp_path / "run", make, steps=2)
+    run, moves = recorded(tmp_path / "run", make)
+    assert run.steps.tolist() == [0, 1, 2, 3, 4]
+    assert run.updates.rule(3).momentum == 0.9
+    np.testing.assert_allclose(sweep(PROBE, run, seed=0).length[:4], moves, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
     ("make", "reason"),
     [
         (lambda p: torch.optim.RMSprop(p, 0.01), "it has an optimiser 'RMSprop'"),
@@ -303,8 +339,8 @@ def test_what_is_not_known_is_refused_with_the_way_out_and_never_guessed(make, r
 def test_where_the_decay_goes_follows_from_the_name_if_it_was_not_recorded(name, apart, run):
     header = {"name": name, "state": [], "betas": [0.9, 0.99], "eps": 1e-8, "weight_decay": 0.1}
     rows = Checkpoints(run.path / "run.h5")
-    assert RecordedUpdates(header, rows, dict).rule().decoupled == apart
-    assert RecordedUpdates(header | {"decoupled_weight_decay": not apart}, rows, dict).rule().decoupled != apart
+    assert RecordedUpdates(header, rows, dict).rule(0).decoupled == apart
+    assert RecordedUpdates(header | {"decoupled_weight_decay": not apart}, rows, dict).rule(0).decoupled != apart
 
 
 def test_edges_are_not_lost_where_older_answers_have_none(fresh_run):
