@@ -65,7 +65,7 @@ def update_passes(config: RunConfig, step: int, switch: int) -> Passes:
         >>> from landscape import RunConfig
         >>> config = RunConfig.make(arch="shift", loops=3, shift={"mode": "sample", "sample_steps": 40})
         >>> [update_passes(config, step, 100).loops for step in (101, 120, 121, 140, 141)]
-        [1, 2, 3, 3, 3]
+        [2, 2, 3, 3, 3]
     """
     found, shift = model_passes(config, step, switch), config.shift
     if shift is None or switch < 0 or shift.mode != "sample":
