@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from landscape.cli.train import command as train
 from landscape.cli.train_grid import collect
 from landscape.errors import LandscapeError
 from landscape.grids.carry import Outcome, Standing, carry_out
+from landscape.grids.cluster import Cluster
 from landscape.grids.grid import Grid
 from landscape.grids.plan import Plan
 from landscape.loss.metric import METRICS
@@ -59,6 +61,16 @@ OF_PROBES = ("names", "metrics", "at", "every", "count", "samples", "split", "pr
     help="Where run folders are made.",
 )
 @click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="Processes, one thread each.")
+@click.option(
+    "--backend",
+    type=click.Choice(["loky", "dask"]),
+    default="loky",
+    show_default=True,
+    help="Who computes: processes of this machine, or workers of a Dask cluster that share the folder of the runs.",
+)
+@click.option(
+    "--scheduler", metavar="ADDRESS", help="With --backend dask.  [default: a cluster of --jobs workers here]"
+)
 @click.option("--chunk", type=click.IntRange(1), help="Samples that a probe evaluates at once; bounds memory.")
 @device_option
 @click.option("-q", "--quiet", is_flag=True, help="No progress.")
@@ -69,6 +81,8 @@ def command(
     grid_file: Path | None,
     folder: Path,
     jobs: int,
+    backend: str,
+    scheduler: str | None,
     chunk: int | None,
     device: str,
     quiet: bool,
@@ -82,6 +96,7 @@ def command(
     \b
     Examples:
       landscape sweep study.toml --jobs 2
+      landscape sweep study.toml --backend dask --scheduler tcp://10.0.0.1:8786
       landscape sweep --arch single --arch looped --seed 0 --seed 1 --vary model.width=16,32 -p spectrum --count 5
       landscape sweep --preset quick --vary task=parity,sum -p spectrum -p samples --metric euclidean --metric adam
     """
@@ -93,15 +108,21 @@ def command(
         )
     if grid_file is None and not given:
         raise click.UsageError("expected a GRID.toml, or options that describe runs.")
+    if scheduler is not None and backend != "dask":
+        raise click.UsageError("--scheduler is Dask's: add --backend dask.")
     torch.set_num_threads(1)
     grid = _of_options(device=where, **described) if grid_file is None else Grid.read(grid_file, device=where)
     plan = Plan.of(grid, folder)
-    with progress_bars(quiet=quiet) as bars:
+    with contextlib.ExitStack() as stack:
+        workers = None
+        if backend == "dask" and not plan.done:
+            workers = stack.enter_context(Cluster(folder, address=scheduler, jobs=jobs))
+        bars = stack.enter_context(progress_bars(quiet=quiet))
 
         def report(s: Standing) -> None:
             bars.update(s.phase, s.done, s.total, s.running, share=s.share)
 
-        outcome = carry_out(grid, folder, jobs=jobs, chunk=chunk, plan=plan, progress=report)
+        outcome = carry_out(grid, folder, jobs=jobs, workers=workers, chunk=chunk, plan=plan, progress=report)
     _tell(outcome, folder)
 
 
@@ -171,7 +192,8 @@ def _tell(outcome: Outcome, folder: Path) -> None:
         f"{outcome.computed} computed now, {outcome.stored} stored before."
     )
     for failure in outcome.failures:
-        click.echo(f"Error: {failure.what}: {failure.error}", err=True)
+        said = str(failure.error)
+        click.echo(f"Error: {said if failure.what in said else f'{failure.what}: {said}'}", err=True)
     if outcome.failures:
         click.echo(f"{len(outcome.failures)} failed; all others are done. The same command tries them again.", err=True)
         raise click.exceptions.Exit(1)

@@ -136,11 +136,6 @@ def _label(a: Answering) -> str:
     return f"{a.training.path} {a.asked.name}{metric}"
 
 
-def _finished(a: Answering) -> bool:
-    """Whether all is on disk, and put together."""
-    return a.request is not None and a.stored == a.steps and not a.request.question.partial.exists()
-
-
 def _train(plan: Plan, workers: Workers, report: Callable[[Standing], None]) -> list[Failure]:
     """Train what is left, and say what failed."""
     left = {t.path: t for t in plan.trainings if not t.done and t.error is None}
@@ -175,7 +170,7 @@ def _answer(
     asked: list[Answering], workers: Workers, chunk: int | None, report: Callable[[Standing], None]
 ) -> tuple[int, list[Failure]]:
     """Answer what is not stored; how many answers that were, and what failed."""
-    todo = [a for a in asked if a.error is None and not _finished(a)]
+    todo = [a for a in asked if a.error is None and not a.finished]
     failures = [Failure(_label(a), a.error) for a in asked if a.error is not None]
     requests = [a.request for a in todo if a.request is not None]
     total, stored = sum(a.steps for a in asked), sum(a.stored for a in asked)

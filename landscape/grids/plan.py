@@ -62,6 +62,11 @@ class Answering:
     request: Request | None = None
     error: LandscapeError | None = None
 
+    @property
+    def finished(self) -> bool:
+        """Whether all is on disk, and put together."""
+        return self.request is not None and self.stored == self.steps and not self.request.question.partial.exists()
+
 
 @dataclass(frozen=True, eq=False)
 class Plan:
@@ -79,6 +84,12 @@ class Plan:
 
     trainings: tuple[Training, ...]
     answerings: tuple[Answering, ...]
+
+    @property
+    def done(self) -> bool:
+        """Whether nothing is left that could be done."""
+        trained = all(t.done or t.error is not None for t in self.trainings)
+        return trained and all(a.finished or a.error is not None for a in self.answerings if a.training.done)
 
     @classmethod
     def of(cls, grid: Grid, folder: str | os.PathLike[str]) -> Plan:
