@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,8 @@ import click
 import torch
 from click.core import ParameterSource
 
-from landscape.cli.console import device_option, progress_bars, resolve_device
+from landscape.cli.console import device_option, emit_json, progress_bars, resolve_device, show_table
+from landscape.cli.tables import grid
 from landscape.cli.train import command as train
 from landscape.cli.train_grid import collect
 from landscape.errors import LandscapeError
@@ -18,6 +20,7 @@ from landscape.grids.carry import Outcome, Standing, carry_out
 from landscape.grids.cluster import Cluster
 from landscape.grids.grid import Grid
 from landscape.grids.plan import Plan
+from landscape.grids.price import price
 from landscape.loss.metric import METRICS
 from landscape.probes import PROBES
 from landscape.settings import nest, parse
@@ -73,6 +76,11 @@ OF_PROBES = ("names", "metrics", "at", "every", "count", "samples", "split", "pr
 )
 @click.option("--chunk", type=click.IntRange(1), help="Samples that a probe evaluates at once; bounds memory.")
 @device_option
+@click.option(
+    "--dry-run", is_flag=True, help="Compute nothing: say what is done, what is left, and what it would take."
+)
+@click.option("--estimate/--no-estimate", default=True, help="Say what it will take before it begins.")
+@click.option("--json", "as_json", is_flag=True, help="Print what came of it, or what would be done, as JSON.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress.")
 @click.pass_context
 def command(
@@ -85,6 +93,9 @@ def command(
     scheduler: str | None,
     chunk: int | None,
     device: str,
+    dry_run: bool,
+    estimate: bool,
+    as_json: bool,
     quiet: bool,
     **described: Any,
 ) -> None:
@@ -111,8 +122,13 @@ def command(
     if scheduler is not None and backend != "dask":
         raise click.UsageError("--scheduler is Dask's: add --backend dask.")
     torch.set_num_threads(1)
-    grid = _of_options(device=where, **described) if grid_file is None else Grid.read(grid_file, device=where)
-    plan = Plan.of(grid, folder)
+    asked = _of_options(device=where, **described) if grid_file is None else Grid.read(grid_file, device=where)
+    plan = Plan.of(asked, folder)
+    if dry_run:
+        _tell_price(plan, chunk=chunk, jobs=jobs, as_json=as_json)
+        return
+    if estimate and not quiet and not plan.done:
+        click.echo(f"{_left(plan)} {grid.in_all(price(plan, chunk=chunk), jobs=jobs)}, about.", err=True)
     with contextlib.ExitStack() as stack:
         workers = None
         if backend == "dask" and not plan.done:
@@ -122,8 +138,8 @@ def command(
         def report(s: Standing) -> None:
             bars.update(s.phase, s.done, s.total, s.running, share=s.share)
 
-        outcome = carry_out(grid, folder, jobs=jobs, workers=workers, chunk=chunk, plan=plan, progress=report)
-    _tell(outcome, folder)
+        outcome = carry_out(asked, folder, jobs=jobs, workers=workers, chunk=chunk, plan=plan, progress=report)
+    _tell(outcome, folder, as_json=as_json)
 
 
 def _of_options(
@@ -185,12 +201,45 @@ def _varied(text: str) -> tuple[str, list[Any]]:
     return name, ["null" if v is None else v for v in read]
 
 
-def _tell(outcome: Outcome, folder: Path) -> None:
+def _left(plan: Plan) -> str:
+    runs = sum(not t.done and t.error is None for t in plan.trainings)
+    answers, stored = (sum(getattr(a, n) for a in plan.answerings) for n in ("steps", "stored"))
+    return f"To train: {runs} of {len(plan.trainings)} runs; to answer: {answers - stored} of {answers} questions."
+
+
+def _tell_price(plan: Plan, *, chunk: int | None, jobs: int, as_json: bool) -> None:
+    """What the command would do, and what that takes."""
+    found = price(plan, chunk=chunk)
+    if as_json:
+        emit_json(grid.as_json(plan, found, jobs=jobs))
+    else:
+        for table in grid.grid_tables(plan, found):
+            show_table(table)
+        click.echo(f"{grid.in_all(found, jobs=jobs)}.")
+        if found.timed:
+            click.echo(
+                "Times are of one process: updates, losses and products timed just now on this machine, once for each "
+                f"of {found.timed} kinds, times their number. Load changes them; another machine has its own."
+            )
+    problems = {str(t.path): t.error for t in plan.trainings if t.error is not None}
+    problems |= {f"{a.training.path} {a.asked.name}": a.error for a in plan.answerings if a.error is not None}
+    problems |= found.errors
+    for what, error in problems.items():
+        click.echo(f"Error: {what}: {error}", err=True)
+    if problems:
+        raise click.exceptions.Exit(1)
+
+
+def _tell(outcome: Outcome, folder: Path, *, as_json: bool) -> None:
     """What came of it, and what failed, with its exit code."""
-    click.echo(
-        f"{folder}: {outcome.runs} runs, {outcome.trained} of them trained now; {outcome.answers} answers, "
-        f"{outcome.computed} computed now, {outcome.stored} stored before."
-    )
+    if as_json:
+        failures = [{"what": f.what, "error": str(f.error)} for f in outcome.failures]
+        emit_json({"folder": str(folder), **dataclasses.asdict(outcome), "failures": failures})
+    else:
+        click.echo(
+            f"{folder}: {outcome.runs} runs, {outcome.trained} of them trained now; {outcome.answers} answers, "
+            f"{outcome.computed} computed now, {outcome.stored} stored before."
+        )
     for failure in outcome.failures:
         said = str(failure.error)
         click.echo(f"Error: {said if failure.what in said else f'{failure.what}: {said}'}", err=True)

@@ -26,18 +26,20 @@ class Training:
         config: of the run.
         path: its folder.
         run: what is there of it, None if nothing is.
+        reached: its last checkpoint; its last step only when it is trained to its end.
         error: why it cannot be trained, None if it can.
     """
 
     config: RunConfig
     path: Path
     run: Run | None = None
+    reached: int = 0
     error: LandscapeError | None = None
 
     @property
     def done(self) -> bool:
         """Whether it is trained to its end."""
-        return self.run is not None and self.run.complete
+        return self.reached == self.config.steps
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,7 +105,12 @@ def _training(config: RunConfig, path: Path) -> Training:
         run = existing_run(config, path) if (path / FILE_NAME).exists() else None
     except LandscapeError as error:
         return Training(config, path, error=error)
-    return Training(config, path, run)
+    if run is None:
+        return Training(config, path)
+    if run.complete:
+        return Training(config, path, run, config.steps)
+    steps = run.steps
+    return Training(config, path, run, min(int(steps[-1]), config.steps - 1) if len(steps) else 0)
 
 
 def answerings(grid: Grid, training: Training) -> list[Answering]:
