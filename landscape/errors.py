@@ -8,6 +8,7 @@ __all__ = [
     "FallbackWarning",
     "KernelError",
     "LandscapeError",
+    "LockedError",
     "LostRankError",
     "RunFailedError",
 ]
@@ -21,6 +22,10 @@ class LandscapeError(Exception):
 
 class AbsentError(LandscapeError):
     """Nothing of the kind that was asked for is there yet: no answer of a probe, no run of a certain training."""
+
+
+class LockedError(LandscapeError):
+    """Another process is writing the run."""
 
 
 class RunFailedError(LandscapeError):

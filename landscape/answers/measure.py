@@ -67,14 +67,18 @@ def answers_in_worker(place: Place, asked: Sequence[tuple[int, Probe, Mapping[st
     if os.getpid() != caller:  # which answers too, and says it once for all
         warnings.simplefilter("ignore", FallbackWarning)
     run = Run.open(place.run)  # not kept: the folder may hold another run by now
-    return list(answers(place, [(i, Question(run, probe, settings)) for i, probe, settings in asked]))
+    questions = [(i, Question(run, probe, settings)) for i, probe, settings in asked]
+    # Where this was begun before, by a worker that was lost, what it had saved is not computed again.
+    saved = {i: ds for i, question in questions if (ds := question.part(place.step)) is not None}
+    found = [(i, place.step, ds) for i, ds in saved.items()]
+    return [*found, *answers(place, [(i, q) for i, q in questions if i not in saved])]
 
 
 def answers_of_killed(place: Place, asked: Sequence[tuple[int, Probe, Mapping[str, Any]]], _caller: int) -> list[Found]:
     """What a worker had saved at a checkpoint when it was killed, and an error for what it had not."""
     run, found = Run.open(place.run), list[Found]()
     for i, probe, settings in asked:
-        saved = Question(run, probe, settings).parts().get(place.step)
+        saved = Question(run, probe, settings).part(place.step)
         found.append((i, place.step, KilledError() if saved is None else saved))
     return found
 

@@ -8,12 +8,12 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import CancelledError, Future
 from queue import Empty, SimpleQueue
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from joblib.externals.loky import ProcessPoolExecutor
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 
-__all__ = ["shared_out"]
+__all__ = ["Processes", "Workers", "shared_out"]
 
 T = TypeVar("T")
 # Workers share the cores: more threads in each would collapse under load. Read by libraries when they are loaded.
@@ -78,6 +78,41 @@ def shared_out(
     except BaseException:
         work.stop(range(beside))
         raise
+
+
+class Workers(Protocol):
+    """Processes that take calls, wherever they are.
+
+    Attributes:
+        jobs: how many calls they take at the same time.
+    """
+
+    @property
+    def jobs(self) -> int: ...  # noqa: D102
+
+    def share(
+        self, function: Callable[..., T], calls: Sequence[tuple[Any, ...]], *, lost: Callable[..., T]
+    ) -> Generator[T, None, None]:
+        """function(*call) for every call, in any order; `lost` as in `shared_out`."""
+        ...
+
+
+class Processes:
+    """Processes of this machine, by `shared_out`.
+
+    Args:
+        jobs: how many.
+        here: whether this process is one of them.
+    """
+
+    def __init__(self, jobs: int, *, here: bool = True) -> None:
+        self.jobs, self._here = jobs, here
+
+    def share(
+        self, function: Callable[..., T], calls: Sequence[tuple[Any, ...]], *, lost: Callable[..., T]
+    ) -> Generator[T, None, None]:
+        """function(*call) for every call, in any order; `lost` as in `shared_out`."""
+        return shared_out(function, calls, jobs=self.jobs, here=self._here, lost=lost)
 
 
 class _Work(Generic[T]):

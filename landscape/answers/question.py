@@ -167,15 +167,17 @@ class Question:
 
     def parts(self, *, but: Container[int] = ()) -> dict[int, xr.Dataset]:
         """Answers of single checkpoints that an interrupted sweep left behind, but for those of some steps."""
-        out = {}
-        for path in sorted(self.partial.glob(f"*{_PART}")):
-            if int(path.stem) in but:
-                continue
-            with contextlib.suppress(OSError, ValueError, KeyError):  # a damaged part is computed again
-                content, verified = unsealed(path.read_bytes())
-                if verified and self.matches(ds := unpacked(content)):
-                    out[int(path.stem)] = ds
-        return out
+        steps = sorted(int(path.stem) for path in self.partial.glob(f"*{_PART}"))
+        found = {step: self.part(step) for step in steps if step not in but}
+        return {step: ds for step, ds in found.items() if ds is not None}
+
+    def part(self, step: int) -> xr.Dataset | None:
+        """The answer at a checkpoint that was saved by itself; None if there is none, or it is damaged."""
+        with contextlib.suppress(OSError, ValueError, KeyError):  # to be computed again
+            content, verified = unsealed((self.partial / f"{step}{_PART}").read_bytes())
+            if verified and self.matches(ds := unpacked(content)):
+                return ds
+        return None
 
     def keep(self, ds: xr.Dataset, step: int) -> None:
         """Write the answer at a checkpoint, until there are all.

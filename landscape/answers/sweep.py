@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 import xarray as xr
 
-from landscape.answers.files import DamagedError, save
+from landscape.answers.assembly import finish, forget, known, whole
+from landscape.answers.files import DamagedError
 from landscape.answers.measure import Found, KilledError, Place, answers, answers_in_worker, answers_of_killed
-from landscape.answers.pool import shared_out
+from landscape.answers.pool import Processes, Workers
 from landscape.answers.question import LossSpec, Question
 from landscape.answers.team import Team
 from landscape.errors import LandscapeError, RunFailedError
 from landscape.probes.base import Probe
 from landscape.runs.run import Run
 
-__all__ = ["Request", "answer", "plan", "sweep"]
+__all__ = ["Request", "answer", "answered", "plan", "sweep"]
 
 
 def sweep(
@@ -148,29 +150,50 @@ def answer(
     Every single checkpoint's answer is saved when it is there, every request's file when its last one is. A request
     that cannot be answered gives its error in place of a dataset and does not stop the others.
     """
+    found = answered(requests, chunk=chunk, jobs=jobs, recompute=recompute, progress=progress, team=team)
+    return [each for _, each in sorted(found, key=lambda pair: pair[0])]
+
+
+def answered(
+    requests: Sequence[Request],
+    *,
+    chunk: int | None = None,
+    jobs: int = 1,
+    workers: Workers | None = None,
+    recompute: bool = False,
+    progress: Callable[[int, int, int], None] | None = None,
+    team: Team | None = None,
+) -> Iterator[tuple[int, xr.Dataset | LandscapeError]]:
+    """`answer`, request by request as each is done, as (index, dataset or error): none is kept after it.
+
+    `workers` are other processes than `jobs` on this machine.
+    """
     # What is on disk comes first: only what is missing is computed, whoever stored the rest.
     have: list[dict[int, xr.Dataset]] = [{} for _ in requests]
     errors: dict[int, LandscapeError] = {}
     for i, request in enumerate(requests):
         if recompute:
-            _forget(request.question, request.steps)
+            forget(request.question, request.steps)
             continue
         try:
-            have[i] = _known(request.question)
+            have[i] = known(request.question)
         except DamagedError as error:  # not overwritten unasked: it may hold what cannot be computed again
             errors[i] = error
     todo = [(i, s) for i, r in enumerate(requests) for s in r.steps if s not in have[i] and i not in errors]
+    waiting = Counter(i for i, _ in todo)
     report = progress or (lambda *_: None)
     for i, request in enumerate(requests):  # at once, so that the total of all requests is known from the start
-        report(i, len(request.steps) - sum(j == i for j, _ in todo), len(request.steps))
-    waiting = [sum(j == i for j, _ in todo) for i in range(len(requests))]
-    for i, request in enumerate(requests):  # interrupted when only the joining was left
-        if not waiting[i] and i not in errors and request.question.partial.exists():
-            _finish(request.question, have[i])
+        report(i, len(request.steps) - waiting[i], len(request.steps))
+    for i, request in enumerate(requests):
+        if not waiting[i] and i not in errors:
+            if request.question.partial.exists():  # interrupted when only the joining was left
+                finish(request.question, have[i])
+            yield i, _select(request, have[i])
+            have[i] = {}
     # Answers come in any order, those of one checkpoint together. A killed worker is told at the end, with all its
     # steps in one message; of other errors the first of a request speaks for the rest, which have the same cause.
     killed: dict[int, list[int]] = {}
-    for i, step, part in _compute(requests, todo, chunk=chunk, jobs=jobs, team=team):
+    for i, step, part in _compute(requests, todo, chunk=chunk, jobs=jobs, workers=workers, team=team):
         if isinstance(part, KilledError):
             killed.setdefault(i, []).append(step)
             continue
@@ -181,56 +204,26 @@ def answer(
         waiting[i] -= 1
         report(i, len(requests[i].steps) - waiting[i], len(requests[i].steps))
         if not waiting[i]:  # now, not at the end: what comes after may be killed
-            _finish(requests[i].question, have[i])
+            finish(requests[i].question, have[i])
+            yield i, _select(requests[i], have[i])
+            have[i] = {}
     for i, steps in killed.items():
         errors.setdefault(i, _killed(requests[i], steps, len(requests[i].steps) - waiting[i]))
-    return [errors.get(i) or _select(request, have[i]) for i, request in enumerate(requests)]
-
-
-def _known(question: Question, *, but: Container[int] = ()) -> dict[int, xr.Dataset]:
-    """Answers of single checkpoints that are on disk, from a finished file or an interrupted sweep.
-
-    Of an interrupted sweep those of the steps in `but` are not read: whoever has them need not wait for them.
-    """
-    stored = question.stored()
-    if question.probe.whole_run:
-        return {} if stored is None else {question.settings["step"]: stored}
-    return (_split_steps(question, stored) if stored is not None else {}) | question.parts(but=but)
-
-
-def _finish(question: Question, parts: Mapping[int, xr.Dataset]) -> None:
-    """Write the request's one file, with what other commands stored in it; single answers are then not needed."""
-    try:
-        kept = {} if question.probe.whole_run else _known(question, but=parts)
-    except DamagedError:  # to be computed again
-        kept = question.parts(but=parts)
-    every = {**kept, **parts}
-    save(_whole(question, every), question.path)
-    _forget(question, every)
-
-
-def _forget(question: Question, steps: Iterable[int]) -> None:
-    """Remove answers of single checkpoints; those of a command that runs at the same time stay."""
-    for step in steps:
-        question.forget(step)
-    with contextlib.suppress(OSError):  # not empty, or not there
-        question.partial.rmdir()
-
-
-def _whole(question: Question, parts: Mapping[int, xr.Dataset]) -> xr.Dataset:
-    if question.probe.whole_run:
-        return parts[question.settings["step"]]
-    first, *others = (ds.attrs for ds in parts.values())
-    said = {k: v for k, v in first.items() if k != "step" and all(a.get(k) == v for a in others)}
-    return question.probe.schema.stack(parts).assign_attrs(said).assign_attrs(question.attributes())
+    yield from errors.items()
 
 
 def _select(request: Request, parts: Mapping[int, xr.Dataset]) -> xr.Dataset:
-    return _whole(request.question, {s: parts[s] for s in request.steps})
+    return whole(request.question, {s: parts[s] for s in request.steps})
 
 
 def _compute(
-    requests: Sequence[Request], todo: Sequence[tuple[int, int]], *, chunk: int | None, jobs: int, team: Team | None
+    requests: Sequence[Request],
+    todo: Sequence[tuple[int, int]],
+    *,
+    chunk: int | None,
+    jobs: int,
+    workers: Workers | None,
+    team: Team | None,
 ) -> Iterator[Found]:
     """Measure, save and yield (request, step, answer) as each is done, in any order.
 
@@ -238,11 +231,12 @@ def _compute(
     """
     groups: dict[Any, list[tuple[int, Question]]] = {}
     asked = [(i, requests[i].question, Place.of(requests[i].question, step, chunk)) for i, step in todo]
+    jobs = jobs if workers is None else workers.jobs
     few = len({place for _, _, place in asked}) < jobs  # too few pieces to share out: each question on its own
     for i, q, place in asked:
         groups.setdefault((place, i if few else None), []).append((i, q))
     calls = [(place, questions) for (place, _), questions in sorted(groups.items(), key=lambda g: g[0][0].order)]
-    if jobs == 1 or len(calls) <= 1:
+    if workers is None and (jobs == 1 or len(calls) <= 1):
         for place, questions in calls:
             if team is not None:
                 team.ask(place, [(i, q.probe.name, q.settings) for i, q in questions])
@@ -250,8 +244,9 @@ def _compute(
         return
     work = [(place, [(i, q.probe, q.settings) for i, q in questions], os.getpid()) for place, questions in calls]
     threads = torch.get_num_threads()
+    share = (workers or Processes(jobs)).share
     try:
-        with contextlib.closing(shared_out(answers_in_worker, work, jobs=jobs, lost=answers_of_killed)) as results:
+        with contextlib.closing(share(answers_in_worker, work, lost=answers_of_killed)) as results:
             for found in results:
                 yield from found
     finally:
@@ -267,11 +262,6 @@ def _killed(request: Request, steps: Sequence[int], saved: int) -> RunFailedErro
     )
 
 
-def _split_steps(question: Question, ds: xr.Dataset) -> dict[int, xr.Dataset]:
-    """A stored answer as single checkpoints again, so that new steps can be added."""
-    return {int(s): ds.sel(step=s, drop=True).assign_attrs(question.attributes()) for s in ds["step"].values}
-
-
 def _steps(run: Run, steps: Sequence[int] | None, *, metric: str) -> list[int]:
     found = sorted({int(s) for s in (run.steps if steps is None else steps)})
     if metric == "adam" and steps is None:  # no second moments before the first update
@@ -283,6 +273,9 @@ def _steps(run: Run, steps: Sequence[int] | None, *, metric: str) -> list[int]:
             else "expected at least one step to probe, found none."
         )
         raise LandscapeError(what)
-    for step in found:
-        run.index(step)
+    if steps is not None:
+        there = set(run.steps.tolist())
+        for step in found:
+            if step not in there:
+                run.index(step)  # says which are
     return found

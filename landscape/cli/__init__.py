@@ -1,4 +1,4 @@
-"""The command line: `landscape train`, `probe`, `plot`, `show`, `report`, `compare`, `import`, `export`."""
+"""The command line: `landscape train`, `sweep`, `probe`, `plot`, `show`, `report`, `compare`, `import`, `export`."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ __all__ = ["cli", "main"]
 # name -> (module, help line): a command's module, and with it torch, is loaded only when the command is called.
 COMMANDS = {
     "train": ("landscape.cli.train", "Train models, or continue where training stopped."),
+    "sweep": ("landscape.cli.sweep", "Train a grid of runs and probe them, resumed, here or on a cluster."),
     "probe": ("landscape.cli.probe", "Measure checkpoints: spectra, valleys, samples, surfaces."),
     "plot": ("landscape.cli.plot", "Draw figures from stored results."),
     "show": ("landscape.cli.show", "Say what is in a run, or compare several."),

@@ -16,7 +16,7 @@ import click
 import numpy as np
 from rich import box
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table as RichTable
 
 __all__ = ["Bars", "Table", "device_option", "emit_json", "number", "progress_bars", "resolve_device", "show_table"]
@@ -53,20 +53,25 @@ class Bars:
         self._last: dict[str, float] = {}
         self._start: dict[str, float] = {}
 
-    def update(self, name: str, done: int, total: int, note: str = "") -> None:
-        """Say how far a task is."""
+    def update(self, name: str, done: int, total: int, note: str = "", *, share: float | None = None) -> None:
+        """Say how far a task is; `share` of the work that began with the first call, where `done` counts more or less.
+
+        The time that is left is told by it.
+        """
         now = time.monotonic()
+        share = done / total if share is None and total else share or 0.0
         if self._live is not None:
+            said: dict[str, Any] = {"completed": share, "note": note, "count": f"{done}/{total}"}
             if name not in self._tasks:
-                self._tasks[name] = self._live.add_task(name, total=total, note=note)
-            self._live.update(self._tasks[name], completed=done, total=total, note=note)
+                self._tasks[name] = self._live.add_task(name, total=1.0, **said)
+            self._live.update(self._tasks[name], **said)
         elif not self._quiet:
             self._start.setdefault(name, now)
             finished = done >= total and self._last.get(name) != float("inf")
             if finished or now - self._last.setdefault(name, now) >= PLAIN_INTERVAL:
                 self._last[name] = float("inf") if done >= total else now
                 spent = now - self._start[name]
-                left = f", about {spent / done * (total - done):.0f} s left" if 0 < done < total else ""
+                left = f", about {spent / share * (1 - share):.0f} s left" if 0 < share < 1 else ""
                 click.echo(f"{name}: {done}/{total} {note} ({spent:.0f} s{left})", err=True)
 
 
@@ -79,7 +84,7 @@ def progress_bars(*, quiet: bool) -> Iterator[Bars]:
     columns = [
         TextColumn("{task.description}", markup=False),
         BarColumn(),
-        MofNCompleteColumn(),
+        TextColumn("{task.fields[count]}", markup=False),
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}", markup=False),
     ]

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from landscape.errors import LandscapeError
+from landscape.errors import LandscapeError, LockedError
 
 __all__ = ["writer_alive_in", "writer_lock"]
 
@@ -57,7 +57,7 @@ def _taken(folder: Path) -> IO[str]:
             if os.path.samestat(os.fstat(handle.fileno()), path.stat()):
                 return handle
         handle.close()
-    raise LandscapeError(f"another process is writing {folder}. Wait for it or choose another folder.")
+    raise LockedError(f"another process is writing {folder}. Wait for it or choose another folder.")
 
 
 def writer_alive_in(folder: Path) -> bool:

@@ -25,7 +25,7 @@ from landscape.training.passes import model_passes
 from landscape.training.shift import CHECKED
 from landscape.training.trainer import Trainer
 
-__all__ = ["Progress", "train"]
+__all__ = ["Progress", "existing_run", "train"]
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def train(
         'complete'
     """
     path = Path(folder) / FILE_NAME
-    if path.exists() and (run := _check_same(config, Path(folder))).complete:
+    if path.exists() and (run := existing_run(config, Path(folder))).complete:
         return run
     with writer_lock(Path(folder)):
         trainer = Trainer(config)
@@ -130,8 +130,13 @@ def _load_origin(trainer: Trainer, origin: Origin) -> None:
     trainer.load(run.state(origin.step))
 
 
-def _check_same(config: RunConfig, folder: Path) -> Run:
-    """The run in the folder, if it may be continued with this config; else an error with the reason."""
+def existing_run(config: RunConfig, folder: Path) -> Run:
+    """The run in a folder, if it may be continued with this config.
+
+    Raises:
+        LandscapeError: if it has another config, was not trained here, or its file is damaged.
+        RunFailedError: if it diverged.
+    """
     with open_for_reading(folder / FILE_NAME) as f:
         header = read_header(f)
     if "kind" in header:

@@ -34,7 +34,7 @@ def test_a_damaged_part_is_computed_again(fresh_run, monkeypatch, damage):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(landscape.answers.sweep, "_finish", interrupted)
+        patch.setattr(landscape.answers.sweep, "finish", interrupted)
         with pytest.raises(KeyboardInterrupt):
             sweep("spectrum", fresh_run, seed=0, k=2)
     parts = sorted((fresh_run.path / "results").rglob("*.npz"))

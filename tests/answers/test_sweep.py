@@ -105,7 +105,7 @@ def test_killed_before_the_parts_are_joined(fresh_run, monkeypatch):
     """All checkpoints are answered but their file is not written: repeating the request writes it."""
     probe, calls = counting()
     with monkeypatch.context() as patch:
-        patch.setattr("landscape.answers.sweep._finish", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr("landscape.answers.sweep.finish", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             sweep(probe, fresh_run, seed=0)
     n = len(fresh_run.steps)
@@ -342,14 +342,14 @@ def test_recomputing_some_steps_keeps_the_others(fresh_run):
 
 def test_steps_stored_by_a_command_at_the_same_time_stay(fresh_run, monkeypatch):
     first, last = int(fresh_run.steps[0]), int(fresh_run.steps[-1])
-    finish = landscape.answers.sweep._finish
+    finish = landscape.answers.sweep.finish
 
     def another_first(question, parts):
-        monkeypatch.setattr(landscape.answers.sweep, "_finish", finish)
+        monkeypatch.setattr(landscape.answers.sweep, "finish", finish)
         sweep("samples", fresh_run, seed=0, steps=[last])
         finish(question, parts)
 
-    monkeypatch.setattr(landscape.answers.sweep, "_finish", another_first)
+    monkeypatch.setattr(landscape.answers.sweep, "finish", another_first)
     sweep("samples", fresh_run, seed=0, steps=[first])
     (file,) = files(fresh_run)
     assert load(fresh_run.path / file).step.values.tolist() == [first, last]

@@ -1,0 +1,1 @@
+"""A grid of runs and the questions asked of them: described, planned, priced, carried out."""
