@@ -18,9 +18,9 @@ from landscape.figures.datasets import Array, by_arch, over_seeds, require_all, 
 from landscape.figures.marks import error_marks, scale_note, signed_scale
 from landscape.figures.style import NEUTRAL, arch_style, grid, styled
 
-__all__ = ["density"]
+__all__ = ["NEEDED", "common_steps", "density", "draw_panels"]
 
-_NEEDED = {
+NEEDED = {
     "node": ("step", "vector", "quad"),
     "weight": ("step", "vector", "quad"),
     "n_parameters": (),
@@ -60,35 +60,43 @@ def density(datasets: Sequence[xr.Dataset], *, steps: Sequence[int] | None = Non
     """
     if not width > 0:
         raise LandscapeError(f"expected a kernel width > 0 decades, found {width!r}. Try 0.2.")
-    datasets = require_all(datasets, _NEEDED)
+    datasets = require_all(datasets, NEEDED)
     groups = by_arch(datasets)
-    chosen = _steps(datasets, steps)
-    nodes = np.concatenate([d["node"].sel(step=chosen).values.ravel() for d in datasets])
-    name, linthresh = signed_scale(nodes[np.isfinite(nodes)])
+    chosen = common_steps(datasets, steps)
     figure, axes = grid(1, len(chosen), height=2.6 if len(chosen) > 2 else 3.1, sharex=True, sharey=True)
-    axes[0][0].set_xscale(name, **({"linthresh": linthresh, "linscale": 1.0} if name == "symlog" else {}))
-    place, x = _decades(axes[0][0], nodes, name, linthresh, pad=5 * width)
+    draw_panels(axes[0], datasets, chosen, width, archs=list(groups))
+    figure.legend(handles=_legend(groups), loc="outside upper center", ncols=min(4, len(groups) + 1))
+    return figure
+
+
+def draw_panels(
+    axes: Sequence[Axes], datasets: Sequence[xr.Dataset], steps: Sequence[int], width: float, *, archs: Sequence[str]
+) -> None:
+    """Densities at the steps, a panel each, of some architectures; the shared axes hold those of all datasets."""
+    nodes = np.concatenate([d["node"].sel(step=list(steps)).values.ravel() for d in datasets])
+    name, linthresh = signed_scale(nodes[np.isfinite(nodes)])
+    axes[0].set_xscale(name, **({"linthresh": linthresh, "linscale": 1.0} if name == "symlog" else {}))
+    place, x = _decades(axes[0], nodes, name, linthresh, pad=5 * width)
     peak = _FLOOR
-    for ax, step in zip(axes[0], chosen, strict=True):
-        for arch, group in groups.items():
+    for ax, step in zip(axes, steps, strict=True):
+        for arch, group in by_arch(datasets).items():
             curves = [_smooth(d.sel(step=step), place, place(x), width) for d in group]
             mean, low, high = over_seeds([c[0] for c in curves], [c[1] for c in curves])
             look = arch_style(arch)
             top = np.fmax(mean, high)
             peak = max(peak, float(np.max(top, initial=_FLOOR, where=np.isfinite(top))))
-            ax.fill_between(x, np.maximum(low, _FLOOR / 10), high, color=look.color, alpha=0.2, linewidth=0)
-            ax.plot(x, mean, color=look.color, linestyle=look.linestyle)
+            if arch in archs:
+                ax.fill_between(x, np.maximum(low, _FLOOR / 10), high, color=look.color, alpha=0.2, linewidth=0)
+                ax.plot(x, mean, color=look.color, linestyle=look.linestyle)
         ax.set_title(say_step(step))
         ax.set_xlim(x[0], x[-1])
-    _label(axes[0], name, linthresh, width, units(datasets, "node"))
-    axes[0][0].set_ylim(_FLOOR, 3 * peak)
-    axes[0][0].xaxis.set_major_locator(FixedLocator(_ticks(place, x, linthresh)))
-    axes[0][0].xaxis.set_minor_locator(NullLocator())
-    figure.legend(handles=_legend(groups), loc="outside upper center", ncols=min(4, len(groups) + 1))
-    return figure
+    _label(axes, name, linthresh, width, units(datasets, "node"))
+    axes[0].set_ylim(_FLOOR, 3 * peak)
+    axes[0].xaxis.set_major_locator(FixedLocator(_ticks(place, x, linthresh)))
+    axes[0].xaxis.set_minor_locator(NullLocator())
 
 
-def _steps(datasets: Sequence[xr.Dataset], steps: Sequence[int] | None) -> list[int]:
+def common_steps(datasets: Sequence[xr.Dataset], steps: Sequence[int] | None) -> list[int]:
     """The steps to draw, all of them in every run."""
     common = sorted(set.intersection(*({int(s) for s in d["step"].values} for d in datasets)))
     wanted = list(dict.fromkeys([common[0], common[len(common) // 2], common[-1]] if common else []))
@@ -136,9 +144,11 @@ def _smooth(ds: xr.Dataset, place: Callable[[Array], Array], x: Array, width: fl
     count = ds["count"].values if "count" in ds else int(ds["n_parameters"]) * ds["weight"].values
     curves = []
     for theta, number in zip(ds["node"].values, count, strict=True):
-        real = number > 0
+        real = (number > 0) & np.isfinite(theta)
         kernel = np.exp(-0.5 * ((x[:, None] - place(theta[real])) / width) ** 2) / (width * np.sqrt(2 * np.pi))
         curves.append(kernel @ number[real])
+    if "exact" in ds:
+        return curves[0], np.zeros(len(x))  # all eigenvalues: no random vectors, no error
     stack = np.stack(curves)
     error = stack.std(0, ddof=1) / np.sqrt(len(stack)) if len(stack) > 1 else np.full(len(x), np.nan)
     return stack.mean(0), error

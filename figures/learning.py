@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from landscape.errors import LandscapeError
+from landscape.figures.choices import families_of
 from landscape.figures.datasets import by_arch, loss_unit, require, require_all
 from landscape.figures.marks import Scale, arch_curves, step_axis
 from landscape.figures.style import NEUTRAL, grid, styled
@@ -72,7 +73,7 @@ def learning(
     ceilings = {"bayes_loss": ("family",), "bayes_accuracy": ("family",)}
     datasets = require_all(datasets, {"accuracy": _CURVES, "loss": _CURVES, x: ("step",), **ceilings})
     groups = by_arch(datasets)
-    families = _families(datasets, split)
+    families = families_of(datasets, split)
     log = {name: name == "loss" and _wide(datasets, split) for name in _ROWS}
     figure, axes = grid(2, len(families), height=1.9, sharex=True, sharey="row")
     for column, family in enumerate(families):
@@ -150,17 +151,6 @@ def _label(ds: xr.Dataset, name: str) -> str:
         return f"loss ({loss_unit([ds])})"
     said = ds[name].attrs.get("long_name", "share of scored tokens predicted right")
     return "accuracy\n" + textwrap.fill(f"({said})", 26)
-
-
-def _families(datasets: Sequence[xr.Dataset], split: str) -> list[str]:
-    """Families in order of first appearance, without "all" unless it is the only one."""
-    for ds in datasets:
-        if split not in (splits := [str(s) for s in ds["split"].values]):
-            raise LandscapeError(
-                f"expected split {split!r} in run {ds.attrs['run']!r}, found {', '.join(splits)}. Choose one of these."
-            )
-    names = list(dict.fromkeys(str(f) for ds in datasets for f in ds["family"].values))
-    return [f for f in names if f != "all"] or names
 
 
 def _draw_arch(ax: Axes, arch: str, group: Sequence[xr.Dataset], name: str, x: str) -> None:

@@ -17,10 +17,10 @@ from landscape.figures.datasets import Array, by_arch, require_all, same
 from landscape.figures.marks import arch_handles, curve, log_ticks, spread_ticks
 from landscape.figures.style import NEUTRAL, arch_style, grid, styled
 
-__all__ = ["length"]
+__all__ = ["NEEDED", "check_alike", "draw_lengths", "length", "mark_trained"]
 
 _BOTH = ("step", "length", "loops")
-_NEEDED = {
+NEEDED = {
     **dict.fromkeys(("accuracy", "accuracy_lower", "accuracy_upper"), _BOTH),
     "own_loops": ("step", "length"),
     "trained_length": ("step",),
@@ -55,20 +55,18 @@ def length(datasets: Sequence[xr.Dataset], *, step: int | None = None, at: int |
         >>> length([ds]).axes[0].get_xlabel()
         'length of the query'
     """
-    chosen_parts = [_with_adaptive(ds, raw) for ds, raw in zip(require_all(datasets, _NEEDED), datasets, strict=True)]
+    chosen_parts = [_with_adaptive(ds, raw) for ds, raw in zip(require_all(datasets, NEEDED), datasets, strict=True)]
     groups = by_arch([_at_step(ds, step) for ds in chosen_parts])
     shown = [ds for group in groups.values() for ds in group]
     for group in groups.values():
-        _check_alike(group)
+        check_alike(group)
     looped = {arch: group for arch, group in groups.items() if group[0].sizes["loops"] > 1}
     figure, axes = grid(1, 2 if looped else 1, height=2.6, sharey=True)
     for arch, group in groups.items():
         own = [ds.sel(loops=0) for ds in group]
-        _draw(axes[0][0], arch, own[0]["length"].values.astype(float), own)
+        draw_lengths(axes[0][0], arch, own)
         _draw_adaptive(axes[0][0], arch, own)
-    borders = sorted({int(ds["trained_length"]) for ds in shown} - {0})
-    for border in borders:
-        axes[0][0].axvline(border, color=NEUTRAL, linestyle=(0, (4, 2)), linewidth=0.8, zorder=1.5)
+    borders = mark_trained(axes[0][0], shown)
     steps = sorted({int(ds["step"]) for ds in shown})
     axes[0][0].set_title(f"own number of loops, step {' or '.join(map(str, steps))}")
     axes[0][0].set_xlabel("length of the query")
@@ -102,7 +100,7 @@ def _at_step(ds: xr.Dataset, step: int | None) -> xr.Dataset:
     return ds.sel(step=step)
 
 
-def _check_alike(group: Sequence[xr.Dataset]) -> None:
+def check_alike(group: Sequence[xr.Dataset]) -> None:
     """Refuse a mean over seeds that were measured at different lengths or loops."""
     for name in ("length", "loops"):
         if not same([ds[name].values for ds in group]):
@@ -123,6 +121,19 @@ def _length(groups: dict[str, list[xr.Dataset]], at: int | None, borders: Sequen
             f"expected a length that all runs have, found at={at}; they share {', '.join(map(str, shared)) or 'none'}."
         )
     return at
+
+
+def draw_lengths(ax: Axes, arch: str, group: Sequence[xr.Dataset]) -> None:
+    """Accuracy of an architecture against the length of the query, at one step and number of loops."""
+    _draw(ax, arch, group[0]["length"].values.astype(float), group)
+
+
+def mark_trained(ax: Axes, shown: Sequence[xr.Dataset]) -> list[int]:
+    """A vertical line at the longest query of training; where runs differ, one at each."""
+    borders = sorted({int(ds["trained_length"]) for ds in shown} - {0})
+    for border in borders:
+        ax.axvline(border, color=NEUTRAL, linestyle=(0, (4, 2)), linewidth=0.8, zorder=1.5)
+    return borders
 
 
 def _draw(ax: Axes, arch: str, x: Array, group: Sequence[xr.Dataset]) -> None:

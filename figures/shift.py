@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from landscape.errors import AbsentError, LandscapeError
+from landscape.figures.choices import chosen
 from landscape.figures.datasets import require_all, titled
 from landscape.figures.marks import log_ticks
 from landscape.figures.style import arch_style, family_color, grid, styled
@@ -67,7 +68,7 @@ def shift(
         raise LandscapeError(f"expected x to be one of {', '.join(_X)}, found {x!r}. Choose one of them.")
     needed: dict[str, tuple[str, ...]] = dict.fromkeys(("accuracy_final", "accuracy_drop"), _BOTH)
     needed |= dict.fromkeys(("switch_step", "final_step", "flops"), ())
-    datasets = [_chosen(ds, split, family) for ds in require_all(datasets, needed)]
+    datasets = [chosen(ds, split, family) for ds in require_all(datasets, needed)]
     if len(tasks := sorted({str(ds.attrs["task"]) for ds in datasets})) > 1:
         raise LandscapeError(f"expected runs of one task, found {', '.join(tasks)}. Draw one figure per task.")
     shifted = [ds for ds in datasets if ds.attrs["arch"] == "shift"]
@@ -103,16 +104,6 @@ def shift(
     axes[0][2].set_title("at the switch")
     figure.legend(handles=_handles(shifted, datasets, looks), loc="outside upper center", ncols=4)
     return figure
-
-
-def _chosen(ds: xr.Dataset, split: str, family: str) -> xr.Dataset:
-    """One split and family of a record."""
-    for dim, name in (("split", split), ("family", family)):
-        if name not in (valid := [str(v) for v in ds[dim].values]):
-            raise LandscapeError(
-                f"expected {dim} {name!r} in run {ds.attrs['run']!r}, found {', '.join(valid)}. Choose one of these."
-            )
-    return ds.sel(split=split, family=family)
 
 
 def _kind(ds: xr.Dataset) -> str:

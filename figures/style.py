@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -20,8 +20,10 @@ from matplotlib.patches import Patch
 from landscape.figures.datasets import completed
 
 __all__ = [
+    "COLUMN",
     "MAP",
     "NEUTRAL",
+    "PAGE",
     "SMALL",
     "ArchStyle",
     "arch_style",
@@ -30,6 +32,7 @@ __all__ = [
     "missing",
     "no_value",
     "paper",
+    "sheet",
     "styled",
     "tint",
 ]
@@ -143,7 +146,7 @@ class Picture(Figure):
 @contextmanager
 def _assigned(datasets: Any) -> Iterator[None]:
     """Within it, names that are not our architectures have styles of their own, in order of appearance."""
-    names = [str(ds.attrs["arch"]) for ds in datasets] if isinstance(datasets, list) else []
+    names = [str(ds.attrs["arch"]) for ds in _every(datasets) if "arch" in ds.attrs]
     new = [name for name in dict.fromkeys(names) if name not in _ARCHS]
     token = _ASSIGNED.set({name: _OTHERS[i % len(_OTHERS)] for i, name in enumerate(new)})
     try:
@@ -152,15 +155,21 @@ def _assigned(datasets: Any) -> Iterator[None]:
         _ASSIGNED.reset(token)
 
 
+def _every(data: Any) -> list[Any]:
+    """The datasets that a figure is drawn from: one, some, or some of each probe."""
+    if isinstance(data, Mapping) and not hasattr(data, "attrs"):
+        return [ds for answers in data.values() for ds in answers]
+    return list(data) if isinstance(data, list | tuple) else [data]
+
+
 def _name_metric(figure: Figure, data: Any) -> None:
     """Above the legend, the metric of the data if it is not the Euclidean one that readers expect."""
-    first = data[0] if isinstance(data, list | tuple) and data else data
-    metric = str(getattr(first, "attrs", {}).get("metric", "none"))
-    if metric in ("euclidean", "none"):
-        return
-    for legend in figure.legends[:1]:
+    metrics = [str(getattr(ds, "attrs", {}).get("metric", "none")) for ds in _every(data)]
+    other = [metric for metric in metrics if metric not in ("euclidean", "none")]
+    legends = [*figure.legends, *(legend for part in figure.subfigs for legend in part.legends)]
+    for legend in legends[:1] if other else []:
         title = legend.get_title().get_text()
-        legend.set_title(f"metric: {metric}" + (f"; {title}" if title else ""))
+        legend.set_title(f"metric: {other[0]}" + (f"; {title}" if title else ""))
 
 
 def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
@@ -172,6 +181,8 @@ def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
             first, *others = args if args else (kwargs.pop(next(iter(kwargs))),)
             if isinstance(first, list | tuple):
                 first = completed(first)
+            elif isinstance(first, Mapping) and not hasattr(first, "attrs"):
+                first = {probe: completed(answers) for probe, answers in first.items()}
             with _assigned(first):
                 figure = draw(first, *others, **kwargs)  # type: ignore[arg-type]
             _name_metric(figure, first)
@@ -183,8 +194,18 @@ def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
     return wrapper
 
 
+def sheet(width: float, height: float) -> Figure:
+    """An empty figure of this size in inches, for a layout of its own."""
+    return Picture(figsize=(width, height), layout="constrained")
+
+
 def grid(
-    rows: int, columns: int, *, height: float, sharex: bool = False, sharey: bool | Literal["row"] = False
+    rows: int,
+    columns: int,
+    *,
+    height: float,
+    sharex: bool | Literal["col"] = False,
+    sharey: bool | Literal["row"] = False,
 ) -> tuple[Figure, list[list[Axes]]]:
     """An empty figure of `rows` x `columns` axes: one column of a journal each, the page width from three on."""
     width = COLUMN * columns if columns < 3 else max(PAGE, 2.3 * columns)

@@ -2,26 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import xarray as xr
-from matplotlib import patheffects
-from matplotlib.axes import Axes
-from matplotlib.colors import BoundaryNorm
-from matplotlib.contour import QuadContourSet
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
-from matplotlib.ticker import MaxNLocator
 
 from landscape.errors import LandscapeError
+from landscape.figures.contours import Levels, draw_path, plane_handles
 from landscape.figures.datasets import NO_STEP, Array, loss_unit, require_all, say_step
-from landscape.figures.marks import one_colour
-from landscape.figures.style import MAP, grid, missing, no_value, styled
+from landscape.figures.style import grid, styled
 
 __all__ = ["surface"]
 
@@ -36,8 +27,6 @@ _NEEDED = {
     "path_step": ("path_step",),
 }
 _NAMES = {"eigen": "eigen direction", "random": "random direction", "pca": "PCA direction"}
-_WIDE = 10.0
-"""Levels are spaced logarithmically if the largest excess over the minimum is this many times a slice's median one."""
 
 
 @styled
@@ -69,7 +58,7 @@ def surface(datasets: Sequence[xr.Dataset], *, levels: Literal["auto", "linear",
     slices = require_all([_with_path(d) for d in datasets], _NEEDED)
     if levels not in ("auto", "linear", "log"):
         raise LandscapeError(f"expected levels='auto', 'linear' or 'log', found {levels!r}. Use one of the three.")
-    scale = _Levels.of([d["loss"].values.astype(float) for d in slices], levels, loss_unit(slices))
+    scale = Levels.of([d["loss"].values.astype(float) for d in slices], levels, loss_unit(slices))
     columns = min(len(slices), 2)
     figure, axes = grid(-(-len(slices) // columns), columns, height=3.2)
     panels = [ax for row in axes for ax in row]
@@ -78,14 +67,18 @@ def surface(datasets: Sequence[xr.Dataset], *, levels: Literal["auto", "linear",
     panels = panels[: len(slices)]
     for ax, ds, variance in zip(panels, slices, extra, strict=True):
         contours = scale.draw(ax, ds)
-        _draw_path(ax, ds)
+        draw_path(ax, ds)
         ax.set_title(_title(ds))
         ax.set_xlabel(_axis_label(ds, 0, variance))
         ax.set_ylabel(_axis_label(ds, 1, variance))
     figure.colorbar(contours, ax=panels, label=scale.label, ticks=scale.ticks, format="%g", pad=0.02, aspect=30)
     holes = any(not np.isfinite(d["loss"].values).all() for d in slices)
     walked = any(d.sizes["path_step"] for d in slices)
-    figure.legend(handles=_legend(holes, walked), loc="outside upper center", ncols=2 if len(slices) == 1 else 4)
+    figure.legend(
+        handles=plane_handles(holes=holes, walked=walked),
+        loc="outside upper center",
+        ncols=2 if len(slices) == 1 else 4,
+    )
     return figure
 
 
@@ -95,75 +88,6 @@ def _with_path(ds: xr.Dataset) -> xr.Dataset:
         return ds
     names = ("path_alpha", "path_beta", "path_distance", "path_step")
     return ds.assign({name: ("path_step", np.zeros(0)) for name in names})
-
-
-@dataclass(frozen=True)
-class _Levels:
-    """Contour levels for all panels together, of the loss or of its excess over the minimum of each slice."""
-
-    values: Array
-    log: bool
-    unit: str
-
-    @classmethod
-    def of(cls, losses: Sequence[Array], levels: str, unit: str) -> _Levels:
-        """Round levels that cover all finite losses; in the logarithmic case, the highest four decades of them."""
-        finite = [z[np.isfinite(z)] for z in losses if np.isfinite(z).any()] or [np.zeros(1)]
-        excess = [z - z.min() for z in finite]
-        highest = max(e.max() for e in excess)
-        flat = any(highest > _WIDE * np.median(e) or one_colour(e, highest) for e in excess)
-        wide = levels == "log" or (levels == "auto" and flat)
-        if wide and highest > 0:
-            lowest = max(min(e[e > 0].min() for e in excess if e.any()), 1e-4 * highest)
-            decades = range(math.floor(math.log10(lowest)), math.ceil(math.log10(highest)) + 1)
-            round_numbers = np.array([float(f"{m}e{k}") for k in decades for m in (1, 2, 5)])
-            first = int(np.searchsorted(round_numbers, lowest, side="right")) - 1
-            last = max(int(np.searchsorted(round_numbers, highest)), first + 1)
-            return cls(round_numbers[first : last + 1], log=True, unit=unit)
-        low, high = min(z.min() for z in finite), max(z.max() for z in finite)
-        return cls(np.asarray(MaxNLocator(nbins=14).tick_values(low, high), float), log=False, unit=unit)
-
-    @property
-    def ticks(self) -> list[float]:
-        """Where the colour bar has ticks: at most seven."""
-        return [float(v) for v in self.values[:: -(-len(self.values) // 7)]]
-
-    @property
-    def label(self) -> str:
-        """The label of the colour bar."""
-        return f"loss − minimum of the slice\n({self.unit}; log scale)" if self.log else f"loss ({self.unit})"
-
-    def draw(self, ax: Axes, ds: xr.Dataset) -> QuadContourSet:
-        """The contours of one slice; its rows (beta) run along y and its columns (alpha) along x."""
-        no_value(ax)
-        loss = ds["loss"].values.astype(float).T  # (beta, alpha), as contourf wants it
-        z = np.ma.masked_invalid(loss - np.nanmin(loss) if self.log and np.isfinite(loss).any() else loss)
-        extend: Literal["min", "neither"] = "min" if self.log else "neither"
-        # Not LogNorm: it would punch a hole where the loss is exactly the minimum.
-        norm = BoundaryNorm(self.values, 256, extend=extend)
-        x, y = ds["alpha"].values, ds["beta"].values
-        return ax.contourf(x, y, z, levels=self.values, cmap=MAP, norm=norm, extend=extend)
-
-
-def _draw_path(ax: Axes, ds: xr.Dataset) -> None:
-    """The projected path with its start and end, and the centre of the slice; the axes grow to hold all of it."""
-    x, y = ds["path_alpha"].values, ds["path_beta"].values
-    ax.plot(x, y, color="white", linewidth=1.2, marker=".", markersize=2.5, path_effects=_OUTLINE)
-    for i, marker in ((0, "o"), (-1, "s")):
-        if len(x):
-            ax.plot(x[i], y[i], marker=marker, **_POINT)
-    ax.plot(0, 0, marker="P", **_POINT)
-    ax.margins(0.03)
-
-
-_POINT: dict[str, Any] = {
-    "linestyle": "none",
-    "markersize": 5,
-    "markerfacecolor": "white",
-    "markeredgecolor": "black",
-    "zorder": 4,
-}
-_OUTLINE = [patheffects.withStroke(linewidth=2.6, foreground="black")]
 
 
 def _title(ds: xr.Dataset) -> str:
@@ -187,17 +111,3 @@ def _axis_label(ds: xr.Dataset, i: int, variance: Array | None) -> str:
     length = float(np.sqrt(ds["gram"].values[i, i]))
     unit = "parameter distance" if abs(length - 1) < 1e-6 else f"in units of its length {length:.3g}"
     return f"{name} ({unit}){share}"
-
-
-def _legend(holes: bool, walked: bool) -> list[Line2D | Patch]:
-    """What the marks that are there mean."""
-    path = [
-        Line2D([], [], color="white", linewidth=1.2, path_effects=_OUTLINE, label="training path (projected)"),
-        Line2D([], [], marker="o", **_POINT, label="first step of the path"),
-        Line2D([], [], marker="s", **_POINT, label="last step of the path"),
-    ]
-    return [
-        *(path if walked else []),
-        Line2D([], [], marker="P", **_POINT, label="centre of the slice"),
-        *([missing()] if holes else []),
-    ]

@@ -18,7 +18,7 @@ from landscape.figures.datasets import Array, by_arch, loss_unit, require_all
 from landscape.figures.marks import Scale, edges, one_colour, spread_ticks, step_axis
 from landscape.figures.style import MAP, family_color, grid, missing, no_value, styled
 
-__all__ = ["trajectories"]
+__all__ = ["colours_of", "draw_families", "draw_map", "families_among", "trajectories", "with_labels"]
 
 _LABELS = {"loss": "loss of the sample", "correct": "correct"}
 
@@ -49,20 +49,19 @@ def trajectories(datasets: Sequence[xr.Dataset], *, variable: str = "loss", scal
     if variable not in _LABELS:
         raise LandscapeError(f"expected variable='loss' or 'correct', found {variable!r}. Use one of the two.")
     on_sample = {"information_content": ("sample",), "family": ("sample",)}
-    datasets = [_with_labels(d) for d in datasets]
+    datasets = [with_labels(d) for d in datasets]
     groups = by_arch(require_all(datasets, {variable: ("step", "sample"), "step": ("step",), **on_sample}))
     shown = [group[0] for group in groups.values()]
-    families = [f for f in dict.fromkeys(str(f) for d in shown for f in d["family"].values) if f]
+    families = families_among(shown)
     values = np.concatenate([d[variable].values.ravel().astype(float) for d in shown])
     holes = not np.isfinite(values).all()
     values = values[np.isfinite(values)]
-    norm = _norm(values)
+    norm = colours_of(shown, variable)
     figure, axes = grid(1, len(shown), height=3.2)
     for ax, ds, (arch, group) in zip(axes[0], shown, groups.items(), strict=True):
-        ordered = _ordered(ds, variable)
-        mesh = _draw_run(ax, ordered, variable, norm, scale)
+        ordered, mesh = draw_map(ax, ds, variable, norm, scale)
         if families:
-            _draw_families(ax, [str(f) for f in ordered["family"].values], families)
+            draw_families(ax, ordered, families)
         first = f" (first of {len(group)} seeds)" if len(group) > 1 else ""
         ax.set_title(f"{arch}{first}" + (f"\nrun {ds.attrs['run']}" if ds.attrs["run"] != arch else ""))
     by = "information content\n(bits per token; one row per sample)" if any(map(_known, shown)) else "family and mean"
@@ -72,14 +71,14 @@ def trajectories(datasets: Sequence[xr.Dataset], *, variable: str = "loss", scal
     below = isinstance(norm, LogNorm) and bool((values < norm.vmin).any())
     extend = "min" if below else "neither"
     figure.colorbar(mesh, ax=axes[0], label=label, pad=0.02, aspect=30, extend=extend, format="%g")
-    handles = [Patch(facecolor=family_color(i), label=f"{name} family") for i, name in enumerate(families)]
+    handles = [Patch(facecolor=color, label=f"{name} family") for name, color in families]
     figure.legend(
         handles=[*handles, *([missing()] if holes else [])], loc="outside upper center", ncols=3, handlelength=1.2
     )
     return figure
 
 
-def _with_labels(ds: xr.Dataset) -> xr.Dataset:
+def with_labels(ds: xr.Dataset) -> xr.Dataset:
     """Samples of which nothing is known have no information content and one family without a name."""
     if "sample" not in ds.dims:
         return ds
@@ -102,8 +101,16 @@ def _known(ds: xr.Dataset) -> bool:
     return bool(np.isfinite(ds["information_content"].values).any())
 
 
-def _norm(values: Array) -> Normalize:
+def families_among(shown: Sequence[xr.Dataset]) -> list[tuple[str, str]]:
+    """The families of samples and their colours."""
+    names = [f for f in dict.fromkeys(str(f) for d in shown for f in d["family"].values) if f]
+    return [(name, family_color(i)) for i, name in enumerate(names)]
+
+
+def colours_of(shown: Sequence[xr.Dataset], variable: str) -> Normalize:
     """Colours of all values; logarithmic, at most four decades, where many of them would be one colour."""
+    values = np.concatenate([d[variable].values.ravel().astype(float) for d in shown])
+    values = values[np.isfinite(values)]
     if not len(values):
         return Normalize(0, 1)
     low, high = float(values.min()), float(values.max())
@@ -120,8 +127,9 @@ def _ordered(ds: xr.Dataset, variable: str) -> xr.Dataset:
     return ds.isel(sample=np.lexsort((ds[variable].mean("step").values, family)))
 
 
-def _draw_run(ax: Axes, ds: xr.Dataset, variable: str, norm: Normalize, scale: Scale) -> QuadMesh:
-    """The map of one run."""
+def draw_map(ax: Axes, ds: xr.Dataset, variable: str, norm: Normalize, scale: Scale) -> tuple[xr.Dataset, QuadMesh]:
+    """The map of one run, and its samples in the order of the rows."""
+    ds = _ordered(ds, variable)
     steps = ds["step"].values.astype(float)
     label = step_axis(ax, steps, scale=scale)
     no_value(ax)
@@ -135,15 +143,16 @@ def _draw_run(ax: Axes, ds: xr.Dataset, variable: str, norm: Normalize, scale: S
     else:
         ax.set_yticks([])
     ax.set_xlabel(label)
-    return mesh
+    return ds, mesh
 
 
-def _draw_families(ax: Axes, own: Sequence[str], families: Sequence[str]) -> None:
+def draw_families(ax: Axes, ordered: xr.Dataset, families: Sequence[tuple[str, str]]) -> None:
     """A strip at the right of a map that tells the family of each sample."""
     strip = ax.inset_axes((1.015, 0, 0.03, 1))
-    colors = ListedColormap([family_color(i) for i in range(len(families))])
-    index = np.array([[families.index(f)] for f in own])
+    names, colors = [name for name, _ in families], ListedColormap([color for _, color in families])
+    index = np.array([[names.index(str(f))] for f in ordered["family"].values])
     strip.pcolormesh(
-        [0, 1], np.arange(len(own) + 1) - 0.5, index, cmap=colors, vmin=-0.5, vmax=len(families) - 0.5, rasterized=True
-    )
+        [0, 1], np.arange(len(index) + 1) - 0.5, index, cmap=colors, vmin=-0.5, vmax=len(families) - 0.5,
+        rasterized=True,
+    )  # fmt: skip
     strip.set_axis_off()

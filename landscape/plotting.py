@@ -11,15 +11,17 @@ from typing import TYPE_CHECKING, Any, get_type_hints
 import xarray as xr
 
 from landscape.answers.files import load
-from landscape.errors import LandscapeError
-from landscape.figures import FIGURES, FigureSpec
+from landscape.errors import AbsentError, LandscapeError
+from landscape.figures import FIGURES, PAPER, FigureSpec
 from landscape.runs.run import Run
 from landscape.settings import coerce, lookup
+from landscape.studies.gathered import gathered
+from landscape.studies.study import Study
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["Answer", "checked_options", "plot"]
+__all__ = ["Answer", "checked_options", "drawn", "plot"]
 
 Answer = xr.Dataset | str | os.PathLike[str] | Run
 """A probe's dataset, the path of a stored one, or a run, of which the metrics are meant."""
@@ -45,7 +47,7 @@ def plot(
     `entropy`                 `entropy`       `scale`
     `force`                   `force`         `tau`, upper end of the windows; `scale`
     `evolution`               `evolution`     `scale`
-    `split`                   `split`         `scale`
+    `split`                   `split`         `scale`; and `kappa`, with `step`
     `sharpness`               `sharpness`     `scale`
     `hopping`                 `hopping`       `step`; `modes`, how many; `scale`
     `alignment`               `alignment`     `scale`
@@ -57,9 +59,13 @@ def plot(
     these are linear; training steps are linear up to the first and logarithmic beyond. Answers at one point of
     parameters need no steps. Bands are ranges over the seeds of one `arch`; other runs are drawn apart.
 
+    The paper's figures (`landscape.figures.PAPER`: "fig1", "fig3", ..) are drawn from answers of several probes, in any
+    order, or from runs, of which the stored answers are taken.
+
     Args:
         answer: one answer or several, drawn side by side; a mapping gives each its label.
-        figure: its name, where an answer can be drawn in several ways; `landscape.figures.FIGURES` lists them.
+        figure: its name, where an answer can be drawn in several ways; `landscape.figures.FIGURES` lists them, and
+            `landscape.figures.PAPER` those of the paper.
         labels: of the answers, in place of the names of their architectures or runs; each is then drawn apart.
         options: of the figure.
 
@@ -82,13 +88,42 @@ def plot(
     if isinstance(answer, Mapping) and not isinstance(answer, xr.Dataset):
         labels, answer = list(map(str, answer)) if labels is None else labels, list(answer.values())
     answers = answer if isinstance(answer, Sequence) and not isinstance(answer, str) else [answer]
+    if figure in PAPER and answers and all(isinstance(a, Run) for a in answers):
+        if labels is not None:
+            raise LandscapeError(
+                "expected no labels for runs in a figure of the paper: it groups them by architecture."
+            )
+        spec = PAPER[figure]
+        found = gathered(Study(answers), spec.probes, optional=spec.optional)  # type: ignore[arg-type]
+        return drawn(figure, found.answers, options)
     datasets = [_dataset(a) for a in answers]
     if labels is not None:
         if len(labels) != len(datasets):
             raise LandscapeError(f"expected one label for each of {len(datasets)} answers, found {len(labels)}.")
         datasets = [_labelled(ds, label) for ds, label in zip(datasets, labels, strict=True)]
+    if figure in PAPER:
+        by_probe: dict[str, list[xr.Dataset]] = {}
+        for ds in datasets:
+            by_probe.setdefault(str(ds.attrs.get("probe", "unknown")), []).append(ds)
+        return drawn(figure, by_probe, options)
     spec = _spec(datasets, figure)
     return spec.function(datasets, **checked_options(spec.name, options))
+
+
+def drawn(name: str, answers: Mapping[str, Sequence[xr.Dataset]], options: Mapping[str, Any]) -> Figure:
+    """A figure by its name from the answers of the probes that it needs.
+
+    Raises:
+        AbsentError: if the answers of a probe that it needs are not there.
+        LandscapeError: for an option that it does not know, or answers that do not fit it.
+    """
+    settings = checked_options(name, options)
+    if name in FIGURES:
+        return FIGURES[name].function(list(answers.get(FIGURES[name].probe, ())), **settings)
+    spec = PAPER[name]
+    if absent := [probe for probe in spec.probes if not answers.get(probe)]:
+        raise AbsentError(f"{name} is drawn from answers of {', '.join(spec.probes)}: found none of {absent[0]!r}.")
+    return spec.function({p: list(answers[p]) for p in (*spec.probes, *spec.optional) if answers.get(p)}, **settings)
 
 
 def checked_options(figure: str, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -101,7 +136,7 @@ def checked_options(figure: str, given: Mapping[str, Any]) -> dict[str, Any]:
         >>> checked_options("density", {"width": 1})
         {'width': 1.0}
     """
-    function = FIGURES[figure].function
+    function = (FIGURES[figure] if figure in FIGURES else PAPER[figure]).function
     valid = {n: p for n, p in signature(function).parameters.items() if p.kind is p.KEYWORD_ONLY}
     hints = get_type_hints(function)
     out = {}

@@ -9,14 +9,16 @@ from typing import Any
 
 import click
 
-from landscape.answers.files import DamagedError
+from landscape.answers.files import DamagedError, write
+from landscape.captions import caption
 from landscape.errors import AbsentError, LandscapeError, RunFailedError
-from landscape.figures import FIGURES
+from landscape.figures import FIGURES, PAPER
 from landscape.figures.style import paper
 from landscape.loss.metric import METRICS
-from landscape.plotting import checked_options, plot
+from landscape.plotting import checked_options, drawn
 from landscape.runs.disk import advice
 from landscape.settings import nest
+from landscape.studies.gathered import Gathered, gathered
 from landscape.studies.study import Study
 
 __all__ = ["command", "save_figure"]
@@ -50,28 +52,30 @@ def command(
 ) -> None:
     """Draw figures from what `train` and `probe` stored. PATHS are run folders, or folders of runs.
 
-    Without names, every figure whose results are there is drawn. Paths of the pictures go to stdout.
+    Without names, every figure whose results are there is drawn; fig1, fig3, .. are those of the paper (arXiv
+    2510.10089). Beside each picture stands its caption, NAME.txt: what is shown, from which answers of which runs, and
+    what is missing. Paths of the pictures go to stdout.
 
     \b
     Examples:
       landscape plot runs
       landscape plot runs/markov-single-s0 runs/markov-looped-s0 eigenvalues widths --format svg
+      landscape plot runs fig1 fig3
       landscape plot runs eigenvalues --metric filter
     """
-    names = [p for p in paths if p in FIGURES and not Path(p).exists()]
-    given = _settings(assignments, names or list(FIGURES))
+    known = [*FIGURES, *PAPER]
+    names = [p for p in paths if p in known and not Path(p).exists()]
+    given = _settings(assignments, names or known)
     missing = [p for p in paths if p not in names and not Path(p).exists()]
     if missing:
-        raise LandscapeError(f"{missing[0]!r} is neither a path nor a figure. Figures: {', '.join(FIGURES)}.")
+        raise LandscapeError(f"{missing[0]!r} is neither a path nor a figure. Figures: {', '.join(known)}.")
     study = Study.open([p for p in paths if p not in names])
-    trunks, drawn, damaged = study.trunks(), 0, False
+    pictures, damaged = 0, False
     absent: list[str] = []
-    for name in names or list(FIGURES):
-        spec = FIGURES[name]
+    for name in names or known:
         try:
-            # A branch has the architecture and seed of its origin: beside it, it would count as the same run twice.
-            answered, without = (study if spec.probe == "decay" else trunks).answered(spec.probe, metric=metric)
-            figure = plot(answered.results(spec.probe, metric=metric), name, **given.get(name, {}))
+            found = _answers(study, name, metric)
+            figure = drawn(name, found.answers, given.get(name, {}))
         except LandscapeError as error:
             if names:
                 raise
@@ -81,20 +85,41 @@ def command(
             else:
                 click.echo(f"{name}: skipped, {error}", err=True)
             continue
-        if without:
-            click.echo(
-                f"{name}: drawn without {', '.join(str(run.path) for run in without)}, not probed yet.", err=True
-            )
+        for line in _left_out(found):
+            click.echo(f"{name}: {line}", err=True)
         for kind in formats or ("pdf", "png"):
             save_figure(figure, output / f"{name}.{kind}", dpi)
-            drawn += 1
-    if absent and drawn:
+            pictures += 1
+        text = caption(
+            name, found.answers, runs=study.runs, options=given.get(name), without=found.without, refused=found.refused
+        )
+        write(text.encode(), output / f"{name}.txt")
+    if absent and pictures:
         said = "what they show was not asked of these runs; name one to be told more"
         click.echo(f"Not drawn: {', '.join(absent)} ({said}).", err=True)
     if damaged:
         raise click.exceptions.Exit(DamagedError.exit_code)
-    if not drawn:
+    if not pictures:
         raise LandscapeError("nothing to draw yet. Run `landscape probe` first.")
+
+
+def _answers(study: Study, name: str, metric: str | None) -> Gathered:
+    """What a figure is drawn from."""
+    if name in PAPER:
+        found = gathered(study.trunks(), PAPER[name].probes, optional=PAPER[name].optional, metric=metric)
+        return found.only(PAPER[name].used(found.answers))
+    probe = FIGURES[name].probe
+    # A branch has the architecture and seed of its origin: beside it, it would count as the same run twice.
+    answered, without = (study if probe == "decay" else study.trunks()).answered(probe, metric=metric)
+    return Gathered({probe: answered.results(probe, metric=metric)}, {probe: without} if without else {})
+
+
+def _left_out(found: Gathered) -> list[str]:
+    """What is said of answers that are not there."""
+    lines = []
+    for probe, runs in found.without.items():
+        lines.append(f"drawn without {', '.join(str(run.path) for run in runs)}: no such answer of {probe}.")
+    return lines + [f"drawn without {probe}: {reason}" for probe, reason in found.refused.items()]
 
 
 def _settings(assignments: tuple[str, ...], names: Sequence[str]) -> dict[str, dict[str, Any]]:
@@ -105,8 +130,8 @@ def _settings(assignments: tuple[str, ...], names: Sequence[str]) -> dict[str, d
     """
     given = nest(assignments)
     for name, settings in given.items():
-        if name not in FIGURES:
-            raise LandscapeError(f"--set {name}...: no such figure. Valid names: {', '.join(FIGURES)}.")
+        if name not in FIGURES and name not in PAPER:
+            raise LandscapeError(f"--set {name}...: no such figure. Valid names: {', '.join([*FIGURES, *PAPER])}.")
         if name not in names:
             raise LandscapeError(
                 f"--set {name}...: the figure {name!r} is not among those asked for: {', '.join(names)}. Name it, too."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -127,7 +128,10 @@ class Study:
         return [load(a[common[-1]]) for a in answers]
 
     def answered(self, probe: str, *, metric: str | None = None) -> tuple[Study, list[Run]]:
-        """The runs that have an answer of a probe, all of them if none has; and those that have not.
+        """The runs that have an answer of a probe to one question, all runs if none has; and those that have not.
+
+        Where no settings are common to all runs that have answers, these are the ones that most of them have: a run
+        that shifts has one checkpoint more than others, which changes a question about all checkpoints.
 
         Args:
             probe: as for `results`.
@@ -137,7 +141,12 @@ class Study:
             having = [run for run in self.runs if probe != "metrics" or run.metrics.sizes["step"]]
         else:
             wanted = _PLAIN if metric is None else (metric,)
-            having = [run for run in self.runs if any(_metric(h) in wanted for h in headings(run, probe))]
+            asked = {run: {_settings(h) for h in headings(run, probe) if _metric(h) in wanted} for run in self.runs}
+            having = [run for run in self.runs if asked[run]]
+            if having and not set.intersection(*(asked[run] for run in having)):
+                counts = Counter(question for run in having for question in sorted(asked[run]))
+                ((most, _),) = counts.most_common(1)
+                having = [run for run in having if most in asked[run]]
         return Study(having or self.runs), [run for run in self.runs if run not in having] if having else []
 
     def outcomes(self, *, split: str = "test", against: str | None = None) -> xr.Dataset:
