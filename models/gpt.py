@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from landscape.models.recursion import Recursion
+
 __all__ = ["GPT", "Adapted", "Block", "GPTConfig"]
 
 _STD = 0.02
@@ -153,6 +155,12 @@ class GPT(nn.Module):
         """One loop: LN(blocks(h + E_0))."""
         out: Tensor = self.norm(self.blocks(h + E))
         return out
+
+    def recursion(self, tokens: Tensor, loops: Tensor | None = None) -> Recursion:
+        """The passes at some tokens (N, n), from h_0 = 0 on, as many as one asks for; `loops` as in `forward`."""
+        E = self._embedded(tokens)
+        own = torch.full((len(tokens),), self.loops) if loops is None else loops.clamp(max=self.loops)
+        return Recursion(torch.zeros_like(E), lambda h, _: self.step(h, E), lambda h: F.linear(h, self.head), own)
 
     @torch.no_grad()
     def adaptive(self, tokens: Tensor, *, max_loops: int, threshold: float, scored: Tensor | None = None) -> Adapted:
