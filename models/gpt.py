@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -103,13 +104,17 @@ class GPT(nn.Module):
     E_0 is the token embedding, with a position embedding if asked for; the final norm is inside the loop. Single,
     looped and stacked differ only in (loops, layers): (1, L), (T, L), (1, T L). Single and looped have the same
     parameter vector. Initial weights are normal with standard deviation 0.02 and biases 0, as in GPT-2; the head is not
-    tied to the embedding.
+    tied to the embedding. Of passes t = 2..T only a share w, the `weight`, may count: then
+    h_t = h_{t-1} + w (LN(blocks(h_{t-1} + E_0)) - h_{t-1}).
 
     Args:
         config: see `GPTConfig`.
         vocabulary: number of tokens V.
         length: longest input n, needed for positions only.
         generator: source of the initial weights; the global random state is not used.
+
+    Attributes:
+        weight: share of passes 2..T that counts, 1 unless a ramp of SHIFT is under way.
 
     Source:
         Fan, Du, Ramchandran, Lee, Looped transformers for length generalization (arXiv 2409.15647).
@@ -126,6 +131,7 @@ class GPT(nn.Module):
         super().__init__()
         d = config.width
         self.loops, self.per_length = config.loops, config.per_length
+        self.weight = 1.0
         self.length = length if config.positions else None
         self.embedding = nn.Parameter(_normal(vocabulary, d, std=_STD, generator=generator))
         if config.positions:
@@ -140,8 +146,8 @@ class GPT(nn.Module):
         `loops` (N,), for each sequence, at least 1 and cut at the model's number: a sequence keeps its state after its
         own last loop, and costs nothing from then on. None gives all of them the model's number.
         """
-        E = self._embedded(tokens)
-        h = self.step(torch.zeros_like(E), E)
+        E = self.embed(tokens)
+        h = self.first(E)
         most = self.loops if loops is None else min(self.loops, int(loops.max()))
         for t in range(1, most):
             if loops is None or bool((loops > t).all()):
@@ -149,18 +155,36 @@ class GPT(nn.Module):
             else:
                 going = (loops > t).nonzero()[:, 0]
                 h = h.index_copy(0, going, self.step(h[going], E[going]))
-        return F.linear(h, self.head)
+        return self.decode(h)
+
+    def states(self, tokens: Tensor) -> Iterator[Tensor]:
+        """The state after every pass, h_1 .. h_T, each (N, n, d); all sequences get the model's number of loops."""
+        E = self.embed(tokens)
+        yield (h := self.first(E))
+        for _ in range(1, self.loops):
+            yield (h := self.step(h, E))
+
+    def first(self, E: Tensor) -> Tensor:
+        """The first pass: LN(blocks(E_0)), which always counts whole."""
+        out: Tensor = self.norm(self.blocks(torch.zeros_like(E) + E))
+        return out
 
     def step(self, h: Tensor, E: Tensor) -> Tensor:
-        """One loop: LN(blocks(h + E_0))."""
-        out: Tensor = self.norm(self.blocks(h + E))
-        return out
+        """One of the passes 2..T: LN(blocks(h + E_0)), or the share of it that counts."""
+        after: Tensor = self.norm(self.blocks(h + E))
+        return after if self.weight == 1 else h + self.weight * (after - h)
+
+    def decode(self, h: Tensor) -> Tensor:
+        """The logits of a state, (N, n, d) -> (N, n, V)."""
+        return F.linear(h, self.head)
 
     def recursion(self, tokens: Tensor, loops: Tensor | None = None) -> Recursion:
         """The passes at some tokens (N, n), from h_0 = 0 on, as many as one asks for; `loops` as in `forward`."""
-        E = self._embedded(tokens)
+        E = self.embed(tokens)
         own = torch.full((len(tokens),), self.loops) if loops is None else loops.clamp(max=self.loops)
-        return Recursion(torch.zeros_like(E), lambda h, _: self.step(h, E), lambda h: F.linear(h, self.head), own)
+        return Recursion(
+            torch.zeros_like(E), lambda h, t: self.first(E) if t == 1 else self.step(h, E), self.decode, own
+        )
 
     @torch.no_grad()
     def adaptive(self, tokens: Tensor, *, max_loops: int, threshold: float, scored: Tensor | None = None) -> Adapted:
@@ -183,8 +207,8 @@ class GPT(nn.Module):
         """
         if max_loops < 1 or not threshold > 0:
             raise ValueError(f"expected max_loops >= 1 and threshold > 0, found {max_loops} and {threshold}.")
-        E = self._embedded(tokens)
-        h = self.step(torch.zeros_like(E), E)
+        E = self.embed(tokens)
+        h = self.first(E)
         counts = torch.ones(len(tokens), dtype=torch.int64, device=tokens.device)
         change = torch.full((len(tokens),), torch.nan, dtype=E.dtype, device=tokens.device)
         converged = torch.zeros(len(tokens), dtype=torch.bool, device=tokens.device)
@@ -193,17 +217,17 @@ class GPT(nn.Module):
             if not len(going):
                 break
             new = self.step(h[going], E[going])
-            q, p = (F.linear(x, self.head).log_softmax(-1) for x in (h[going], new))
+            q, p = (self.decode(x).log_softmax(-1) for x in (h[going], new))
             moved = (p.exp() * (p - q)).sum(-1)
             if scored is not None:
                 moved = moved.where(scored[going], 0.0)
             h[going], change[going] = new, moved.amax(-1)
             counts[going] += 1
             converged[going] = change[going] < threshold
-        return Adapted(F.linear(h, self.head), counts, change, converged)
+        return Adapted(self.decode(h), counts, change, converged)
 
-    def _embedded(self, tokens: Tensor) -> Tensor:
-        """(N, n) -> (N, n, d)."""
+    def embed(self, tokens: Tensor) -> Tensor:
+        """The embedded input E_0, (N, n) -> (N, n, d)."""
         n = tokens.shape[-1]
         E = F.embedding(tokens, self.embedding)
         if self.length is None:

@@ -136,8 +136,8 @@ def objective_at(run: Run, place: Place, *, team: Team | None = None) -> Objecti
     loss = place.loss
     # What does not vary, other parameters or buffers, differs between checkpoints: each has an objective of its own.
     held = loss.parameters is not None or run.apart(loss.objective)
-    loops = run.loops_at(place.step)  # in a run that shifts, not the same at all checkpoints
-    key = (run.id, loops, team is None, replace(place, step=place.step if held else 0))
+    passes = run.passes_at(place.step)  # in a run that shifts, not the same at all checkpoints
+    key = (run.id, passes, team is None, replace(place, step=place.step if held else 0))
     if _LAST.get("objective", (None,))[0] != key:
         made = run.objective(
             loss.split,
@@ -147,7 +147,7 @@ def objective_at(run: Run, place: Place, *, team: Team | None = None) -> Objecti
             chunk=place.chunk,
             device=loss.device,
             parameters=loss.parameters,
-            loops=loops,
+            loops=passes,
             name=loss.objective,
         )
         _LAST["objective"] = (key, made if team is None else team.share(made))

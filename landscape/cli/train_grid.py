@@ -24,6 +24,8 @@ def variants(vary: Sequence[str]) -> list[tuple[str, list[str]]]:
     Example:
         >>> variants(["shift.at=3,5"])
         [('-at=3', ['shift.at=3']), ('-at=5', ['shift.at=5'])]
+        >>> variants(["model.scale=1/T"])  # a slash is no part of a name
+        [('-scale=1-T', ['model.scale=1/T'])]
     """
     axes = []
     for text in vary:
@@ -31,15 +33,21 @@ def variants(vary: Sequence[str]) -> list[tuple[str, list[str]]]:
         chosen = list(dict.fromkeys(v.strip() for v in values.split(",")))
         if not sign or not name or not all(chosen):
             raise LandscapeError(f"expected --vary NAME=VALUE,VALUE.., found {text!r}.")
-        if re.search(r'[/\\:*?"<>|]', values):  # a folder must have the same name on every system
+        if re.search(r'[\\:*?"<>|]', values):  # a folder must have the same name on every system
             raise LandscapeError(f"expected values that can be part of a folder's name, found {values!r}.")
+        if len({_in_name(v) for v in chosen}) < len(chosen):
+            raise LandscapeError(f"expected values that differ as part of a folder's name, found {values!r}.")
         axes.append([(name, v) for v in chosen])
     if len({axis[0][0] for axis in axes}) < len(axes):
         raise LandscapeError("expected every setting of --vary once, with all its values separated by commas.")
     return [
-        ("".join(f"-{n.rpartition('.')[2]}={v}" for n, v in choice), [f"{n}={v}" for n, v in choice])
+        ("".join(f"-{n.rpartition('.')[2]}={_in_name(v)}" for n, v in choice), [f"{n}={v}" for n, v in choice])
         for choice in product(*axes)
     ]
+
+
+def _in_name(value: str) -> str:
+    return value.replace("/", "-")
 
 
 def without_shift(settings: dict[str, Any], *, optional: bool) -> dict[str, Any]:

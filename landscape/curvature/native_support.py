@@ -52,6 +52,8 @@ def supported(
         return f"the kernel knows AttentionModel only, found {type(module).__name__}"
     if module.embedding.shape[1] > WIDEST:
         return f"the kernel is made for widths up to {WIDEST}, found {module.embedding.shape[1]}"
+    if found := module.beyond_plain():
+        return f"the kernel knows the loop E <- E + A E W_V only, found {', '.join(found)}"
     if len({block.kind for block in module.blocks}) != 1:
         return "the kernel knows layers of one kind only, found several"
     if per_sample_loss not in (token_loss, Task.per_sample_loss):

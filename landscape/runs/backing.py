@@ -13,6 +13,7 @@ from landscape.errors import LandscapeError
 from landscape.loss.metric import adam_scale
 from landscape.loss.objective import Objective
 from landscape.runs.updates import Updates
+from landscape.training.passes import Passes
 
 __all__ = ["Backing", "Moments"]
 
@@ -71,7 +72,7 @@ class Backing(ABC):
         """What was measured during training, along `step`."""
 
     @abstractmethod
-    def module(self, step: int, *, loops: int | None) -> nn.Module:
+    def module(self, step: int, *, loops: int | Passes | None) -> nn.Module:
         """A copy of the model as it was at a checkpoint."""
 
     @abstractmethod
@@ -80,7 +81,7 @@ class Backing(ABC):
 
     @abstractmethod
     def objective(
-        self, split: str, *, at: int | None, loops: int | None, name: str | None, **settings: Any
+        self, split: str, *, at: int | None, loops: int | Passes | None, name: str | None, **settings: Any
     ) -> Objective:
         """The loss over a split; of the checkpoint `at`, or as the model begins."""
 
@@ -113,8 +114,8 @@ class Backing(ABC):
         """Whether more than what a loss varies differs between checkpoints: then each has an objective of its own."""
         return False
 
-    def loops_at(self, step: int) -> int | None:  # noqa: ARG002
-        """Loops of the update that follows a checkpoint; None for a model that is not known to have any."""
+    def passes_at(self, step: int) -> Passes | None:  # noqa: ARG002
+        """Passes of the model at a checkpoint; None for a model that is not known to have loops."""
         return None
 
     def lacks(self, what: str) -> NoReturn:

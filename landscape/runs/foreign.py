@@ -20,6 +20,7 @@ from landscape.runs.checkpoints import Checkpoints
 from landscape.runs.modelstate import ModelState
 from landscape.runs.objectives import Known, Objectives
 from landscape.runs.updates import RecordedUpdates
+from landscape.training.passes import Passes
 
 __all__ = ["NAME_LENGTH", "Foreign"]
 
@@ -90,7 +91,7 @@ class Foreign(Backing):
         module = (made[0] if made else self._parts(known, DEFAULT_SPLIT)).module
         return Layout.of(module).names != self._layout.names
 
-    def module(self, step: int, *, loops: int | None) -> nn.Module:
+    def module(self, step: int, *, loops: int | Passes | None) -> nn.Module:
         """A copy of the model as it was at a checkpoint."""
         self._no_loops(loops)
         self.check(None, DEFAULT_SPLIT)
@@ -101,7 +102,14 @@ class Foreign(Backing):
         return self.saved.named(self._rows(step))
 
     def objective(
-        self, split: str, *, at: int | None, loops: int | None, name: str | None, n: int | None = None, **settings: Any
+        self,
+        split: str,
+        *,
+        at: int | None,
+        loops: int | Passes | None,
+        name: str | None,
+        n: int | None = None,
+        **settings: Any,
     ) -> Objective:
         """The named loss over the first n samples of a split; without `at` w0 is that of the first checkpoint."""
         self._no_loops(loops)
@@ -214,7 +222,7 @@ class Foreign(Backing):
     def _a_run(self) -> str:
         return f"{'an' if self.kind == 'imported' else 'a'} {self.kind} run"
 
-    def _no_loops(self, loops: int | None) -> None:
+    def _no_loops(self, loops: int | Passes | None) -> None:
         if loops is not None:
             self.lacks("number of loops")
 

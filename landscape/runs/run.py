@@ -24,6 +24,7 @@ from landscape.runs.trained import Trained
 from landscape.runs.updates import Updates
 from landscape.tasks import Task
 from landscape.training.config import RunConfig
+from landscape.training.passes import Passes
 from landscape.training.setup import Setup
 from landscape.training.trainer import TrainState
 
@@ -186,12 +187,13 @@ class Run:
         """All that training needs to go on from the checkpoint of a training step."""
         return self._trained("state to train on from").state(step)
 
-    def loops_at(self, step: int) -> int | None:
-        """Loops of the update that follows the checkpoint of `step`: T, or 1 before the switch of a run that shifts.
+    def passes_at(self, step: int) -> Passes | None:
+        """Loops at a checkpoint, and what share of them counts in a ramp of SHIFT; None: not known to have loops."""
+        return self._backing.passes_at(step)
 
-        None for a model that is not known to have loops.
-        """
-        return self._backing.loops_at(step)
+    def loops_at(self, step: int) -> int | None:
+        """Loops of the model at the checkpoint of `step`: of a run that shifts 1 before its switch. None: as above."""
+        return None if (passes := self.passes_at(step)) is None else passes.loops
 
     def optimizer_since(self, step: int) -> int:
         """Step at which the optimiser's state at a checkpoint began: 0, or a switch that began it anew."""
@@ -204,12 +206,12 @@ class Run:
         Of a run of `landscape train` with dims (step, split, family), and the Bayes limits per family; of others what
         was recorded, along `step`. `peak_memory`: the largest memory in bytes, on a GPU that of tensors.
         """
-        found, peak = self._backing.metrics(), self._checkpoints.peak_memory
-        return found.assign_attrs(**self.attributes("metrics"), peak_memory=peak)
+        about = {**self.attributes("metrics"), "peak_memory": self._checkpoints.peak_memory}
+        return self._backing.metrics().assign_attrs(about)
 
     # -- the model ----------------------------------------------------------------------------------------------------
 
-    def module(self, step: int, *, loops: int | None = None) -> nn.Module:
+    def module(self, step: int, *, loops: int | Passes | None = None) -> nn.Module:
         """A copy of the model with the parameters of the checkpoint of `step`; `loops` as in `objective`."""
         return self._backing.module(step, loops=loops)
 
@@ -244,18 +246,18 @@ class Run:
         chunk: int | None = None,
         device: torch.device | str | None = None,
         parameters: str | list[str] | None = None,
-        loops: int | None = None,
+        loops: int | Passes | None = None,
         name: str | None = None,
     ) -> Objective:
         """The mean loss over (the first n samples of) a split, as a function of a parameter vector.
 
         `at` is the training step whose checkpoint gives `w0` and, where only some `parameters` vary, the values of the
         others; it must then be given. Without it `w0` is the initialisation. `loops`: as if the model ran its layer so
-        often, in place of its own number (single and looped have the same parameter vector; stacked is refused). Its
-        own number is that in force at the step: a run that shifts has one pass before its switch.
+        often, all passes counting whole, in place of its own passes at the step, `passes_at` (single and looped have
+        the same parameter vector; stacked is refused).
 
-        Of a recorded or imported run it is the loss of this `name` (see `landscape.loss.named`; None: the one named
-        first), with the buffers of the checkpoint `at`, which must be given where checkpoints differ in them.
+        Of a recorded or imported run it is the loss of this `name` (`landscape.loss.named`; None: the first named),
+        with the buffers of the checkpoint `at`, which must be given where checkpoints differ in them.
         """
         if parameters is not None and at is None:
             raise LandscapeError("with `parameters`, say at which step (at=...) the other parameters are held.")

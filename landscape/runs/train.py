@@ -21,6 +21,7 @@ from landscape.runs.writing import Columns, RunWriter
 from landscape.settings import difference
 from landscape.training.config import Origin, RunConfig
 from landscape.training.evaluation import EVALUATED, Evaluator
+from landscape.training.passes import model_passes
 from landscape.training.shift import CHECKED
 from landscape.training.trainer import Trainer
 
@@ -201,7 +202,7 @@ def _train(trainer: Trainer, writer: RunWriter, folder: Path, progress: Callable
 def _note_shift(trainer: Trainer, writer: RunWriter, evaluate: Evaluator, seconds: float, *, switched: bool) -> None:
     """Write the checks since the last stop, and at the switch the metrics that one pass has at the same parameters."""
     for check in trainer.checks():
-        loops = trainer.config.model.loops if check.switched else 1
+        loops = model_passes(trainer.config, check.step, check.step if check.switched else -1).loops
         row = {name: getattr(check, name) for name in CHECKED if name != "loops"}
         writer.append("checks", check.step, {**row, "loops": loops})
     if switched:

@@ -21,6 +21,7 @@ from landscape.tasks.base import SPLITS
 from landscape.training.config import RunConfig
 from landscape.training.evaluation import UNITS
 from landscape.training.optimizers import second_moment
+from landscape.training.passes import Passes, model_passes
 from landscape.training.setup import Setup
 from landscape.training.shift import Monitor
 from landscape.training.trainer import Trainer, TrainState
@@ -71,9 +72,9 @@ class Trained(Backing):
         shift = None if config.shift is None else row("shift", step)
         return TrainState(step, row("parameters", step), row("optimizer", step), anchor, shift)
 
-    def loops_at(self, step: int) -> int:
-        """Loops of the update that follows a checkpoint."""
-        return int(self.config.model.loops) if self.config.shift is None or self._switch(step) >= 0 else 1
+    def passes_at(self, step: int) -> Passes:
+        """The model at a checkpoint."""
+        return model_passes(self.config, step, -1 if self.config.shift is None else self._switch(step))
 
     def optimizer_since(self, step: int) -> int:
         """Step at which the optimiser's state at a checkpoint began."""
@@ -109,11 +110,11 @@ class Trained(Backing):
 
     # -- the model ----------------------------------------------------------------------------------------------------
 
-    def _loops(self, loops: int | None) -> int:
-        """The number of loops to build the model with; None: the run's own, of a run that shifts that of its start."""
+    def _passes(self, loops: int | Passes | None) -> Passes:
+        """The passes to build the model with; None: the run's own, of a run that shifts those of its start."""
         config = self.config
-        if loops is None:
-            return self.setup.loops
+        if loops is None or isinstance(loops, Passes):
+            return Passes(self.setup.loops) if loops is None else loops
         if coerce(loops, int, where="loops") < 1:
             raise LandscapeError(f"expected loops >= 1, found {loops}.")
         if config.arch == "stacked" and loops != config.model.loops:
@@ -121,12 +122,12 @@ class Trained(Backing):
                 "expected a run with one layer (single or looped), whose parameters fit any number of loops, found "
                 f"{config.arch!r} with {config.model.layers} layers: its parameters fit no other architecture."
             )
-        return loops
+        return Passes(loops)
 
-    def module(self, step: int, *, loops: int | None) -> nn.Module:
+    def module(self, step: int, *, loops: int | Passes | None) -> nn.Module:
         """A copy of the model with the parameters of a checkpoint."""
-        loops = self._loops(self.loops_at(step) if loops is None else loops)
-        return self.setup.module(loops, at=self._checkpoints.row("parameters", step))
+        passes = self._passes(self.passes_at(step) if loops is None else loops)
+        return self.setup.module(passes, at=self._checkpoints.row("parameters", step))
 
     def tensors(self, step: int) -> dict[str, Tensor]:
         """Parameters of a checkpoint by name."""
@@ -146,13 +147,13 @@ class Trained(Backing):
         return self._fingerprint
 
     def objective(
-        self, split: str, *, at: int | None, loops: int | None, name: str | None, **settings: Any
+        self, split: str, *, at: int | None, loops: int | Passes | None, name: str | None, **settings: Any
     ) -> Objective:
         """The loss of the task."""
         self.check(name, split)
         w = None if at is None else self._checkpoints.row("parameters", at)
-        loops = self._loops(self.loops_at(at) if loops is None and at is not None else loops)
-        return self.setup.objective(split, loops=loops, at=w, **settings)
+        passes = self._passes(self.passes_at(at) if loops is None and at is not None else loops)
+        return self.setup.objective(split, loops=passes, at=w, **settings)
 
     def updates_from(self, step: int) -> int:
         """As many as the config has left."""

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from landscape.errors import LandscapeError
 from landscape.runs.reading import committed, open_for_reading
+from landscape.training.passes import model_passes
 from landscape.training.shift import CHECKED, plateau
 
 if TYPE_CHECKING:
@@ -31,10 +32,10 @@ _SCALARS = {
 }
 _VALUES = {
     "accuracy_before": ("1", "accuracy at the switch with one pass"),
-    "accuracy_after": ("1", "accuracy at the switch with T loops, at the same parameters"),
+    "accuracy_after": ("1", "accuracy just after the switch, at the same parameters"),
     "accuracy_drop": ("1", "accuracy lost by the switch"),
     "loss_before": ("nats per token", "loss at the switch with one pass"),
-    "loss_after": ("nats per token", "loss at the switch with T loops, at the same parameters"),
+    "loss_after": ("nats per token", "loss just after the switch, at the same parameters"),
     "recovery": ("steps", "from the switch until the accuracy is back where it was"),
     "accuracy_final": ("1", "accuracy at the last step"),
     "loss_final": ("nats per token", "loss at the last step"),
@@ -44,7 +45,8 @@ _VALUES = {
 def shift_record(run: Run) -> xr.Dataset:
     """The checks of a run, its switch, the drop in accuracy there, and how long it took to recover.
 
-    `accuracy_drop` is the accuracy with one pass minus that with T loops, at the parameters of the switch. `recovery`
+    `accuracy_drop` is the accuracy with one pass minus that of the model after the switch, at the same parameters:
+    T loops, or as many and as much of them as the `shift.mode` begins with; 0 for a ramp and a gate. `recovery`
     is the number of steps from there to the first evaluation at which the accuracy is at least what it was with one
     pass; 0 if nothing was lost, NaN with `recovered` False if it was not reached. Just after the switch the evaluations
     are 1, 2, 4, .. steps apart.
@@ -80,9 +82,9 @@ def shift_record(run: Run) -> xr.Dataset:
     checks, before = _stored(run)
     switch = int(before["step"][0]) if len(before.get("step", ())) else -1
     last = metrics.isel(step=-1)
-    loops = run.config.model.loops if run.config.shift is None or switch >= 0 else 1
+    loops = model_passes(run.config, int(last.step), switch).loops
     scalars = {
-        "switch_step": switch, "final_step": int(last.step), "final_loops": int(loops),
+        "switch_step": switch, "final_step": int(last.step), "final_loops": loops,
         "flops_before": float(before["flops"][0]) if switch >= 0 else np.nan,
         **{n: float(last[n]) for n in ("flops", "seconds", "tokens")},
     }  # fmt: skip

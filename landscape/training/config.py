@@ -138,6 +138,11 @@ class RunConfig:
             raise LandscapeError(
                 f"architecture {self.arch!r} means {want}, found {found}. Set `loops` of the run, not of the model."
             )
+        if self.arch == "stacked" and getattr(self.model, "scale", 1) == "learned":
+            raise LandscapeError(
+                "the model.scale 'learned' is a weight of the passes after the first; expected an architecture with "
+                "one vector for any number of loops, found 'stacked', which has one pass. Choose 1 or 1/T for it."
+            )
         self._check_shift()
 
     def _check_branch(self) -> None:
@@ -174,6 +179,17 @@ class RunConfig:
             )
         if self.shift.at is not None and self.shift.at >= self.steps:
             raise LandscapeError(f"expected shift.at before the last step {self.steps}, found {self.shift.at}.")
+        scale = getattr(self.model, "scale", None)
+        if (scale == "learned") != (self.shift.mode == "gate"):
+            raise LandscapeError(
+                "the shift.mode 'gate' is the model.scale 'learned' of a run that shifts, whose weight is a parameter: "
+                f"expected both or neither, found {self.shift.mode!r} with {scale!r}."
+            )
+        if self.gradient == "native" and self.shift.mode == "ramp":
+            raise LandscapeError(
+                "the native kernel knows passes that count whole only: expected gradient 'autograd' with the "
+                "shift.mode 'ramp', found 'native'."
+            )
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -217,8 +233,12 @@ class RunConfig:
         optimizer = settings.get("optimizer", {})
         if isinstance(optimizer, GradientDescent) or (isinstance(optimizer, Mapping) and optimizer.get("name") == "gd"):
             settings.setdefault("batch", None)
-        if arch == "shift" and settings.get("shift") is None:
-            settings["shift"] = Shift()
+        if arch == "shift":
+            chosen = settings.get("shift") or {}
+            settings["shift"] = Shift() if settings.get("shift") is None else chosen
+            mode = chosen.get("mode") if isinstance(chosen, Mapping) else getattr(chosen, "mode", None)
+            if mode == "gate" and model.get("name", "attention") == "attention":
+                model.setdefault("scale", "learned")
         return cls.from_dict({"arch": arch, "model": {**model, **shape}, **settings})
 
     @classmethod

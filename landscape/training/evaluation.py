@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from landscape.loss.objective import Objective
+from landscape.training.passes import Passes
 from landscape.training.setup import Setup
 from landscape.training.trainer import Trainer
 
@@ -36,35 +37,37 @@ class Evaluator:
 
     def __init__(self, trainer: Trainer) -> None:
         self._trainer = trainer
-        self._objectives: dict[tuple[str, int], Objective] = {}
+        self._objectives: dict[tuple[str, Passes], Objective] = {}
         self._families = {s: trainer.setup.task.split(s).family for s in EVALUATED}
 
     def __call__(self, *, loops: int | None = None) -> Mapping[str, NDArray[np.float64] | float]:
-        """One row of metrics, without the time, with the loops of the next update or other ones."""
+        """One row of metrics, without the time, of the model as it is now or with other loops."""
         trainer = self._trainer
-        state, loops = trainer.state(), trainer.loops if loops is None else loops
-        rows = [self._by_family(self._objective(split, loops), split, state.w) for split in EVALUATED]
+        state, passes = trainer.state(), trainer.passes if loops is None else Passes(loops)
+        rows = [self._by_family(self._objective(split, passes), split, state.w) for split in EVALUATED]
         return {
             "loss": np.stack([r[0] for r in rows]),
             "accuracy": np.stack([r[1] for r in rows]),
-            "gradient_norm": self._gradient_norm(loops, state.w) if np.isfinite(rows[0][0, 0]) else np.nan,
+            "gradient_norm": self._gradient_norm(passes, state.w) if np.isfinite(rows[0][0, 0]) else np.nan,
             "learning_rate": trainer.learning_rate(state.step),
             "tokens": trainer.tokens,
             "flops": trainer.flops,
         }
 
-    def _objective(self, split: str, loops: int) -> Objective:
-        key = (split, loops)
+    def _objective(self, split: str, passes: Passes) -> Objective:
+        key = (split, passes)
         if key not in self._objectives:
+            # Those of a ramp are not met again.
+            self._objectives = {k: found for k, found in self._objectives.items() if k[1].weight in (1, passes.weight)}
             setup = self._trainer.setup
             settings: dict[str, Any] = {"dtype": setup.dtype, "device": setup.device, "chunk": _chunk(setup)}
             # Of our own models and losses, which tests compare with differences; a probe checks each all the same.
             settings["check_derivatives"] = False
-            self._objectives[key] = setup.objective(split, loops=loops, **settings)
+            self._objectives[key] = setup.objective(split, loops=passes, **settings)
         return self._objectives[key]
 
-    def _gradient_norm(self, loops: int, w: Tensor) -> float:
-        return float(self._objective("probe", loops).grad(w).norm())
+    def _gradient_norm(self, passes: Passes, w: Tensor) -> float:
+        return float(self._objective("probe", passes).grad(w).norm())
 
     def _by_family(self, objective: Objective, split: str, w: Tensor) -> NDArray[np.float64]:
         """Mean loss and accuracy, (2, 1 + families): all samples first, then each family."""

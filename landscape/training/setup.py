@@ -20,6 +20,7 @@ from landscape.loss.objective import Objective
 from landscape.models import build_model
 from landscape.tasks import build_task
 from landscape.training.config import RunConfig
+from landscape.training.passes import Passes
 
 __all__ = ["Setup"]
 
@@ -27,8 +28,9 @@ __all__ = ["Setup"]
 class Setup:
     """The task, the model and the loss of a config. Who reads a run needs this and no trainer.
 
-    A model of one layer has the same parameter vector for any number of loops, which is therefore an argument; a config
-    that shifts begins with one pass, every other has the loops of its `model` throughout.
+    A model of one layer has the same parameter vector for any number of loops, which is therefore an argument, with the
+    share of the later passes that counts if that is not all (`Passes`); a config that shifts begins with one pass,
+    every other has the loops of its `model` throughout.
 
     Args:
         config: of the run.
@@ -66,8 +68,14 @@ class Setup:
         """Initial weights (P,)."""
         return self.layout.flatten({n: p.detach() for n, p in self.module(self.loops).named_parameters()})
 
-    def module(self, loops: int, *, at: Tensor | None = None) -> nn.Module:
+    def module(self, loops: int | Passes, *, at: Tensor | None = None) -> nn.Module:
         """The model with so many loops and the initial weights; or a copy of it with the parameters `at` (P,)."""
+        if isinstance(loops, Passes) and loops.weight != 1:
+            # Another object for another weight, so that none changes in the hands of who has it; a ramp makes many.
+            module = copy.copy(self.module(loops.loops)) if at is None else self.module(loops.loops, at=at)
+            module.weight = loops.weight  # type: ignore[assignment]
+            return module
+        loops = Passes.of(loops).loops
         if at is not None:
             module = copy.deepcopy(self.module(loops))
             with torch.no_grad():
@@ -82,7 +90,13 @@ class Setup:
         return self._modules[loops]
 
     def objective(
-        self, split: str, *, loops: int | None = None, n: int | None = None, at: Tensor | None = None, **settings: Any
+        self,
+        split: str,
+        *,
+        loops: int | Passes | None = None,
+        n: int | None = None,
+        at: Tensor | None = None,
+        **settings: Any,
     ) -> Objective:
         """The mean loss over (the first n samples of) a split; the module's parameters are `at` (P,), or initial.
 
@@ -109,7 +123,7 @@ class Setup:
         moved: tuple[Any, Tensor] = pytree.tree_map(lambda t: t.to(self.device), (self.inputs(tokens), targets))
         return moved
 
-    def loss(self, w: Tensor, inputs: Any, targets: Tensor, *, loops: int) -> Tensor:
+    def loss(self, w: Tensor, inputs: Any, targets: Tensor, *, loops: int | Passes) -> Tensor:
         """Mean loss of a batch at w (P,), differentiable in w."""
         args = inputs if isinstance(inputs, tuple) else (inputs,)
         outputs = functional_call(self.module(loops), self.layout.unflatten(w), args)

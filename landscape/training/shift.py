@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -26,6 +26,8 @@ CHECKED = {
 }
 """What every check stores, with units and long names."""
 
+_MODE = Literal["hard", "ramp", "gate", "staged", "sample"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Shift:
@@ -36,7 +38,18 @@ class Shift:
     improvement (m'_loss - m_loss) / \|m'_loss\| < delta1 and change \|m_norm - m'_norm\| / m'_norm < delta2. `patience`
     checks in a row that meet both make the switch, at the step of the last of them.
 
+    How it goes from one pass to T is the `mode`; k counts the updates since the switch. Its formulas are those of
+    `landscape.training.passes`; the number of steps of a mode says nothing with another.
+
     Attributes:
+        mode: "hard": T loops at once. "ramp": passes 2..T count min(1, k / ramp_steps). "gate": they count a learned
+            weight, `model.scale` "learned", which is 0 until the switch. "staged": 2 + k // stage_steps loops, up to
+            T. "sample": every update draws its number of loops; the model that is evaluated and probed has T. Ramp and
+            gate start as the model of one pass exactly.
+        ramp_steps: updates from no weight to whole passes, for "ramp".
+        stage_steps: updates with each number of loops, for "staged".
+        sample_steps: updates after which the smallest number drawn has risen from 1 to T, for "sample"; None: it
+            stays 1 to the end.
         criterion: "patience" as above; "fixed" switches at step `at`; "never" only watches.
         delta1: threshold of the relative improvement of the loss; a loss that rises meets it.
         delta2: threshold of the relative change of the gradient norm.
@@ -62,11 +75,19 @@ class Shift:
     smoothing: float = 40.0
     at: int | None = None
     keep_optimizer: bool = True
+    mode: _MODE = "hard"
+    ramp_steps: int = 400
+    stage_steps: int = 200
+    sample_steps: int | None = None
 
     def __post_init__(self) -> None:
         if self.criterion not in ("patience", "fixed", "never"):
             raise LandscapeError(f"expected shift.criterion 'patience', 'fixed' or 'never', found {self.criterion!r}.")
-        for name in ("patience", "check_every"):
+        if self.mode not in get_args(_MODE):
+            raise LandscapeError(f"expected shift.mode one of {', '.join(get_args(_MODE))}, found {self.mode!r}.")
+        if self.sample_steps is not None and self.sample_steps < 1:
+            raise LandscapeError(f"expected shift.sample_steps >= 1, or null; found {self.sample_steps}.")
+        for name in ("patience", "check_every", "ramp_steps", "stage_steps"):
             if getattr(self, name) < 1:
                 raise LandscapeError(f"expected shift.{name} >= 1, found {getattr(self, name)}.")
         for name, low in (("delta1", -math.inf), ("delta2", 0.0)):

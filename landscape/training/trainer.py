@@ -16,6 +16,7 @@ from landscape.errors import DivergedError
 from landscape.tasks.base import IGNORE
 from landscape.training.config import RunConfig
 from landscape.training.optimizers import check_state, load_state, make_optimizer, save_state, state_size
+from landscape.training.passes import Passes, model_passes, update_passes
 from landscape.training.projection import Projector
 from landscape.training.setup import Setup
 from landscape.training.shift import Check, Monitor
@@ -119,9 +120,14 @@ class Trainer:
         return -1 if self._monitor is None else self._monitor.switch
 
     @property
+    def passes(self) -> Passes:
+        """The model now: what is evaluated, and what the next update trains unless it draws its loops."""
+        return model_passes(self.config, self.step, self.switch)
+
+    @property
     def loops(self) -> int:
-        """Loops of the next update."""
-        return self.setup.loops if self.switch < 0 else int(self.config.model.loops)
+        """Loops of the model now."""
+        return self.passes.loops
 
     @property
     def optimizer_since(self) -> int:
@@ -144,7 +150,8 @@ class Trainer:
 
     def _advance(self) -> None:
         inputs, targets = self.setup.batch(self.step)
-        loss, gradient = self._loss_and_gradient(inputs, targets)
+        passes = update_passes(self.config, self.step, self.switch)
+        loss, gradient = self._loss_and_gradient(inputs, targets, passes)
         norm = None if self._monitor is None else gradient.norm()
         self._w.grad = clipped(gradient, self.config.clip)
         self._optimizer.param_groups[0]["lr"] = self.learning_rate(self.step)
@@ -154,14 +161,14 @@ class Trainer:
         self.step += 1
         if self.setup.device.type == "cpu":  # elsewhere this would wait for the device at every step
             self.check_finite()
-        self.flops += self.setup.cost(inputs, targets, loops=self.loops)
+        self.flops += self.setup.cost(inputs, targets, loops=passes.loops)
         self.tokens += int((targets != IGNORE).sum())
         if self._monitor is not None and norm is not None and self._monitor.observe(self.step, loss, norm):
             self._switched()
 
     def rehearse(self) -> None:
         """Compute one gradient, so that what cannot work is said before anything is written."""
-        self._loss_and_gradient(*self.setup.batch(self.step))
+        self._loss_and_gradient(*self.setup.batch(self.step), self.passes)
 
     def advance_to(self, step: int) -> bool:
         """Do the updates up to `step`, or up to the switch if that comes first; whether it came."""
@@ -201,11 +208,11 @@ class Trainer:
         if (step := int(self._bad_step.item())) >= 0:
             raise DivergedError(step)
 
-    def _loss_and_gradient(self, inputs: Any, targets: Tensor) -> tuple[Tensor, Tensor]:
+    def _loss_and_gradient(self, inputs: Any, targets: Tensor, passes: Passes) -> tuple[Tensor, Tensor]:
         if self.config.gradient == "native":
-            module = self.setup.module(self.loops)
+            module = self.setup.module(passes)
             return native_gradient(module, self._w, inputs, targets, layout=self.setup.layout)
-        loss = self.setup.loss(self._w, inputs, targets, loops=self.loops)
+        loss = self.setup.loss(self._w, inputs, targets, loops=passes)
         return loss.detach(), torch.autograd.grad(loss, self._w)[0]
 
 

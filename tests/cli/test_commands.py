@@ -206,6 +206,7 @@ def test_settings_are_varied_in_all_combinations(landscape):
         (["train", "--vary", "seed"], 2, "expected --vary NAME=VALUE,VALUE.., found 'seed'"),
         (["train", "--vary", "batch=8,"], 2, "expected --vary NAME=VALUE"),
         (["train", "--vary", "task.path=a,C:b"], 2, "part of a folder's name"),
+        (["train", "--vary", "task.path=a/b,a-b"], 2, "values that differ as part of a folder's name"),
         (["train", "--vary", "batch=8", "--vary", "batch=9"], 2, "every setting of --vary once"),
         (["train", "--vary", "batch=8,16", "-o", "x"], 2, "Use --runs"),
         (["train", "--arch", "loopy"], 2, "Invalid value for '--arch'"),

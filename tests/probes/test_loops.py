@@ -9,7 +9,7 @@ from torch import nn
 
 from landscape import LandscapeError, Objective, RunConfig, sweep, train
 from landscape.loss.metric import RescaledObjective
-from landscape.models import GPTConfig, build_model
+from landscape.models import AttentionConfig, GPTConfig, build_model
 from landscape.models.recursion import Recursion
 from landscape.probes.loops import loops
 from landscape.tasks.base import token_accuracy, token_loss
@@ -175,7 +175,7 @@ def gpt(loops=3, per_length=False, n=7, *, chunk=None, dtype=torch.float64):
 
 
 def states(model, tokens, passes):
-    E = model._embedded(tokens)
+    E = model.embed(tokens)
     h = [torch.zeros_like(E)]
     for _ in range(passes):
         h.append(model.step(h[-1], E))
@@ -203,7 +203,7 @@ def test_jacobians_of_the_practical_model_are_the_dense_ones():
     assert ds["sample"].values.tolist() == [0, 3, 6]
     for i in ds["sample"].values:
         tokens = objective.chunks.data[0][i : i + 1]
-        E, h = model._embedded(tokens), states(model, tokens, 9)
+        E, h = model.embed(tokens), states(model, tokens, 9)
         for t in (1, 3, 9):
             J = torch.autograd.functional.jacobian(lambda x: model.step(x, E), h[t].detach())  # noqa: B023
             J = J.reshape(40, 40).numpy()
@@ -211,6 +211,56 @@ def test_jacobians_of_the_practical_model_are_the_dense_ones():
             np.testing.assert_allclose(here.radius_of, np.abs(np.linalg.eigvals(J)).max(), rtol=1e-6)
             np.testing.assert_allclose(here.gain_of, np.linalg.norm(J, 2), rtol=1e-9)
     assert bool(ds.converged.all())
+
+
+KINDS = [
+    {},
+    {"attention": "linear", "scale": "1/T"},
+    {"norm": "post"},
+    {"norm": "pre", "inject": True},
+    {"scale": "learned", "layers": 2},
+]
+
+
+def attention(loops=3, n=5, **kind):
+    model = build_model(AttentionConfig(width=4, loops=loops, **kind), vocabulary=6, length=5, seed=0).double()
+    if kind.get("scale") == "learned":
+        nn.init.constant_(model.scale, 0.3)
+    g = torch.Generator().manual_seed(1)
+    tokens, targets = (torch.randint(6, (n, 5), generator=g) for _ in range(2))
+    return Objective(model, token_loss, (tokens, targets)), model
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=str)
+def test_the_toy_pass_by_pass(kind):
+    objective, model = attention(**kind)
+    ds = loops(objective, objective.w0, seed=0, passes=5, at=(1, 3), jacobians=2, tol=1e-7)
+    tokens, targets = objective.chunks.data
+    seen = list(model.states(tokens))
+    for t, h in enumerate(seen):
+        np.testing.assert_allclose(ds.loss[t], token_loss(model.decode(h), targets).mean().item())
+        np.testing.assert_allclose(ds.norm[t], h.flatten(1).norm(dim=1).mean().item())
+    np.testing.assert_allclose(ds.loss[2], ds.own_loss)
+    for i, E in zip(ds["sample"].values, model.embed(tokens)[ds["sample"].values.tolist()], strict=True):
+        for t in (1, 3):
+            J = torch.autograd.functional.jacobian(lambda x: model.step(x, E[None]), seen[t - 1][i][None].detach())  # noqa: B023
+            J, here = J.reshape(20, 20).numpy(), ds.sel(at=t, sample=i)
+            np.testing.assert_allclose(here.radius_of, np.abs(np.linalg.eigvals(J)).max(), rtol=1e-6)
+            np.testing.assert_allclose(here.gain_of, np.linalg.norm(J, 2), rtol=1e-9)
+    start = torch.zeros_like(seen[0]) if kind.get("inject") else model.embed(tokens)
+    first = ((seen[0] - start).flatten(1).norm(dim=1) / seen[0].flatten(1).norm(dim=1)).mean().item()
+    np.testing.assert_allclose(ds.step_length[0], first)
+
+
+def test_large_states_are_not_written_out():
+    model = build_model(AttentionConfig(width=16, loops=2), vocabulary=6, length=5, seed=0).double()
+    tokens = torch.arange(5)[None]
+    objective = Objective(model, token_loss, (tokens, tokens))
+    ds = loops(objective, objective.w0, seed=0, passes=4, at=(2,), tol=1e-6)
+    h = list(model.states(tokens))[1].detach()
+    J = torch.autograd.functional.jacobian(lambda x: model.step(x, model.embed(tokens)), h).reshape(80, 80).numpy()
+    np.testing.assert_allclose(ds.radius, np.abs(np.linalg.eigvals(J)).max(), rtol=1e-5)
+    np.testing.assert_allclose(ds.gain, np.linalg.norm(J, 2), rtol=1e-7)
 
 
 def test_chunks_and_rounding_change_nothing():

@@ -110,7 +110,7 @@ class _Side:
 
     def mv(self, v: NDArray[Any]) -> NDArray[np.float64]:
         """Of an array, in the dtype that the matrix knows."""
-        found: NDArray[np.float64] = self(torch.from_numpy(np.ravel(v)).to(self.dtype)).double().cpu().numpy()
+        found: NDArray[np.float64] = self(torch.tensor(np.ravel(v), dtype=self.dtype)).double().cpu().numpy()
         return found
 
     @property
