@@ -51,6 +51,7 @@ def plot(
     `sharpness`               `sharpness`     `scale`
     `hopping`                 `hopping`       `step`; `modes`, how many; `scale`
     `alignment`               `alignment`     `scale`
+    `loops`                   `loops`         `steps`, which checkpoints
     `length`                  `length`        `step`
     a run, or its `metrics`   `learning`      `x`, "step", "flops", "seconds" or "tokens"; `scale`; `split`
     ========================  ==============  ================================================================

@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from landscape.models.recursion import Recursion
+
 __all__ = ["Attention", "AttentionConfig", "AttentionModel"]
 
 
@@ -153,6 +155,16 @@ class AttentionModel(nn.Module):
     def step(self, h: Tensor, E: Tensor) -> Tensor:
         """One of the passes 2..T: h_(t-1) and the embedded input (N, n, d) -> h_t."""
         return self._counted(h, self._layers(self._entry(h, E)))
+
+    def recursion(self, tokens: Tensor) -> Recursion:
+        """The passes at some tokens (N, n) as many as one asks for, from E_0 on, or from 0 where that is injected."""
+        E = self.embed(tokens)
+        return Recursion(
+            torch.zeros_like(E) if self.config.inject else E,
+            lambda h, t: self._layers(E) if t == 1 else self.step(h, E),
+            self.decode,
+            torch.full((len(tokens),), self.loops),
+        )
 
     def attention(self, tokens: Tensor) -> Tensor:
         """Attention matrices of every pass through every layer, in order, (loops x layers, N, n, n)."""

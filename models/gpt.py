@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from landscape.models.recursion import Recursion
+
 __all__ = ["GPT", "Adapted", "Block", "GPTConfig"]
 
 _STD = 0.02
@@ -175,6 +177,14 @@ class GPT(nn.Module):
     def decode(self, h: Tensor) -> Tensor:
         """The logits of a state, (N, n, d) -> (N, n, V)."""
         return F.linear(h, self.head)
+
+    def recursion(self, tokens: Tensor, loops: Tensor | None = None) -> Recursion:
+        """The passes at some tokens (N, n), from h_0 = 0 on, as many as one asks for; `loops` as in `forward`."""
+        E = self.embed(tokens)
+        own = torch.full((len(tokens),), self.loops) if loops is None else loops.clamp(max=self.loops)
+        return Recursion(
+            torch.zeros_like(E), lambda h, t: self.first(E) if t == 1 else self.step(h, E), self.decode, own
+        )
 
     @torch.no_grad()
     def adaptive(self, tokens: Tensor, *, max_loops: int, threshold: float, scored: Tensor | None = None) -> Adapted:

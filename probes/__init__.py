@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from landscape.probes.force import force
     from landscape.probes.hopping import hopping
     from landscape.probes.length import length
+    from landscape.probes.loops import loops
     from landscape.probes.samples import samples
     from landscape.probes.sharpness import sharpness
     from landscape.probes.spectrum import spectrum
@@ -43,6 +44,7 @@ __all__ = [
     "get_probe",
     "hopping",
     "length",
+    "loops",
     "samples",
     "sharpness",
     "spectrum",
@@ -53,7 +55,7 @@ __all__ = [
 
 _NAMES = (
     *("spectrum", "density", "valley", "samples", "surface", "entropy"),
-    *("force", "split", "evolution", "sharpness", "hopping", "alignment", "length"),
+    *("force", "split", "evolution", "sharpness", "hopping", "alignment", "loops", "length"),
 )
 """Each is the name of a file, of the function in it, and of a probe; in the order of `PROBES`."""
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -115,14 +116,24 @@ class Chunks:
 
     def apply(self, w: Tensor, batch: Any, function: Callable[[Any, Any], Any]) -> Any:
         """``function(module(inputs; w), targets)`` on a batch; differentiable in w."""
-        inputs, targets = batch[:2]
-        args = tuple(inputs) if isinstance(inputs, tuple | list) else () if isinstance(inputs, dict) else (inputs,)
-        kwargs = inputs if isinstance(inputs, dict) else {}
+        with self._differentiable():
+            outputs = functional_call(self.module, self.layout.unflatten(w), *_arguments(batch[0]))
+            return function(outputs, batch[1])
+
+    def inside(self, w: Tensor, batch: Any, function: Callable[..., Any]) -> Any:
+        """``function(module, *inputs)`` on a batch while the module's parameters are w: for more than a call of it."""
+        caller = copy.copy(self.module)  # shares its parts with the module, so the parameters are w in both
+        caller.forward = partial(function, self.module)
+        with self._differentiable():
+            return functional_call(caller, self.layout.unflatten(w), *_arguments(batch[0]))
+
+    @contextmanager
+    def _differentiable(self) -> Iterator[None]:
+        """Within it the module can be differentiated as often as one likes."""
         # Gradients are on even where none is asked for: a module may differentiate inside `forward`. Nothing is
         # recorded for others, since neither w nor the frozen parameters require a gradient.
         with self.plain(), torch.enable_grad(), sdpa_kernel(SDPBackend.MATH), without_checkpointing(), uncompiled():
-            outputs = functional_call(self.module, self.layout.unflatten(w), args, kwargs)
-            return function(outputs, targets)
+            yield
 
     def evaluate(self, w: Tensor, index: slice, function: Callable[[Any, Any], Tensor]) -> Tensor:
         """``function(module(inputs; w), targets)`` on a slice of the samples; differentiable in w."""
@@ -213,6 +224,12 @@ class Chunks:
         return _Rescaled(self, scale)
 
 
+def _arguments(inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """What a module is called with: a tuple or list gives several arguments, a dict those with names."""
+    args = tuple(inputs) if isinstance(inputs, tuple | list) else () if isinstance(inputs, dict) else (inputs,)
+    return args, inputs if isinstance(inputs, dict) else {}
+
+
 class _Rescaled(Chunks):
     """The losses of another `Chunks` at D u. What is compiled for those in w is not for these: kernels are apart."""
 
@@ -222,6 +239,9 @@ class _Rescaled(Chunks):
 
     def apply(self, w: Tensor, batch: Any, function: Callable[[Any, Any], Any]) -> Any:
         return self._base.apply(w * self._scale, batch, function)
+
+    def inside(self, w: Tensor, batch: Any, function: Callable[..., Any]) -> Any:
+        return self._base.inside(w * self._scale, batch, function)
 
     def excerpt(self, most: int) -> Chunks:
         base = self._base.excerpt(most)

@@ -40,6 +40,7 @@ _APART = {
     "sharpness": "the optimiser's update is a question of its own",
     "hopping": "it replays updates of the training, whose time is not known beforehand",
     "alignment": "it compares two architectures, in a time that is not known beforehand",
+    "loops": "it asks a model that is known pass by pass, in a time that is not known beforehand",
     "length": "it asks for new samples, in a time that is not known beforehand",
 }
 

@@ -44,6 +44,7 @@ _QUESTIONS = {
     "sharpness": "How far may an update go?",
     "hopping": "Do updates hop between walls?",
     "alignment": "Do both architectures pull alike?",
+    "loops": "Does the recursion settle?",
     "length": "How far does it generalise?",
 }
 

@@ -14,6 +14,7 @@ from landscape.report.words_dynamics import (
     evolution_words,
     hopping_words,
     length_words,
+    loops_words,
     sharpness_words,
 )
 from landscape.report.words_valley import samples_words, surface_words, valley_words
@@ -167,5 +168,6 @@ _WORDS: dict[str, Callable[[xr.Dataset], Iterator[Finding]]] = {
     "sharpness": sharpness_words,
     "hopping": hopping_words,
     "alignment": alignment_words,
+    "loops": loops_words,
     "length": length_words,
 }

@@ -10,7 +10,7 @@ import xarray as xr
 from landscape.report.numbers import at, last, number
 from landscape.report.section import Finding, Trust
 
-__all__ = ["alignment_words", "evolution_words", "hopping_words", "length_words", "sharpness_words"]
+__all__ = ["alignment_words", "evolution_words", "hopping_words", "length_words", "loops_words", "sharpness_words"]
 
 
 def evolution_words(ds: xr.Dataset) -> Iterator[Finding]:
@@ -65,6 +65,25 @@ def alignment_words(ds: xr.Dataset) -> Iterator[Finding]:
             f"The gradients of the single and the looped loss{at(ds)} have the cosine {value} (standard error {error})."
         )
         yield Finding(text, "alignment")
+
+
+def loops_words(ds: xr.Dataset) -> Iterator[Finding]:
+    """What the state does beyond the trained passes, and whether more passes help."""
+    here, passes = last(ds), ds["pass"].values
+    text = (
+        f"Followed for {passes[-1]} passes, the state{at(ds)} of {number(100 * float(here['share'].max()), 3)} % of "
+        f"the samples is {here['label'].item()}: steps change by the factor {number(here['growth'], 3)} per pass (mean)"
+    )
+    yield Finding(f"{text}.", "loops")
+    loops, loss = int(here["loops"]), here["loss"].values
+    if loops and np.isfinite(loss).any():
+        best = int(np.nanargmin(loss))
+        own, least = (f"{number(loss[i])} ± {number(here['loss_stderr'][i], 2)}" for i in (loops - 1, best))
+        text = (
+            f"The loss read off the state is {own} after the model's own {loops} {'pass' if loops == 1 else 'passes'}"
+        )
+        more = "" if best == loops - 1 else f", and least, {least}, after {passes[best]}"
+        yield Finding(f"{text}{more} (standard errors over samples).", "loops")
 
 
 def length_words(ds: xr.Dataset) -> Iterator[Finding]:

@@ -9,7 +9,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from landscape.figures import FIGURES
 from landscape.figures.style import paper
 from support import builders_length, builders_spectra
-from support.builders_dynamics import alignment, hopping, sharpness
+from support.builders_dynamics import alignment, hopping, loops, sharpness
 from support.builders_spectra import STEPS, attrs, generator
 
 CURVATURE = "nats per token per squared parameter unit"
@@ -227,6 +227,7 @@ BUILDERS = {
     "sharpness": sharpness,
     "hopping": hopping,
     "alignment": alignment,
+    "loops": loops,
     "length": builders_length.length,
     **builders_spectra.BUILDERS,
 }

@@ -1,4 +1,4 @@
-"""Results of `hopping`, `alignment` and `sharpness`."""
+"""Results of `hopping`, `alignment`, `loops` and `sharpness`."""
 
 import numpy as np
 import xarray as xr
@@ -88,4 +88,46 @@ def sharpness(arch="single", seed=0, *, steps=STEPS):
         },
         {"step": steps},
         attrs("sharpness", arch, seed),
+    )
+
+
+def loops(arch="single", seed=0, *, steps=STEPS, passes=8, at=(1, 3, 8)):
+    """A `loops` result: the loss turns after three passes, one Jacobian has not converged, one state runs away."""
+    rng = generator(arch, seed)
+    m, t = len(steps), np.arange(1, passes + 1)
+    trained = 3 if arch == "looped" else 1
+    curve = (1 + 0.1 * (t - trained) ** 2) * (0.4 + np.exp(-steps / 99.0))[:, None]
+    curves = {
+        "loss": curve,
+        "norm": 4 + 0.5 * t + 0 * curve,
+        "step_length": 0.5 * 0.7**t + 0.01 * rng.random((m, passes)),
+        "cosine": np.where(t > 1, np.tanh(t - 3.0), np.nan) + 0 * curve,
+    }
+    curves["loss"][-1, -1] = np.inf
+    radius = (0.8 + 0.1 * rng.random((m, 3))) + 0.05 * np.arange(3)
+    converged = np.ones((m, 3, 2), bool)
+    converged[4, 1, 0] = False
+    values = {n: (("step", "pass"), x) for n, x in curves.items()}
+    values |= {f"{n}_stderr": (("step", "pass"), np.full((m, passes), 0.01)) for n in curves}
+    values |= {n: (("step", "at"), x) for n, x in (("radius", radius), ("gain", 2 * radius))}
+    values |= {f"{n}_stderr": (("step", "at"), np.full((m, 3), 0.05)) for n in ("radius", "gain")}
+    label = np.array(["settling"] * (m - 1) + ["drifting"])
+    return xr.Dataset(
+        values
+        | {
+            "converged": (("step", "at", "sample"), converged),
+            "growth": ("step", np.full(m, 0.7)),
+            "label": ("step", label),
+            "share": (("step", "dynamics"), np.tile([0.75, 0.0, 0.25], (m, 1))),
+            "loops": ("step", np.full(m, trained)),
+            "trained_loops": ("step", np.full(m, trained)),
+        },
+        {
+            "step": steps,
+            "pass": t,
+            "at": list(at),
+            "sample": [0, 9],
+            "dynamics": ["settling", "marginal", "drifting"],
+        },
+        attrs("loops", arch, seed),
     )
