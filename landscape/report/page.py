@@ -17,7 +17,7 @@ from landscape.report.section import Section
 from landscape.report.surface import HINT, available, interactive, plotly_code
 from landscape.report.tables import Table, side_by_side, table_of
 
-__all__ = ["BIBTEX", "fragment", "page"]
+__all__ = ["BIBTEX", "fragment", "page", "template", "text_of"]
 
 BIBTEX = """@software{landscape,
   title   = {landscape: measure the loss landscape of PyTorch models},
@@ -59,15 +59,15 @@ def page(sections: Sequence[Section], *, joint: Mapping[str, Sequence[xr.Dataset
     together, lacking = pictures(joint or {}, title="all runs")
     parts = [_part(i, section) for i, section in enumerate(sections)]
     turned = available() and any(part["surface"] for part in parts)
-    return _template("page.html").render(
+    return template("page.html").render(
         title=sections[0].title if len(sections) == 1 else f"{len(sections)} runs",
         parts=parts,
         table=side_by_side([s.title for s in sections], [s.datasets for s in sections]) if len(sections) > 1 else None,
         together=together,
         lacking=lacking,
         plotly=plotly_code() if turned else "",
-        style=_text("style.css"),
-        script=_text("tables.js"),
+        style=text_of("style.css"),
+        script=text_of("tables.js"),
         made=created(),
         version=versions()["landscape-valleys"],
         bibtex=BIBTEX.replace("VERSION", versions()["landscape-valleys"]),
@@ -78,7 +78,7 @@ def page(sections: Sequence[Section], *, joint: Mapping[str, Sequence[xr.Dataset
 def fragment(section: Section) -> str:
     """What a notebook shows: sentences, pictures, and what was left out; no script."""
     shown, missing = _pictures(section)
-    return _template("fragment.html").render(
+    return template("fragment.html").render(
         section=section, findings=_findings(section), pictures=shown, missing=missing
     )
 
@@ -135,8 +135,9 @@ def _settings(section: Section) -> list[tuple[str, str]]:
     return rows
 
 
-def _text(name: str) -> str:
-    return files("landscape.report").joinpath(name).read_text(encoding="utf-8")
+def text_of(name: str) -> str:
+    """A file of this room."""
+    return files("landscape.report").joinpath(name).readtext_of(encoding="utf-8")
 
 
 def _ticks(text: str) -> Markup:
@@ -145,10 +146,11 @@ def _ticks(text: str) -> Markup:
     return Markup("").join(part.format(piece) for part, piece in zip(parts, text.split("`"), strict=True))
 
 
-def _template(name: str) -> jinja2.Template:
+def template(name: str) -> jinja2.Template:
+    """A page to fill in; what stands between backticks is code after the filter `ticks`, all else is escaped."""
     environment = jinja2.Environment(
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )
     environment.filters["ticks"] = _ticks
-    environment.loader = jinja2.FunctionLoader(_text)
-    return environment.get_template(name)
+    environment.loader = jinja2.FunctionLoader(text_of)
+    return environment.gettemplate(name)

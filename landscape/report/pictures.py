@@ -15,7 +15,7 @@ from landscape.figures import FIGURES
 from landscape.figures.style import paper
 from landscape.plotting import plot
 
-__all__ = ["Missing", "Picture", "drawn", "pictures"]
+__all__ = ["Missing", "Picture", "drawn", "picture", "pictures"]
 
 HEAVY = 400_000
 """Bytes of a drawing of lines from which on it is stored as points."""
@@ -73,13 +73,14 @@ def pictures(datasets: Mapping[str, Sequence[xr.Dataset]], *, title: str) -> tup
             missing.append(Missing(name, "one checkpoint makes no curve; the numbers are in the tables."))
             continue
         try:
-            found.append(_picture(name, drawn(name, answers), spec.title, title))
+            found.append(picture(name, drawn(name, answers), spec.title, title))
         except LandscapeError as error:
             missing.append(Missing(name, str(error)))
     return found, missing
 
 
-def _picture(name: str, figure: Any, caption: str, title: str) -> Picture:
+def picture(name: str, figure: Any, caption: str, title: str) -> Picture:
+    """A figure as an image: a drawing of lines, or points where those would be too many."""
     width, height = (round(96 * float(x)) for x in figure.get_size_inches())
     buffer, kind = io.BytesIO(), "svg+xml"
     with paper(outlines=True):

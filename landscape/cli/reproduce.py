@@ -1,0 +1,185 @@
+"""`landscape reproduce`."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+from pathlib import Path
+
+import click
+import torch
+
+from landscape.answers.files import write
+from landscape.cli.console import device_option, json_text, progress_bars, resolve_device, show_table
+from landscape.cli.plot import draw, save
+from landscape.cli.tables import grid as tables
+from landscape.errors import LandscapeError
+from landscape.grids.carry import Failure, Standing, carry_out
+from landscape.grids.cluster import Cluster
+from landscape.grids.grid import Grid
+from landscape.grids.plan import Plan
+from landscape.grids.presets import STUDIES, study_grids
+from landscape.grids.price import price
+from landscape.report.pictures import Picture, picture
+from landscape.report.study import study_page
+from landscape.studies.study import Study
+from landscape.verdict.findings import document, findings
+from landscape.verdict.form import plain
+from landscape.verdict.groups import Setting
+from landscape.verdict.verdict import Verdict, verdict
+from landscape.verdict.words import markdown
+
+__all__ = ["command"]
+
+
+@click.command("reproduce")
+@click.option(
+    "--preset",
+    type=click.Choice(list(STUDIES)),
+    default="quick",
+    show_default=True,
+    help="; ".join(f"{name}: {about}" for name, about in STUDIES.items()) + ".",
+)
+@click.option(
+    "-o",
+    "--output",
+    "folder",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("study"),
+    show_default=True,
+    help="Folder for runs, verdict, figures and the page.",
+)
+@click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="Processes, one thread each.")
+@click.option("--backend", type=click.Choice(["loky", "dask"]), default="loky", show_default=True, help="As in sweep.")
+@click.option("--scheduler", metavar="ADDRESS", help="With --backend dask.")
+@click.option("--chunk", type=click.IntRange(1), help="Samples that a probe evaluates at once; bounds memory.")
+@device_option
+@click.option("--dry-run", is_flag=True, help="Compute nothing: say what is left, and what it would take.")
+@click.option("-q", "--quiet", is_flag=True, help="No progress.")
+def command(
+    preset: str,
+    folder: Path,
+    jobs: int,
+    backend: str,
+    scheduler: str | None,
+    chunk: int | None,
+    device: str,
+    dry_run: bool,
+    quiet: bool,
+) -> None:
+    """From nothing to what holds: train a study, probe it, judge the claims, draw the figures, write the page.
+
+    What is done is skipped, so that the same command goes on after any interruption, and ends in the same verdict. A
+    run that fails is told at the end and stops no other. The folder then holds runs/, verdict.json, verdict.md,
+    findings.json, findings.md, figures/ and report.html.
+
+    \b
+    Examples:
+      landscape reproduce --jobs 2
+      landscape reproduce --preset paper --dry-run
+      landscape reproduce --preset paper --jobs 16 -o paper
+    """
+    if scheduler is not None and backend != "dask":
+        raise click.UsageError("--scheduler is Dask's: add --backend dask.")
+    torch.set_num_threads(1)
+    grids = study_grids(preset, device=resolve_device(device))
+    plans = {name: Plan.of(grid, folder / "runs" / name) for name, grid in grids.items()}
+    if dry_run or preset != "quick":  # an hour's work is told before it begins, two minutes' are not
+        _tell_price(plans, chunk=chunk, jobs=jobs)
+    if dry_run:
+        return
+    failures: list[Failure] = []
+    for name, grid in grids.items():
+        failures += _carried_out(
+            grid, folder / "runs" / name, plans[name], jobs=jobs, backend=backend, scheduler=scheduler, chunk=chunk,
+            quiet=quiet,
+        )  # fmt: skip
+    _concluded(folder, list(grids))
+    for failure in failures:
+        said = str(failure.error)
+        click.echo(f"Error: {said if failure.what in said else f'{failure.what}: {said}'}", err=True)
+    if failures:
+        click.echo(f"{len(failures)} failed; the verdict is about all others. The same command tries again.", err=True)
+        raise click.exceptions.Exit(1)
+
+
+def _tell_price(plans: Mapping[str, Plan], *, chunk: int | None, jobs: int) -> None:
+    for name, plan in plans.items():
+        if plan.done:
+            click.echo(f"{name}: done.", err=True)
+            continue
+        found = price(plan, chunk=chunk)
+        for table in tables.grid_tables(plan, found, jobs=jobs):
+            show_table(table)
+        for what, error in found.errors.items():
+            click.echo(f"Error: {what}: {error}", err=True)
+
+
+def _carried_out(
+    grid: Grid,
+    folder: Path,
+    plan: Plan,
+    *,
+    jobs: int,
+    backend: str,
+    scheduler: str | None,
+    chunk: int | None,
+    quiet: bool,
+) -> tuple[Failure, ...]:
+    """One grid, and what failed of it."""
+    with contextlib.ExitStack() as stack:
+        workers = None
+        if backend == "dask" and not plan.done:
+            workers = stack.enter_context(Cluster(folder, address=scheduler, jobs=jobs))
+        bars = stack.enter_context(progress_bars(quiet=quiet))
+
+        def report(s: Standing) -> None:
+            bars.update(f"{folder.name} {s.phase}", s.done, s.total, s.running, share=s.share)
+
+        return carry_out(
+            grid, folder, jobs=jobs, workers=workers, chunk=chunk, plan=plan, progress=report
+        ).failures  # fmt: skip
+
+
+def _concluded(folder: Path, names: list[str]) -> None:
+    """Verdict, findings, figures and page of all that is there."""
+    study = Study.open([folder / "runs" / name for name in names])
+    found = verdict(study)
+    numbers = document(found)
+    text = findings(numbers)
+    for name, content in (
+        ("verdict.json", json_text(plain(found)) + "\n"),
+        ("verdict.md", markdown(found)),
+        ("findings.json", json_text(numbers) + "\n"),
+        ("findings.md", text),
+    ):
+        write(content.encode(), folder / name)
+        click.echo(str(folder / name))
+    page = study_page(text, _drawn(study, found, folder / "figures"))
+    write(page.encode(), folder / "report.html")
+    click.echo(str(folder / "report.html"))
+
+
+def _drawn(study: Study, found: Verdict, folder: Path) -> dict[str, list[Picture]]:
+    """The figures of every setting, saved, as pictures of the page."""
+    out: dict[str, list[Picture]] = {}
+    for judged in found.settings:
+        label = judged.setting.label
+        own = folder if len(found.settings) == 1 else folder / _file_name(label)
+        for figure in draw(_of_setting(study, judged.setting)):
+            save(figure, own, formats=("pdf", "png"))
+            out.setdefault(label, []).append(picture(figure.name, figure.figure, figure.title, label))
+    return out
+
+
+def _of_setting(study: Study, setting: Setting) -> Study:
+    """Its runs, of each architecture one kind: figures take runs of one architecture for seeds."""
+    first = {kind.arch: kind for kind in reversed(setting.kinds)}
+    ids = {subject.id for kind in first.values() for subject in kind.runs.values()}
+    return Study([run for run in study.runs if run.id in ids])
+
+
+def _file_name(label: str) -> str:
+    return "".join(c if c.isalnum() or c in "-._" else "-" for c in label).strip("-")
+
+
