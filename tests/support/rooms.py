@@ -33,6 +33,7 @@ ORDER = (
     "landscape.probes",
     "landscape.answers",
     "landscape.studies",
+    "landscape.verdict",
     "landscape.figures",
     "landscape.plotting",
     "landscape.report",
