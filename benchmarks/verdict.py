@@ -60,8 +60,8 @@ def rates(x: Array) -> list[str]:
     return [
         *(share(scipys(x, method), n) for method in ("percentile", "basic", "BCa")),
         share(student(x), n),
-        share(interval(x, seed=0, level=LEVEL, resamples=1999), n),
-        f"{100 * np.mean(side(interval(x, seed=0, level=DECISION_LEVEL, resamples=1999), n=n) == 1):.1f}",
+        share(interval(x, seed=0, resamples=1999)[:, 0], n),
+        f"{100 * np.mean(side(interval(x, seed=0, levels=[DECISION_LEVEL], resamples=1999)[:, 0], n=n) == 1):.1f}",
     ]
 
 
@@ -81,7 +81,7 @@ def main() -> None:
     )
     for n in (5, 6, 8, 10, 12, 16, 24, 32):
         x = np.random.default_rng(n).standard_normal((DRAWS, n))
-        ends = interval(x, seed=0, level=DECISION_LEVEL, resamples=1999)
+        ends = interval(x, seed=0, levels=[DECISION_LEVEL], resamples=1999)[:, 0]
         out.write(f"| {n} | " + " | ".join(f"{100 * np.mean(side(ends + e, n=n) == 1):.0f}" for e in effects) + " |\n")
 
 

@@ -47,23 +47,23 @@ _FAR = 1e100
 """In place of infinity, which scipy warns of."""
 
 
-def interval(values: ArrayLike, *, seed: int, level: float = LEVEL, resamples: int = _RESAMPLES) -> Array:
-    r"""Interval of the mean of one number per seed: the hull of Student's and of the studentised bootstrap's.
+def interval(values: ArrayLike, *, seed: int, levels: Sequence[float] = (LEVEL,), resamples: int = _RESAMPLES) -> Array:
+    r"""Intervals of the mean of one number per seed: the hull of Student's and of the studentised bootstrap's.
 
     With mean m and standard error e of the n numbers, the bootstrap (`scipy.stats.bootstrap`) gives the distribution of
     t\* = (m\* - m) / e\* over resamples, and the interval [m - q_hi e, m - q_lo e] by its quantiles; Student's takes
     those of the t distribution. The hull holds both: the bootstrap knows about skewness, Student's about few seeds. A
-    resample of one number repeated has no spread and counts as infinitely far, so that with three seeds the interval
-    is infinite.
+    resample of one number repeated has no spread and counts as infinitely far; with fewer than five seeds these are so
+    many that the ends would be infinite, and Student's interval alone is given, which then decides nothing (`side`).
 
     Args:
         values: (..., n), one number per seed along the last axis, in the order of the seeds.
         seed: of the resampling.
-        level: confidence.
+        levels: of confidence, L of them.
         resamples: how many.
 
     Returns:
-        (..., 2): lower and upper end. NaN with a single number, or where one is not finite; without any spread the
+        (..., L, 2): lower and upper ends. NaN with a single number, or where one is not finite; without any spread the
         ends are the number itself.
 
     Raises:
@@ -74,32 +74,43 @@ def interval(values: ArrayLike, *, seed: int, level: float = LEVEL, resamples: i
         project.
 
     Example:
-        >>> interval([1.0, 2.0, 2.5, 1.5, 2.0], seed=0).round(2).tolist()
-        [0.97, 2.51]
+        >>> interval([1.0, 2.0, 2.5, 1.5, 2.0], seed=0, levels=[0.95, 0.98]).round(2).tolist()
+        [[0.97, 2.51], [0.27, 2.82]]
     """
     x = np.asarray(values, dtype=np.float64)
-    if x.ndim == 0 or not x.shape[-1] or not 0 < level < 1:
-        raise LandscapeError(f"expected numbers and a level in (0, 1), found shape {x.shape} and level {level}.")
-    n, known = x.shape[-1], np.isfinite(x).all(-1)
-    if n == 1:
-        return np.full((*x.shape[:-1], 2), np.nan)
+    if x.ndim == 0 or not x.shape[-1] or not all(0 < level < 1 for level in levels):
+        raise LandscapeError(f"expected numbers and levels in (0, 1), found shape {x.shape} and {tuple(levels)}.")
+    n, known = x.shape[-1], np.asarray(np.isfinite(x).all(-1))
+    if n == 1 or not x.size:
+        return np.full((*x.shape[:-1], len(levels), 2), np.nan)
     x = np.where(known[..., None], x, 0.0)
     mean = x.mean(-1)
     error = x.std(-1, ddof=1) / np.sqrt(n)
+    quantiles = np.zeros((len(levels), 2, *mean.shape))
+    if n >= MINIMUM:
+        quantiles = _quantiles(x - mean[..., None], levels, seed, resamples)
+    none = error <= 1e-13 * np.abs(x).max(-1)  # all the same number, but for rounding
+    own = np.stack([x.min(-1), x.max(-1)], axis=-1)
+    step, out = np.where(none, 1.0, error), []
+    for level, (high, low) in zip(levels, quantiles, strict=True):
+        # What bounds the mean from below is how far too high it may have come out, and the other way round.
+        t = stats.t.ppf((1 + level) / 2, n - 1)
+        hull = np.stack([mean - np.fmax(high, t) * step, mean - np.fmin(low, -t) * step], axis=-1)
+        out.append(np.where(known[..., None], np.where(none[..., None], own, hull), np.nan))
+    return np.stack(out, axis=-2)
+
+
+def _quantiles(x: Array, levels: Sequence[float], seed: int, resamples: int) -> Array:
+    """Upper and lower quantiles of the studentised mean over resamples of centred numbers (..., n); (L, 2, ...)."""
     found = stats.bootstrap(
-        (x - mean[..., None],), _studentised, n_resamples=resamples, batch=max(1, 2**22 // x.size), vectorized=True,
-        axis=-1, method="percentile", random_state=np.random.default_rng(seed),
+        (x,), _studentised, n_resamples=resamples, batch=max(1, 2**21 // x.size), vectorized=True, axis=-1,
+        method="percentile", random_state=np.random.default_rng(seed),
     ).bootstrap_distribution  # fmt: skip
     # The ends of a sample, not interpolated: half-way to infinity is nowhere.
-    ends = (np.quantile(found, (1 + s * level) / 2, axis=-1, method="inverted_cdf") for s in (1, -1))
-    # What bounds the mean from below is how far too high it may have come out, and the other way round.
-    high, low = (np.where(np.abs(q) < _FAR, q, np.copysign(np.inf, q)) for q in ends)
-    student = stats.t.ppf((1 + level) / 2, n - 1)
-    none = error <= 1e-13 * np.abs(x).max(-1)  # all the same number, but for rounding
-    step = np.where(none, 1.0, error)
-    hull = np.stack([mean - np.fmax(high, student) * step, mean - np.fmin(low, -student) * step], axis=-1)
-    own = np.stack([x.min(-1), x.max(-1)], axis=-1)
-    return np.where(known[..., None], np.where(none[..., None], own, hull), np.nan)
+    at = [(1 + sign * level) / 2 for level in levels for sign in (1, -1)]
+    out = np.quantile(found, at, axis=-1, method="inverted_cdf").reshape(len(levels), 2, *x.shape[:-1])
+    ends: Array = np.where(np.abs(out) < _FAR, out, np.copysign(np.inf, out))
+    return ends
 
 
 def _studentised(x: Array, axis: int) -> Array:
@@ -108,7 +119,8 @@ def _studentised(x: Array, axis: int) -> Array:
     spread = x.std(axis, ddof=1)
     # One number repeated has a standard deviation of a rounding or two instead of 0.
     none = spread <= 1e-12 * np.abs(x).max(axis)
-    return np.where(none, np.sign(mean) * _FAR, mean / np.where(none, 1.0, spread) * np.sqrt(x.shape[axis]))
+    out: Array = np.where(none, np.sign(mean) * _FAR, mean / np.where(none, 1.0, spread) * np.sqrt(x.shape[axis]))
+    return out
 
 
 def side(ends: ArrayLike, *, n: int, direction: int = 1, margin: float = 0.0) -> NDArray[np.int64]:
