@@ -1,4 +1,4 @@
-"""The command line: `landscape train`, `sweep`, `probe`, `plot`, `show`, `report`, `compare`, `import`, `export`."""
+"""The command line: one command a module, loaded when it is called."""
 
 from __future__ import annotations
 
@@ -31,6 +31,7 @@ COMMANDS = {
     "show": ("landscape.cli.show", "Say what is in a run, or compare several."),
     "report": ("landscape.cli.report", "Make one page that says what was found, with pictures."),
     "compare": ("landscape.cli.compare", "Compare two runs at the same step, loss or compute."),
+    "verdict": ("landscape.cli.verdict", "Judge the claims by what a study has stored."),
     "import": ("landscape.cli.importing", "Make a run of checkpoints that another program wrote."),
     "export": ("landscape.cli.exporting", "Write a checkpoint of a run as a safetensors file."),
 }

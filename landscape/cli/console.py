@@ -19,7 +19,17 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table as RichTable
 
-__all__ = ["Bars", "Table", "device_option", "emit_json", "number", "progress_bars", "resolve_device", "show_table"]
+__all__ = [
+    "Bars",
+    "Table",
+    "device_option",
+    "emit_json",
+    "json_text",
+    "number",
+    "progress_bars",
+    "resolve_device",
+    "show_table",
+]
 
 TEXT_WIDTH = 76
 """Characters after which long text in a table is wrapped."""
@@ -149,7 +159,12 @@ def number(x: Any, digits: int = 4) -> str:
 
 def emit_json(value: Any) -> None:
     """JSON on stdout; NaN becomes null, which is what JSON has."""
-    click.echo(json.dumps(_plain(value), indent=2))
+    click.echo(json_text(value))
+
+
+def json_text(value: Any) -> str:
+    """As `emit_json` writes it."""
+    return json.dumps(_plain(value), indent=2)
 
 
 def _plain(value: Any) -> Any:

@@ -21,7 +21,7 @@ from landscape.studies.decay import decay_tables
 from landscape.studies.outcomes import outcomes
 from landscape.studies.switches import shift_records
 
-__all__ = ["Study"]
+__all__ = ["Study", "asked"]
 
 _PLAIN = ("euclidean", "none")
 """Metrics that are meant where none is named; "none" is that of probes without one."""
@@ -117,7 +117,7 @@ class Study:
                 f"expected results of probe {probe!r} in the metric {metric or _PLAIN[0]!r} for all runs, found none "
                 f"for {lacking}. Metrics that are there: {there}. Choose one of them, or compute what is missing."
             )
-        answers = [{_settings(h): h.path for h in reversed(found)} for found in stored_in]
+        answers = [{asked(h): h.path for h in reversed(found)} for found in stored_in]
         common = [k for k in answers[0] if all(k in a for a in answers)]
         if not common:
             raise LandscapeError(
@@ -175,7 +175,7 @@ def _metric(found: Heading) -> str:
     return str(found.attrs.get("metric", "none"))
 
 
-def _settings(found: Heading) -> str:
+def asked(found: Heading) -> str:
     """What must agree between runs: the probe's version, and all settings but the step a whole-run probe was asked at.
 
     Two versions of a probe may differ in what they compute.

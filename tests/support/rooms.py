@@ -34,6 +34,7 @@ ORDER = (
     "landscape.answers",
     "landscape.grids",
     "landscape.studies",
+    "landscape.verdict",
     "landscape.figures",
     "landscape.plotting",
     "landscape.report",
