@@ -35,6 +35,7 @@ ORDER = (
     "landscape.studies",
     "landscape.figures",
     "landscape.plotting",
+    "landscape.captions",
     "landscape.report",
     "landscape.cli.console",
     "landscape.cli.tables",
