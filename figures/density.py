@@ -144,7 +144,7 @@ def _smooth(ds: xr.Dataset, place: Callable[[Array], Array], x: Array, width: fl
     count = ds["count"].values if "count" in ds else int(ds["n_parameters"]) * ds["weight"].values
     curves = []
     for theta, number in zip(ds["node"].values, count, strict=True):
-        real = (number > 0) & np.isfinite(theta)
+        real = number > 0
         kernel = np.exp(-0.5 * ((x[:, None] - place(theta[real])) / width) ** 2) / (width * np.sqrt(2 * np.pi))
         curves.append(kernel @ number[real])
     if "exact" in ds:

@@ -146,8 +146,8 @@ def _draw_cuts(ax: Axes, arch: str, group: Sequence[xr.Dataset], cuts: int) -> N
             mean, low, high = over_seeds([_reached(ds.sel(side=side)) for ds in picked])
             ax.plot(sign * mean, rise, color=shade, linestyle="none", marker=".", markersize=4, zorder=3 - 0.1 * i)
             ax.plot(sign * _wall(rise, mean, fine), fine, color=shade, linewidth=1.2, zorder=3 - 0.1 * i)
-            ends = [sign * _wall(rise, edge, fine) for edge in (low, high)]
-            ax.fill_betweenx(fine, *ends, color=shade, alpha=0.25, linewidth=0)
+            near, far = (sign * _wall(rise, edge, fine) for edge in (low, high))
+            ax.fill_betweenx(fine, near, far, color=shade, alpha=0.25, linewidth=0)
     if "top 1" in names:
         wide = np.mean([ds.isel(mode=names.index("top 1"))["quadratic_half_width"].values for ds in group], axis=0)
         for sign in (-1, 1):

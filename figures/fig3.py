@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import xarray as xr
@@ -42,11 +42,11 @@ def fig3(answers: Mapping[str, Sequence[xr.Dataset]], *, scale: Scale = "symlog"
     """Left the samples: loss of the simplest and of the most complex third, and of every sample. Right the Hessian.
 
     The thirds are by information content, dark the most complex and pale the simplest third: means over seeds in a band
-    from minimum to maximum. Each map shows all samples of the first seed of an architecture, from the simplest (bottom)
-    to the most complex; hatching shows where there is no value. Right: matrix entropy and spread of the spectrum, means
-    over seeds in a band of seeds and standard errors, with the change points of the first seed's entropy as ticks on
-    the lower edge; and, against the later of two neighbouring checkpoints, their mutual information and the mean
-    principal angle of their leading eigenspaces.
+    from minimum to maximum; where the seeds' steps differ, as after a switch, each is drawn thin. Each map shows all
+    samples of the first seed of an architecture, from the simplest (bottom) to the most complex; hatching shows where
+    there is no value. Right: matrix entropy and spread of the spectrum, means over seeds in a band of seeds and of
+    standard errors, with the change points of the first seed's entropy as ticks; and, against the later of two
+    neighbouring checkpoints, their mutual information and the mean principal angle of their leading eigenspaces.
 
     Args:
         answers: ``samples``, ``entropy`` and, if there, ``evolution`` of every run, all of one task.
@@ -70,7 +70,7 @@ def fig3(answers: Mapping[str, Sequence[xr.Dataset]], *, scale: Scale = "symlog"
     changes = by_arch(require_all(list(answers["evolution"]), _EVOLUTION)) if answers.get("evolution") else {}
     rows = max(1 + len(samples), 4 if changes else 2)
     figure = sheet(PAGE, 1.35 * rows + 0.9)
-    left, right = figure.subfigures(1, 2, width_ratios=(1.08, 1))
+    left, right = cast("tuple[SubFigure, SubFigure]", figure.subfigures(1, 2, width_ratios=(1.08, 1)))
     for part, title in ((left, "samples"), (right, "Hessian")):
         part.suptitle(title, fontsize=8.0, fontweight="bold")
     _samples(left, samples, scale)
@@ -196,12 +196,8 @@ def _sample_marks(
 ) -> list[Line2D | Patch]:
     marks: list[Line2D | Patch] = []
     for arch in groups:
-        look = arch_style(arch)
-        marks.append(
-            Line2D(
-                [], [], color=look.color, marker=look.marker, linestyle=look.linestyle, label=f"{arch}, complex third"
-            )
-        )
+        look: dict[str, Any] = {"color": arch_style(arch).color, "linestyle": arch_style(arch).linestyle}
+        marks.append(Line2D([], [], marker=arch_style(arch).marker, label=f"{arch}, complex third", **look))
     marks.append(Line2D([], [], color="0.65", label="pale: simplest third"))
     marks += [Patch(facecolor=color, label=f"{name} family") for name, color in families]
     return [*marks, missing()] if holes else marks

@@ -73,14 +73,14 @@ def fig4(answers: Mapping[str, Sequence[xr.Dataset]], *, split: str = "test") ->
             values = np.unique(np.concatenate([ds[x].values.astype(float) for ds in metrics]))
             ax.set_xlabel(step_axis(ax, values, scale="linear", label=_X[x], ticks=False))
         axes[0][column].set_title("all samples" if family == "all" else f"{family} family")
-    for row in axes:
-        row[0].set_ylabel(f"accuracy\n({split} split)")
+    for cells in axes:
+        cells[0].set_ylabel(f"accuracy\n({split} split)")
     handles = {label: h for ax in axes[0] + axes[1] for h, label in zip(*ax.get_legend_handles_labels(), strict=True)}
     marks: list[Any] = [*handles.values()]
     if any(np.isfinite(ds["bayes_accuracy"].sel(family=families)).any() for ds in metrics):
         marks.append(Line2D([], [], color=NEUTRAL, linestyle=(0, (4, 2)), linewidth=0.8, label="Bayes optimal"))
     if thin:
-        marks.append(Line2D([], [], color=arch_style("shift").color, linewidth=0.6, label="single seeds"))
+        marks.append(Line2D([], [], color=arch_style("shift").color, linewidth=0.6, label="seeds one by one"))
     if any(step >= 0 for step in switches.values()):
         look = arch_style("shift")
         marks.append(Line2D([], [], color=look.color, linewidth=0.9, label="switch, one line per seed"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -173,10 +174,8 @@ def _phase(evolution: Sequence[xr.Dataset], arch: str, step: int) -> str:
 def _legend(
     arch: str, group: Sequence[xr.Dataset], answers: Mapping[str, Sequence[xr.Dataset]]
 ) -> list[Line2D | Patch]:
-    look = arch_style(arch)
+    look: dict[str, Any] = {"color": arch_style(arch).color, "linestyle": arch_style(arch).linestyle}
     exact = _all_exact(answers)
     how = "all eigenvalues" if exact else "quadrature"
-    marks: list[Line2D | Patch] = [
-        Line2D([], [], color=look.color, linestyle=look.linestyle, label=f"{titled(arch, group)}, {how}")
-    ]
+    marks: list[Line2D | Patch] = [Line2D([], [], **look, label=f"{titled(arch, group)}, {how}")]
     return marks + (band_marks([group]) if exact else error_marks([group], any(d.sizes["vector"] == 1 for d in group)))

@@ -42,10 +42,10 @@ def kappa(datasets: Sequence[xr.Dataset], *, step: int | None = None) -> Figure:
 
     Left for absolute thresholds, right for thresholds relative to the largest eigenvalue. Dashed in black is what kappa
     would be if an eigenvalue lay just above the threshold: 1/eps for a relative one, the same for every network, and
-    lambda_1/eps for an absolute one, lambda_1 of each architecture. Where a curve lies on its dashed line, kappa repeats
-    the threshold and tells nothing of the valley. The gap, the ratio of the two eigenvalues next to the threshold, says
-    the same: it is 1 where the spectrum is continuous. Curves are means over seeds in a band from minimum to maximum. A
-    point is hollow where, in any seed, an eigenvalue is within its error of the threshold.
+    lambda_1/eps for an absolute one, lambda_1 of each architecture. Where a curve lies on its dashed line, kappa is the
+    threshold again and tells nothing of the valley. The gap, the ratio of the two eigenvalues next to the threshold,
+    says the same: it is 1 where the spectrum is continuous. Curves are means over seeds in a band from minimum to
+    maximum. A point is hollow where, in any seed, an eigenvalue is within its error of the threshold.
 
     Args:
         datasets: one ``split`` dataset per run, all of one task.
@@ -91,8 +91,8 @@ def kappa(datasets: Sequence[xr.Dataset], *, step: int | None = None) -> Figure:
         "dimension of the\nvalley (log scale)",
         "gap at the threshold\n(ratio; log scale)",
     )
-    for row, label in zip(axes, labels, strict=True):
-        row[0].set_ylabel(label)
+    for cells, label in zip(axes, labels, strict=True):
+        cells[0].set_ylabel(label)
     figure.legend(handles=_legend(groups), loc="outside upper center", ncols=2)
     return figure
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -10,11 +10,12 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 
 from landscape.errors import AbsentError, LandscapeError
 from landscape.figures.choices import chosen
 from landscape.figures.datasets import require_all, titled
-from landscape.figures.marks import log_ticks
+from landscape.figures.marks import band_marks, hollow_handle, log_ticks
 from landscape.figures.style import arch_style, family_color, grid, styled
 
 __all__ = ["shift"]
@@ -27,6 +28,9 @@ _X = {
 _BOTH = ("split", "family")
 _SETTINGS = ("criterion", "delta1", "delta2", "patience")
 _MARKERS = "oDs^vPX"
+_PANELS = {"accuracy_final": "final accuracy", "flops": "training compute (FLOP)", "accuracy_drop": "accuracy lost"}
+
+Groups = dict[tuple[Any, ...], list[xr.Dataset]]
 
 
 @styled
@@ -37,11 +41,13 @@ def shift(
     split: str = "test",
     family: str = "all",
 ) -> Figure:
-    """Final accuracy, training compute and the accuracy lost at the switch, one point per run that shifts.
+    """Final accuracy, training compute and the accuracy lost at the switch, one point per setting of SHIFT.
 
-    Colour and marker are the patience W; crosses switched at a step that was given. A hollow point never switched, and
-    stands where its training ended. At one threshold the points of different W stand side by side. Lines are the other
-    architectures of the same study, one per run.
+    A point is the mean over the seeds of one setting; bars and bands reach from their smallest to their largest, and
+    small points are the seeds. Colour and marker are the patience W, and the mode of the switch where there are
+    several; crosses switched at a step that was given. A hollow point never switched, and stands where its training
+    ended. At one threshold the points of different W stand side by side. Lines in bands are the other architectures of
+    the study, mean and range over their seeds. Where no run switched there is no panel of what was lost.
 
     Args:
         datasets: one record (`landscape.studies.switches.shift_record`) per run, all of one task; those that do not
@@ -80,17 +86,21 @@ def shift(
         shifted = [ds for ds in shifted if ds.attrs["criterion"] != "fixed" and float(ds.attrs[x]) > 0]
     if not shifted:
         raise AbsentError("expected at least one run that shifts, found none. Train one with `--arch shift`.")
-    figure, axes = grid(1, 3, height=2.6)
-    looks = _looks(shifted)
-    names = {"accuracy_final": "final accuracy", "flops": "training compute (FLOP)", "accuracy_drop": "accuracy lost"}
-    for ax, (name, label) in zip(axes[0], names.items(), strict=True):
-        for ds in shifted:
-            _point(ax, ds, x, name, looks[_kind(ds)])
-        if name != "accuracy_drop":
-            for ds in (d for d in datasets if d.attrs["arch"] != "shift"):
-                look = arch_style(str(ds.attrs["arch"]))
-                ax.axhline(float(ds[name]), color=look.color, linestyle=look.linestyle, linewidth=1.0, zorder=1.5)
-        ax.set_ylabel(label)
+    names = [n for n in _PANELS if n != "accuracy_drop" or any(np.isfinite(float(ds[n])) for ds in shifted)]
+    figure, axes = grid(1, len(names), height=2.6, sharex=True)
+    looks, groups = _looks(shifted), _groups(shifted)
+    others: dict[str, list[xr.Dataset]] = {}
+    for ds in datasets:
+        if ds.attrs["arch"] != "shift":
+            others.setdefault(str(ds.attrs["arch"]), []).append(ds)
+    for ax, name in zip(axes[0], names, strict=True):
+        for group in groups.values():
+            _point(ax, group, x, name, looks[_kind(group[0], shifted)])
+        if x != "switch_step":
+            _bands(ax, groups, shifted, x, name, looks)
+        for arch, runs in others.items() if name != "accuracy_drop" else ():
+            _level(ax, arch, [float(ds[name]) for ds in runs])
+        ax.set_ylabel(_PANELS[name])
         ax.set_xlabel(_X[x])
         ax.margins(0.08)
         if x == "switch_step":
@@ -98,66 +108,122 @@ def shift(
         else:
             log_ticks(ax, sorted({float(ds.attrs[x]) for ds in shifted}))
     axes[0][1].set_ylim(bottom=0)
-    axes[0][2].axhline(0, color="0.35", linewidth=0.5, zorder=1)
     samples = f"{split} split, " + ("all samples" if family == "all" else f"{family} family")
     axes[0][0].set_title(samples)
-    axes[0][2].set_title("at the switch")
-    figure.legend(handles=_handles(shifted, datasets, looks), loc="outside upper center", ncols=4)
+    if len(names) == 3:
+        axes[0][2].axhline(0, color="0.35", linewidth=0.5, zorder=1)
+        axes[0][2].set_title("at the switch")
+    figure.legend(
+        handles=_handles(shifted, others, looks), loc="outside upper center", ncols=2 if len(names) < 3 else 4
+    )
     return figure
 
 
-def _kind(ds: xr.Dataset) -> str:
-    """What a run is marked by: its patience, unless its switch was given."""
-    return "fixed" if ds.attrs["criterion"] == "fixed" else f"W = {int(ds.attrs['patience'])}"
+def _never(ds: xr.Dataset) -> bool:
+    return int(ds["switch_step"]) < 0
+
+
+def _groups(shifted: Sequence[xr.Dataset]) -> Groups:
+    """The seeds of each setting; those that never switched by themselves."""
+    out: Groups = {}
+    for ds in shifted:
+        settings = tuple(str(ds.attrs.get(n, "")) for n in (*_SETTINGS, "mode", "at"))
+        out.setdefault((*settings, _never(ds)), []).append(ds)
+    return out
+
+
+def _kind(ds: xr.Dataset, shifted: Sequence[xr.Dataset]) -> str:
+    """What a run is marked by: its patience, unless its switch was given, and its mode where there are several."""
+    mode = str(ds.attrs.get("mode", "hard"))
+    several = len({str(d.attrs.get("mode", "hard")) for d in shifted}) > 1
+    how = "fixed" if ds.attrs["criterion"] == "fixed" else f"W = {int(ds.attrs['patience'])}"
+    return f"{how}, {mode}" if several else how
 
 
 def _looks(shifted: Sequence[xr.Dataset]) -> dict[str, dict[str, Any]]:
     """Colour and marker of every kind of run."""
-    patience = sorted({int(ds.attrs["patience"]) for ds in shifted if ds.attrs["criterion"] != "fixed"})
-    looks: dict[str, dict[str, Any]] = {
-        f"W = {w}": {
-            "color": family_color(i),
-            "marker": _MARKERS[i % len(_MARKERS)],
-            "aside": 1.12 ** (i - (len(patience) - 1) / 2),
+    kinds = sorted(
+        {(str(ds.attrs["criterion"]) == "fixed", int(ds.attrs["patience"]), _kind(ds, shifted)) for ds in shifted}
+    )
+    names = list(dict.fromkeys(kind for _, _, kind in kinds))
+    return {
+        kind: {
+            "color": family_color(i) if kind != "fixed" else arch_style("shift").color,
+            "marker": _MARKERS[i % len(_MARKERS)] if kind != "fixed" else "x",
+            "aside": 1.12 ** (i - (len(names) - 1) / 2),
         }
-        for i, w in enumerate(patience)
+        for i, kind in enumerate(names)
     }
-    return {**looks, "fixed": {"color": arch_style("shift").color, "marker": "x", "aside": 1.0}}
 
 
-def _mark(look: dict[str, Any]) -> dict[str, Any]:
+def _mark(look: Mapping[str, Any]) -> dict[str, Any]:
     """What matplotlib needs of a look."""
     return {k: v for k, v in look.items() if k != "aside"}
 
 
-def _point(ax: Axes, ds: xr.Dataset, x: str, name: str, look: dict[str, Any]) -> None:
-    """One run in one panel; one that never switched has lost nothing, and no drop."""
-    never = int(ds["switch_step"]) < 0
-    at = float(ds["final_step" if never else "switch_step"]) if x == "switch_step" else float(ds.attrs[x])
-    at *= 1.0 if x == "switch_step" else float(look["aside"])
-    value = float(ds[name])
-    if np.isfinite(value):
-        face = _mark(look) | ({"markerfacecolor": "white"} if never else {})
-        ax.plot([at], [value], linestyle="none", markersize=4.5, clip_on=False, zorder=3, **face)
+def _place(ds: xr.Dataset, x: str, look: Mapping[str, Any]) -> float:
+    """Where a run stands on the axis: at its switch, or where its training ended; or at its threshold."""
+    if x != "switch_step":
+        return float(ds.attrs[x]) * float(look["aside"])
+    return float(ds["final_step" if _never(ds) else "switch_step"])
+
+
+def _point(ax: Axes, group: Sequence[xr.Dataset], x: str, name: str, look: Mapping[str, Any]) -> None:
+    """The mean over the seeds of a setting, their range both ways, and the seeds; no loss where none switched."""
+    known = [ds for ds in group if np.isfinite(float(ds[name]))]
+    if not known:
+        return
+    at, values = np.array([_place(ds, x, look) for ds in known]), np.array([float(ds[name]) for ds in known])
+    mark = _mark(look)
+    if len(known) > 1:
+        ax.plot(at, values, linestyle="none", markersize=2.2, alpha=0.55, clip_on=False, zorder=2.5, **mark)
+        ax.vlines(at.mean(), values.min(), values.max(), color=mark["color"], linewidth=0.9, clip_on=False)
+        ax.hlines(values.mean(), at.min(), at.max(), color=mark["color"], linewidth=0.9, clip_on=False)
+    face = {"markerfacecolor": "white"} if _never(group[0]) else {}
+    ax.plot([at.mean()], [values.mean()], linestyle="none", markersize=5, clip_on=False, zorder=3, **mark | face)
+
+
+def _bands(
+    ax: Axes, groups: Groups, shifted: Sequence[xr.Dataset], x: str, name: str, looks: Mapping[str, dict[str, Any]]
+) -> None:
+    """Along a threshold, the means of each kind joined in a band over its seeds."""
+    for kind, look in looks.items():
+        at: dict[float, list[float]] = {}
+        for ds in (ds for group in groups.values() for ds in group if _kind(ds, shifted) == kind):
+            if np.isfinite(float(ds[name])):
+                at.setdefault(_place(ds, x, look), []).append(float(ds[name]))
+        places = sorted(at)
+        if len(places) > 1:
+            low, mean, high = (np.array([f(at[p]) for p in places]) for f in (np.min, np.mean, np.max))
+            ax.fill_between(places, low, high, color=look["color"], alpha=0.2, linewidth=0)
+            ax.plot(places, mean, color=look["color"], linewidth=0.9, zorder=2)
+
+
+def _level(ax: Axes, arch: str, values: Sequence[float]) -> None:
+    """Another architecture: mean and range over its seeds."""
+    look = arch_style(arch)
+    if len(values) > 1:
+        ax.axhspan(min(values), max(values), color=look.color, alpha=0.2, linewidth=0, zorder=1)
+    ax.axhline(float(np.mean(values)), color=look.color, linestyle=look.linestyle, linewidth=1.0, zorder=1.5)
 
 
 def _handles(
-    shifted: Sequence[xr.Dataset], datasets: Sequence[xr.Dataset], looks: dict[str, dict[str, Any]]
-) -> list[Line2D]:
+    shifted: Sequence[xr.Dataset], others: Mapping[str, Sequence[xr.Dataset]], looks: Mapping[str, dict[str, Any]]
+) -> list[Line2D | Patch]:
     """Legend entries: kinds of runs that shift, those that never did, and the other architectures."""
-    used = {_kind(ds) for ds in shifted}
-    texts = {"fixed": "shift at a given step"}
-    found = [
-        Line2D([], [], linestyle="none", label=texts.get(k, f"shift, {k}"), **_mark(look))
-        for k, look in looks.items()
-        if k in used
-    ]
-    if any(int(ds["switch_step"]) < 0 for ds in shifted):
-        hollow: dict[str, Any] = {"color": "0.35", "marker": "o", "markerfacecolor": "white"}
-        found.append(Line2D([], [], linestyle="none", label="never switched", **hollow))
-    for arch in dict.fromkeys(str(ds.attrs["arch"]) for ds in datasets if ds.attrs["arch"] != "shift"):
-        look = arch_style(arch)
-        group = [ds for ds in datasets if ds.attrs["arch"] == arch]
-        line: dict[str, Any] = {"color": look.color, "linestyle": look.linestyle}
-        found.append(Line2D([], [], linewidth=1.0, label=titled(arch, group), **line))
-    return found
+    found: list[Line2D | Patch] = []
+    for kind, look in looks.items():
+        group = [ds for ds in shifted if _kind(ds, shifted) == kind]
+        said = kind.replace("fixed", "at a given step")
+        found.append(Line2D([], [], linestyle="none", label=titled(f"shift, {said}", _by_seed(group)), **_mark(look)))
+    if any(_never(ds) for ds in shifted):
+        found.append(hollow_handle("never switched"))
+    for arch, runs in others.items():
+        line: dict[str, Any] = {"color": arch_style(arch).color, "linestyle": arch_style(arch).linestyle}
+        found.append(Line2D([], [], linewidth=1.0, label=titled(arch, runs), **line))
+    return [*found, *band_marks([*others.values(), *_groups(shifted).values()])]
+
+
+def _by_seed(group: Sequence[xr.Dataset]) -> list[xr.Dataset]:
+    """One run of each seed."""
+    return list({ds.attrs.get("run_seed", i): ds for i, ds in enumerate(group)}.values())

@@ -204,7 +204,7 @@ def grid(
     columns: int,
     *,
     height: float,
-    sharex: bool | Literal["col"] = False,
+    sharex: bool | Literal["col", "row"] = False,
     sharey: bool | Literal["row"] = False,
 ) -> tuple[Figure, list[list[Axes]]]:
     """An empty figure of `rows` x `columns` axes: one column of a journal each, the page width from three on."""

@@ -94,8 +94,8 @@ def plot(
             raise LandscapeError(
                 "expected no labels for runs in a figure of the paper: it groups them by architecture."
             )
-        spec = PAPER[figure]
-        found = gathered(Study(answers), spec.probes, optional=spec.optional)  # type: ignore[arg-type]
+        runs = Study(a for a in answers if isinstance(a, Run))
+        found = gathered(runs, PAPER[figure].probes, optional=PAPER[figure].optional)
         return drawn(figure, found.answers, options)
     datasets = [_dataset(a) for a in answers]
     if labels is not None:

@@ -175,12 +175,20 @@ def split(arch="single", seed=0):
     kappa = (20 + 10 * (arch == "looped")) / eps * np.ones((len(STEPS), 1))
     sure = np.ones((len(STEPS), len(eps)), bool)
     sure[0, 2] = False
-    both = ("step", "eps")
+    both, other = ("step", "eps"), ("step", "eps_relative")
+    relative = np.array([1e-4, 1e-3, 1e-2, 1e-1])
+    ones = np.ones((len(STEPS), len(relative)))
     return xr.Dataset(
-        {"dimension_absolute": (both, wide), "kappa_absolute": (both, kappa), "converged_absolute": (both, sure)},
-        {"step": STEPS, "eps": eps},
+        {
+            "dimension_absolute": (both, wide), "kappa_absolute": (both, kappa), "converged_absolute": (both, sure),
+            "gap_absolute": (both, 1 + 0.2 * eps * np.ones_like(kappa)),
+            "dimension_relative": (other, 30 * relative**-0.3 * ones), "kappa_relative": (other, 0.9 / relative * ones),
+            "gap_relative": (other, 1 + relative * ones), "converged_relative": (other, ones > 0),
+            "largest_eigenvalue": ("step", np.full(len(STEPS), 22.0 + 10 * (arch == "looped"))),
+        },
+        {"step": STEPS, "eps": ("eps", eps, {"units": CURVATURE}), "eps_relative": relative},
         attrs("split", arch, seed),
-    )
+    )  # fmt: skip
 
 
 def shift(arch="single", seed=0, *, at=None, patience=3, criterion="patience", delta1=0.01):
@@ -217,6 +225,7 @@ def _in_nats(build):
 BUILDERS = {
     "shift": shift,
     "split": split,
+    "kappa": split,
     "branches": branches,
     "learning": metrics,
     "eigenvalues": spectrum,

@@ -37,6 +37,7 @@ ORDER = (
     "landscape.verdict",
     "landscape.figures",
     "landscape.plotting",
+    "landscape.captions",
     "landscape.report",
     "landscape.cli.console",
     "landscape.cli.tables",
