@@ -12,6 +12,7 @@ from curves import picture
 from curves import section as size_section
 from recording import section as recording_section
 from report import NAMES, ORDER, TITLES, compiling, not_faster, remarks, table
+from surface import section as surface_section
 
 HEAD = """# Benchmarks
 
@@ -75,6 +76,8 @@ def document(files: dict[str, Any], images: dict[str, str], others: dict[str, An
     sizes = {name: others[name] for name in ("size", "size-cuda") if name in others}
     if sizes:
         parts.append(_sizes(sizes, folder))
+    if "surface" in others:
+        parts.append(surface_section(others["surface"]))
     if "gpu" in others:
         parts.append(card_section(others["gpu"]))
     if "recording" in others:
@@ -241,6 +244,8 @@ python benchmarks/size.py --threads 2
 python benchmarks/size.py --device cuda --memory 24
 python benchmarks/gpu.py
 python benchmarks/recording.py
+python benchmarks/surface.py --problem toy
+python benchmarks/surface.py --problem gpt --points 25
 python benchmarks/report.py
 ```
 

@@ -148,7 +148,8 @@ def main() -> None:
 
 def _others(folder: Path) -> dict[str, Any]:
     """What other scripts stored, by name."""
-    paths = {name: folder / f"{name}.json" for name in ("training", "size", "size-cuda", "gpu", "ranks", "recording")}
+    names = ("training", "size", "size-cuda", "surface", "gpu", "ranks", "recording")
+    paths = {name: folder / f"{name}.json" for name in names}
     return {name: json.loads(path.read_text()) for name, path in paths.items() if path.exists()}
 
 

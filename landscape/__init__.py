@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from landscape.answers.files import load, save
+    from landscape.answers.points import parallel
     from landscape.answers.sweep import sweep
     from landscape.curvature.symmetric import Symmetric
     from landscape.errors import LandscapeError, RunFailedError
@@ -52,6 +53,7 @@ __all__ = [
     "export_checkpoint",
     "import_checkpoints",
     "load",
+    "parallel",
     "plot",
     "record",
     "save",
@@ -79,6 +81,7 @@ _HOME = {
     "export_checkpoint": "recording.imports",
     "import_checkpoints": "recording.imports",
     "load": "answers.files",
+    "parallel": "answers.points",
     "plot": "plotting",
     "record": "recording.recorder",
     "save": "answers.files",

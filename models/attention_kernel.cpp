@@ -265,14 +265,15 @@ void embed_back(Sums& sums, const V* chosen, const V* xb) {
     outer<K, D>(sums.token, chosen, xb, nullptr, nullptr);
 }
 
-void forward(const Problem& p, const Weights& w, int64_t group, Residuals& r, T* loss) {
+// Without `keep` all steps share the memory of the first: only losses are wanted.
+void forward(const Problem& p, const Weights& w, int64_t group, Residuals& r, T* loss, bool keep = true) {
     const int steps = p.layers * p.loops;
     std::memset((void*)r.chosen, 0, sizeof r.chosen);
     for (int i = 0; i < N; i++)
         for (int lane = 0; lane < W; lane++) r.chosen[i * K + p.tokens[(group * N + i) * W + lane]][lane] = 1;
     embed(r.step[0].x, r.chosen, w.token, w.position);
     for (int t = 0; t < steps; t++) {
-        Step& s = r.step[t];
+        Step& s = r.step[keep ? t : 0];
         const Layer& l = w.layer[t % p.layers];
         linear<D, D>(s.g, false, s.x, l.M, nullptr, nullptr);
         scores(s.A, s.g, s.x, nullptr, nullptr);
@@ -283,8 +284,8 @@ void forward(const Problem& p, const Weights& w, int64_t group, Residuals& r, T*
             clear_after(row, i);
         }
         mix(s.z, false, s.A, s.x, nullptr, nullptr);
-        V* next = t + 1 < steps ? r.step[t + 1].x : r.x;
-        std::memcpy(next, s.x, sizeof s.x);
+        V* next = t + 1 == steps ? r.x : keep ? r.step[t + 1].x : s.x;
+        if (next != s.x) std::memcpy(next, s.x, sizeof s.x);
         linear<D, D>(next, true, s.z, l.U, nullptr, nullptr);
     }
     linear<D, K>(r.p, false, r.x, w.headt, nullptr, nullptr);
@@ -299,7 +300,8 @@ void forward(const Problem& p, const Weights& w, int64_t group, Residuals& r, T*
         for (int v = 0; v < K; v++) r.lb[i * K + v] = weight * row[v];
         for (int lane = 0; lane < W; lane++) {
             r.lb[i * K + targets[i * W + lane]][lane] -= weight[lane];
-            if (weight[lane] != 0) total[lane] += weight[lane] * (std::log(sum[lane]) + top[lane] - chosen[lane]);
+            // The difference first: of a token that is nearly certain the loss is far smaller than its score.
+            if (weight[lane] != 0) total[lane] += weight[lane] * (std::log(sum[lane]) + (top[lane] - chosen[lane]));
         }
     }
     for (int lane = 0; loss && lane < W && group * W + lane < p.samples; lane++) loss[group * W + lane] = total[lane];
@@ -515,6 +517,16 @@ void evaluate(const Problem* p, const T* w, T* losses, T* gradient, T* bars) {
         reverse(*p, work.weights, group, r, work.scratch, &work.sum(0));
     }
     pack(*p, w, nullptr, work.sum(0), bars, gradient);
+}
+
+// out (points, samples): the losses alone, at each row of points (points, P).
+void losses(const Problem* p, int64_t count, const T* points, T* out, int64_t size) {
+    Work work(*p, 0);
+    for (int64_t b = 0; b < count; b++) {
+        unpack(*p, points + b * size, nullptr, work.weights);
+        for (int64_t group = 0; group < p->groups; group++)
+            forward(*p, work.weights, group, work.spare, out + b * p->samples, false);
+    }
 }
 
 // out (block, P) = H v for the rows v of vectors (block, P); H of the summed loss.

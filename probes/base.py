@@ -210,6 +210,7 @@ class Probe:
         by_default: whether `landscape probe` runs it without being asked; False for one that takes many times longer.
         cost: ``(settings, extent) -> Counts`` of one answer, given all settings; None, or returning None,
             where that cannot be told before.
+        pointwise: whether its work (with `whole_run`) is `losses_along` of one objective, which processes can share.
     """
 
     name: str
@@ -223,6 +224,7 @@ class Probe:
     metric: bool = True
     by_default: bool = True
     cost: Callable[[Mapping[str, Any], Extent], Counts | None] | None = None
+    pointwise: bool = False
 
     @property
     def random(self) -> bool:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from landscape.errors import LandscapeError
 from landscape.loss.objective import Objective
+from landscape.loss.plane import losses_along
 from landscape.probes.base import CURVATURE, LOSS, Context, Counts, Extent, Probe, Schema, Variable
 from landscape.probes.linalg import lanczos
 from landscape.probes.tools.counts import lanczos_products, lanczos_vectors
@@ -134,9 +135,8 @@ def surface(
     ]
     if any(a.ndim != 1 or len(a) == 0 or not np.isfinite(a).all() for a in axes):
         raise LandscapeError("expected finite coordinates alpha and beta, at least one of each.")
-    values["loss"] = torch.stack(
-        [objective.losses(w + a * D[0] + torch.from_numpy(axes[1]).to(w)[:, None] * D[1]) for a in axes[0].tolist()]
-    )
+    grid = torch.cartesian_prod(*map(torch.from_numpy, axes))
+    values["loss"] = losses_along(objective, w, D, grid).reshape(len(axes[0]), len(axes[1]))
     coords: dict[str, Any] = {"alpha": axes[0], "beta": axes[1]}
     if path is not None:
         coords["path_step"] = np.arange(len(path)) if path_steps is None else np.asarray(path_steps)
@@ -226,4 +226,5 @@ PROBE = Probe(
     whole_run=True,
     metric=False,
     cost=_cost,
+    pointwise=True,
 )

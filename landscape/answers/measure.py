@@ -6,11 +6,13 @@ import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
 import xarray as xr
 
+from landscape.answers.points import helped
 from landscape.answers.question import LossSpec, Question
 from landscape.answers.team import Team
 from landscape.errors import FallbackWarning, LandscapeError, LostRankError, RunFailedError
@@ -83,14 +85,16 @@ def answers_of_killed(place: Place, asked: Sequence[tuple[int, Probe, Mapping[st
     return found
 
 
-def answers(place: Place, questions: Sequence[tuple[int, Question]], *, team: Team | None = None) -> Iterator[Found]:
+def answers(
+    place: Place, questions: Sequence[tuple[int, Question]], *, jobs: int = 1, team: Team | None = None
+) -> Iterator[Found]:
     """The answers at one checkpoint, each saved when it is there; a dense Hessian serves all metrics.
 
-    Of a `team` all ranks do this together, and its first saves.
+    Points of a grid are shared out among `jobs` processes. Of a `team` all ranks do this together, and its first saves.
     """
     objectives: dict[str, Objective] = {}
     for i, question in questions:
-        found = _found(place, question, objectives, team)
+        found = _found(place, question, objectives, jobs, team)
         if team is not None:
             team.agree(found)
         saved = team is None or team.leads
@@ -115,7 +119,7 @@ def follow(team: Team) -> int:
 
 
 def _found(
-    place: Place, question: Question, objectives: dict[str, Objective], team: Team | None
+    place: Place, question: Question, objectives: dict[str, Objective], jobs: int, team: Team | None
 ) -> xr.Dataset | LandscapeError:
     """One answer, or why there is none; `objectives` are those at this place, by metric."""
     metric = question.loss.metric
@@ -124,11 +128,19 @@ def _found(
             objectives["euclidean"] = objective_at(question.run, place, team=team)
         if metric not in objectives:
             objectives[metric] = question.run.rescaled(objectives["euclidean"], metric, step=place.step)
-        return _measure(question, objectives[metric], place.step)
+        objective = objectives[metric]
+        if question.probe.pointwise and team is None:
+            objective = helped(objective, partial(_there, place), jobs=jobs, question=question)
+        return _measure(question, objective, place.step)
     except LostRankError:  # nothing can be asked after it
         raise
     except LandscapeError as error:
         return error
+
+
+def _there(place: Place) -> Objective:
+    """The objective at a place, in any process."""
+    return objective_at(Run.open(place.run), place)
 
 
 _LAST: dict[str, tuple[Any, Objective]] = {}

@@ -8,10 +8,13 @@ import hashlib
 import json
 from collections.abc import Container, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import xarray as xr
+from numpy.typing import NDArray
 
 from landscape.answers.files import Heading, heading, load, write
 from landscape.answers.parts import packed, unpacked
@@ -25,7 +28,7 @@ from landscape.runs.run import Run
 __all__ = ["LossSpec", "Question"]
 
 _DTYPES = {"float64": torch.float64, "float32": torch.float32}
-_PART = ".npz"
+_PART, _POINTS = ".npz", ".points"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -187,7 +190,28 @@ class Question:
         """
         write(sealed(packed(ds)), self.partial / f"{step}{_PART}")
 
+    def keep_points(self, losses: NDArray[Any], known: NDArray[np.bool_], digest: str) -> None:
+        """Write those losses (B,) that are known of the points with this digest, in place of what was kept before.
+
+        Raises:
+            RunFailedError: as `save`.
+        """
+        ds = xr.Dataset({"loss": ("point", losses), "known": ("point", known)}, attrs=self.attributes())
+        write(sealed(packed(ds.assign_attrs(points=digest))), self._points)
+
+    def points(self, digest: str) -> tuple[NDArray[Any], NDArray[np.bool_]] | None:
+        """The losses that an interrupted command left of the points with this digest, and which are known."""
+        with contextlib.suppress(OSError, ValueError, KeyError):  # damaged or not there: computed again
+            content, verified = unsealed(self._points.read_bytes())
+            if verified and self.matches(ds := unpacked(content)) and ds.attrs["points"] == digest:
+                return ds["loss"].values.copy(), ds["known"].values.copy()
+        return None
+
+    @property
+    def _points(self) -> Path:
+        return self.partial / f"{self.settings['step']}{_POINTS}"
+
     def forget(self, step: int) -> None:
         """Remove the answer at a checkpoint, also one that an earlier version wrote."""
-        for suffix in (_PART, ".nc"):
+        for suffix in (_PART, _POINTS, ".nc"):
             (self.partial / f"{step}{suffix}").unlink(missing_ok=True)

@@ -112,8 +112,8 @@ def measured_rates(objective: Objective, w: Tensor, *, once: float = 0.0) -> Rat
         ('cached', True)
     """
     w = objective.vector(w)
-    _seconds(lambda: objective.loss(w))  # the first one allocates
-    forward = min(_seconds(lambda: objective.loss(w)) for _ in range(2))
+    _seconds(lambda: objective.losses(w[None]))  # the first one allocates
+    forward = min(_seconds(lambda: objective.losses(w[None])) for _ in range(2))
     first = _seconds(lambda: objective.grad(w))
     gradient = _seconds(lambda: objective.grad(w))
     curved = _products(objective, w)

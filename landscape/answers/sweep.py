@@ -227,8 +227,16 @@ def _compute(
 ) -> Iterator[Found]:
     """Measure, save and yield (request, step, answer) as each is done, in any order.
 
-    Requests at one checkpoint of one objective go to one process together: they share what they `remember`.
+    Requests at one checkpoint of one objective go to one process together: they share what they `remember`. Grids of
+    points that would leave a process without work come last, one after the other, each shared out among all.
     """
+    grids = [(i, step) for i, step in todo if requests[i].question.probe.pointwise]
+    if jobs > 1 and team is None and (rest := grids[len(grids) // jobs * jobs :]):
+        yield from _compute(requests, [x for x in todo if x not in rest], chunk=chunk, jobs=jobs, team=None)
+        for i, step in rest:
+            question = requests[i].question
+            yield from answers(Place.of(question, step, chunk), [(i, question)], jobs=jobs)
+        return
     groups: dict[Any, list[tuple[int, Question]]] = {}
     asked = [(i, requests[i].question, Place.of(requests[i].question, step, chunk)) for i, step in todo]
     jobs = jobs if workers is None else workers.jobs

@@ -88,6 +88,17 @@ class NativeHessian:
         self._layout.check(w, what="parameter vector")
         return PreparedHessian(self, w.detach().to(device="cpu", dtype=self.dtype).contiguous().clone())
 
+    def losses(self, points: Tensor) -> Tensor:
+        """The loss of every sample at each row of `points` (B, P), without derivatives and what they need; (B, N)."""
+        if points.ndim != 2 or points.shape[1] != self.size:  # the kernel would read beyond their end
+            raise LandscapeError(f"expected points (B, {self.size}), one a row, found shape {tuple(points.shape)}.")
+        points = points.detach().to(device="cpu", dtype=self.dtype).contiguous()
+        problem, out = self.problem(), points.new_empty(len(points), self.n_samples)
+        work = torch.empty(self.library.work_bytes(ctypes.byref(problem), 0), dtype=torch.uint8)
+        problem.work = work.data_ptr()
+        self.library.losses(ctypes.byref(problem), len(points), points.data_ptr(), out.data_ptr(), self.size)
+        return out
+
     def take(self, size: int) -> Tensor:
         """Memory for residuals: that of the last `PreparedHessian` if it is gone, since new pages cost milliseconds."""
         found, self._spare = self._spare, torch.empty(0, dtype=torch.uint8)
@@ -238,20 +249,26 @@ def native_gradient(
 
 
 def _check(module: nn.Module, data: tuple[Tensor, Tensor], layout: Layout, dtype: torch.dtype) -> None:
-    """One product on a few samples against torch's, at weights and a direction that are not special."""
+    """Losses and one product on a few samples against torch's, at weights and a direction that are not special."""
     few = (data[0][:3], data[1][:3])
     scored = (few[1] != IGNORE).any(1)
     few = (few[0], few[1].where(scored[:, None], few[0]))  # a sequence without scored tokens says nothing
     generator = torch.Generator().manual_seed(0)
     w, v = (torch.randn(layout.size, generator=generator, dtype=torch.float64).to(dtype) for _ in range(2))
     w *= 0.7 * Shape.of(module).width ** -0.5
-    found = NativeHessian(module, few, layout, dtype).at(w).mv(v)
-    expected = forward_product(
-        lambda u: token_loss(functional_call(module, layout.unflatten(u), few[0]), few[1]).sum(), w, v
-    )
-    error, tolerance = float((found - expected).norm()), torch.finfo(dtype).eps ** 0.5
-    if not error <= tolerance * float(expected.norm()):
-        raise KernelError(
-            f"the native product differs from torch's by {error:.1e} (norm {float(expected.norm()):.1e})",
-            f"This is a fault of the compiler: use {WITHOUT}.",
-        )
+
+    def losses(u: Tensor) -> Tensor:
+        return token_loss(functional_call(module, layout.unflatten(u), few[0]), few[1])
+
+    native = NativeHessian(module, few, layout, dtype)
+    pairs = {
+        "losses differ": (native.losses(w[None])[0], losses(w).detach()),
+        "product differs": (native.at(w).mv(v), forward_product(lambda u: losses(u).sum(), w, v)),
+    }
+    for what, (found, expected) in pairs.items():
+        error, norm = float((found - expected).norm()), float(expected.norm())
+        if not error <= torch.finfo(dtype).eps ** 0.5 * norm:
+            raise KernelError(
+                f"the native {what} from torch's by {error:.1e} (norm {norm:.1e})",
+                f"This is a fault of the compiler: use {WITHOUT}.",
+            )

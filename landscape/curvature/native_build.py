@@ -114,6 +114,7 @@ def _bind(library: ctypes.CDLL) -> ctypes.CDLL:
     library.residual_bytes.argtypes, library.residual_bytes.restype = (pointer,), integer
     library.work_bytes.argtypes, library.work_bytes.restype = (pointer, integer), integer
     library.evaluate.argtypes, library.evaluate.restype = (pointer,) * 5, None
+    library.losses.argtypes, library.losses.restype = (pointer, integer, pointer, pointer, integer), None
     library.products.argtypes = (pointer, pointer, pointer, integer, pointer, pointer, integer)
     library.products.restype = None
     library.units.argtypes, library.units.restype = (pointer, pointer, integer, integer, pointer), None

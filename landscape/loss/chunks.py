@@ -86,6 +86,10 @@ class Chunks:
         self.kernels: dict[Any, Any] = {}
         self.ranks, self.share = Alone(), range(self.n_samples)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What another process gets: all but what was compiled in this one."""
+        return {**self.__dict__, "kernels": {}}
+
     def vector(self, w: Tensor) -> Tensor:
         """`w` checked against the layout and moved to this dtype and device, detached."""
         w = torch.as_tensor(w).detach().to(dtype=self.dtype, device=self.device)

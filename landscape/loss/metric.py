@@ -113,7 +113,7 @@ class RescaledObjective(Objective):
         if not bool((torch.isfinite(self.scale) & (self.scale >= 0)).all()):
             raise LandscapeError("expected a finite scale >= 0 of the metric, found NaN, infinity or a negative entry.")
         self.chunks = base.chunks.rescaled(self.scale)
-        self._memory = {}
+        self._memory, self.helpers = {}, None
         self.w0 = self.coordinates(base.w0)
 
     def coordinates(self, w: Tensor) -> Tensor:
@@ -137,6 +137,15 @@ class RescaledObjective(Objective):
         """The parameters D u; at `w0` those of the base to the last bit, which D (w / D) is not."""
         u = self.vector(u)
         return self.base.w0 if torch.equal(u, self.w0) else u * self.scale
+
+    def per_sample(self, w: Tensor) -> Tensor:
+        """Those of the base at D u, (N,)."""
+        return self.base.per_sample(self.vector(w) * self.scale)
+
+    def losses(self, W: Tensor) -> Tensor:
+        """Those of the base at D u for each row u of W (B, P); shape (B,)."""
+        rows = W.to(self.scale)
+        return self.base.losses(rows * self.scale if rows.shape[-1:] == self.scale.shape else rows)
 
     def check_derivatives(self, w: Tensor, route: Route | None = None) -> None:
         """Those of the base, at D u."""

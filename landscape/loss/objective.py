@@ -18,6 +18,7 @@ from landscape.loss.checks import check_deterministic, refuse_not_finite
 from landscape.loss.chunks import Chunks
 from landscape.loss.derivatives import Route, Trust
 from landscape.loss.frozen import original
+from landscape.loss.points import mean_losses, sample_losses
 from landscape.loss.ranks import Alone
 from landscape.loss.strategies import Strategy, chosen, curvature_operator, mean_gradient
 from landscape.provenance import fingerprint
@@ -58,6 +59,7 @@ class Objective:
     Attributes:
         w0: (P,), the module's parameters at construction.
         chunks: the losses of the samples, some at a time, unchecked.
+        helpers: processes that share losses at many points (`landscape.parallel`); None as made here.
 
     Raises:
         LandscapeError: if shapes disagree, or the loss is not a deterministic function of w and each sample
@@ -106,6 +108,7 @@ class Objective:
         )
         named = dict(self.chunks.module.named_parameters())
         self.w0 = self.layout.flatten({n: named[n].detach() for n in self.layout.names})
+        self.helpers: Callable[[Tensor, Tensor, Tensor], Tensor] | None = None
         self._memory: dict[str, tuple[Tensor, Any]] = {}
         self._trust = Trust(check=check_derivatives)  # shared by this objective at all points
         check_deterministic(self.chunks, self.w0)
@@ -154,7 +157,7 @@ class Objective:
 
     def per_sample(self, w: Tensor) -> Tensor:
         """Loss of every sample at w, shape (N,)."""
-        return self.chunks.losses(self.vector(w))
+        return sample_losses(self.chunks, self.vector(w))
 
     def loss(self, w: Tensor) -> Tensor:
         """Mean loss over the samples at w, a scalar tensor."""
@@ -168,8 +171,7 @@ class Objective:
         if not len(W):
             return self.w0.new_zeros(0)
         self.layout.check(W[0], what="parameter vector")
-        rows = W.detach().to(dtype=self.dtype, device=self.device)
-        return self.chunks.mean((self.chunks.sums(rows, c) for c in self.chunks.mine()), len(W))
+        return mean_losses(self.chunks, W.detach().to(dtype=self.dtype, device=self.device))
 
     def grad(self, w: Tensor) -> Tensor:
         """Gradient of the mean loss at w, shape (P,).
@@ -293,7 +295,5 @@ class Objective:
         return self.chunks.vector(w)
 
     def __repr__(self) -> str:
-        return (
-            f"Objective(size={self.size}, n_samples={self.n_samples}, chunk={self.chunk}, dtype={self.dtype}, "
-            f"device={self.device}, layout={self.layout.hash})"
-        )
+        size = f"size={self.size}, n_samples={self.n_samples}, chunk={self.chunk}"
+        return f"Objective({size}, dtype={self.dtype}, device={self.device}, layout={self.layout.hash})"

@@ -37,6 +37,7 @@ __all__ = [
     "chosen",
     "curvature_operator",
     "mean_gradient",
+    "native_kernel",
     "native_obstacle",
 ]
 
@@ -154,6 +155,11 @@ def native_obstacle(chunks: Chunks) -> str | None:
     return obstacle
 
 
+def native_kernel(chunks: Chunks) -> NativeHessian | None:
+    """The native kernel for these losses here, where it can be used."""
+    return _kernel(chunks, DEFAULT_MEMORY) if native_obstacle(chunks) is None else None
+
+
 def _obstacle(chunks: Chunks) -> str | None:
     """That of this process."""
     from landscape.curvature.native_build import compiler
@@ -191,7 +197,7 @@ _SAID: set[str] = set()
 
 
 def _fall_back(strategy: str, reason: str) -> None:
-    """Say, once per process, that `strategy` would have been chosen and why "cached" is used instead."""
+    """Say, once per process, that `strategy` would have been chosen and why torch's slower way is taken instead."""
     if strategy not in _SAID:
         _SAID.add(strategy)
         what = 'curvature takes the slower strategy "cached", which gives the same numbers'

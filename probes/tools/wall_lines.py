@@ -48,7 +48,7 @@ class Lines:
     def __init__(self, objective: Objective, w: Tensor, directions: Sequence[Tensor], gradient: Tensor) -> None:
         self._objective, self._w = objective, objective.vector(w)
         self._directions = torch.stack([objective.vector(u) for u in directions])
-        self.start = float(objective.loss(self._w))
+        self.start = float(objective.losses(self._w[None])[0])  # with the roundings of the lines'
         self.slope: Array = _numpy(self._directions @ gradient)
         self.batch = max(1, min(256, MEMORY // (objective.size * self._w.element_size())))
 

@@ -80,3 +80,15 @@ def dies(i):
     if i == 0:  # the first call goes to a worker
         os.kill(os.getpid(), signal.SIGKILL)
     return i
+
+
+class DiesElsewhere:
+    """A loss that kills every process but one."""
+
+    def __init__(self, here):
+        self.here = here
+
+    def __call__(self, y, t):
+        if os.getpid() != self.here:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return ((y - t) ** 2).sum(1)
