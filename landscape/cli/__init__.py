@@ -32,6 +32,8 @@ COMMANDS = {
     "report": ("landscape.cli.report", "Make one page that says what was found, with pictures."),
     "compare": ("landscape.cli.compare", "Compare two runs at the same step, loss or compute."),
     "verdict": ("landscape.cli.verdict", "Judge the claims by what a study has stored."),
+    "findings": ("landscape.cli.findings", "Say in words what a study found, or check such a text."),
+    "reproduce": ("landscape.cli.reproduce", "From nothing to verdict, figures and page, in one command."),
     "import": ("landscape.cli.importing", "Make a run of checkpoints that another program wrote."),
     "export": ("landscape.cli.exporting", "Write a checkpoint of a run as a safetensors file."),
 }

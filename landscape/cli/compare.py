@@ -11,7 +11,7 @@ import xarray as xr
 
 from landscape.answers.files import save
 from landscape.cli.console import Table, emit_json, number, show_table
-from landscape.cli.plot import save_figure
+from landscape.cli.drawing import save_figure
 from landscape.errors import LandscapeError
 from landscape.figures.comparison import comparison
 from landscape.loss.metric import METRICS
@@ -93,7 +93,9 @@ def command(
             save(ds, path)
             click.echo(str(path), err=as_json)
         if picture is not None:
-            save_figure(comparison(ds), _named(picture, name, len(found)), dpi)
+            path = _named(picture, name, len(found))
+            save_figure(comparison(ds), path, dpi)
+            click.echo(str(path))
 
 
 def _named(path: Path, name: str, count: int) -> Path:

@@ -12,7 +12,8 @@ from landscape.answers.files import write
 from landscape.cli.console import emit_json, json_text
 from landscape.errors import LandscapeError
 from landscape.studies.study import Study
-from landscape.verdict.findings import differing, document, findings
+from landscape.verdict.ends import document
+from landscape.verdict.findings import differing, findings
 from landscape.verdict.verdict import verdict
 
 __all__ = ["command"]

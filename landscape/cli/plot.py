@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
-from landscape.answers.files import DamagedError, write
-from landscape.captions import caption
-from landscape.errors import AbsentError, LandscapeError, RunFailedError
+from landscape.answers.files import DamagedError
+from landscape.cli.drawing import NotDrawn, draw, save
+from landscape.errors import AbsentError, LandscapeError
 from landscape.figures import FIGURES, PAPER
-from landscape.figures.style import paper
 from landscape.loss.metric import METRICS
-from landscape.plotting import checked_options, drawn
-from landscape.runs.disk import advice
+from landscape.plotting import checked_options
 from landscape.settings import nest
-from landscape.studies.gathered import Gathered, gathered
 from landscape.studies.study import Study
 
-__all__ = ["command", "save_figure"]
+__all__ = ["command"]
 
 
 @click.command("plot")
@@ -70,30 +66,20 @@ def command(
     if missing:
         raise LandscapeError(f"{missing[0]!r} is neither a path nor a figure. Figures: {', '.join(known)}.")
     study = Study.open([p for p in paths if p not in names])
-    pictures, damaged = 0, False
-    absent: list[str] = []
-    for name in names or known:
-        try:
-            found = _answers(study, name, metric)
-            figure = drawn(name, found.answers, given.get(name, {}))
-        except LandscapeError as error:
-            if names:
-                raise
-            damaged |= isinstance(error, DamagedError)
-            if isinstance(error, AbsentError):
-                absent.append(name)
+    damaged, absent, pictures = False, list[str](), 0
+    for found in draw(study, names=names, given=given, metric=metric):
+        if isinstance(found, NotDrawn):
+            damaged |= isinstance(found.error, DamagedError)
+            if isinstance(found.error, AbsentError):
+                absent.append(found.name)
             else:
-                click.echo(f"{name}: skipped, {error}", err=True)
+                click.echo(f"{found.name}: skipped, {found.error}", err=True)
             continue
-        for line in _left_out(found):
-            click.echo(f"{name}: {line}", err=True)
-        for kind in formats or ("pdf", "png"):
-            save_figure(figure, output / f"{name}.{kind}", dpi)
+        for line in found.lacking:
+            click.echo(f"{found.name}: {line}", err=True)
+        for path in save(found, output, formats=formats or ("pdf", "png"), dpi=dpi):
+            click.echo(str(path))
             pictures += 1
-        text = caption(
-            name, found.answers, runs=study.runs, options=given.get(name), without=found.without, refused=found.refused
-        )
-        write(text.encode(), output / f"{name}.txt")
     if absent and pictures:
         said = "what they show was not asked of these runs; name one to be told more"
         click.echo(f"Not drawn: {', '.join(absent)} ({said}).", err=True)
@@ -101,25 +87,6 @@ def command(
         raise click.exceptions.Exit(DamagedError.exit_code)
     if not pictures:
         raise LandscapeError("nothing to draw yet. Run `landscape probe` first.")
-
-
-def _answers(study: Study, name: str, metric: str | None) -> Gathered:
-    """What a figure is drawn from."""
-    if name in PAPER:
-        found = gathered(study.trunks(), PAPER[name].probes, optional=PAPER[name].optional, metric=metric)
-        return found.only(PAPER[name].used(found.answers))
-    probe = FIGURES[name].probe
-    # A branch has the architecture and seed of its origin: beside it, it would count as the same run twice.
-    answered, without = (study if probe == "decay" else study.trunks()).answered(probe, metric=metric)
-    return Gathered({probe: answered.results(probe, metric=metric)}, {probe: without} if without else {})
-
-
-def _left_out(found: Gathered) -> list[str]:
-    """What is said of answers that are not there."""
-    lines = []
-    for probe, runs in found.without.items():
-        lines.append(f"drawn without {', '.join(str(run.path) for run in runs)}: no such answer of {probe}.")
-    return lines + [f"drawn without {probe}: {reason}" for probe, reason in found.refused.items()]
 
 
 def _settings(assignments: tuple[str, ...], names: Sequence[str]) -> dict[str, dict[str, Any]]:
@@ -140,18 +107,3 @@ def _settings(assignments: tuple[str, ...], names: Sequence[str]) -> dict[str, d
             raise LandscapeError(f"expected --set {name}.NAME=VALUE, found {name}={settings!r}. Name the setting.")
         given[name] = checked_options(name, settings)
     return given
-
-
-def save_figure(figure: Any, path: Path, dpi: int) -> None:
-    """Write a figure under a temporary name, then rename it, and say where it is."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with paper():  # fonts and embedding are read when a figure is written
-            figure.savefig(temporary, format=path.suffix[1:], dpi=dpi)
-        temporary.replace(path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        raise RunFailedError(f"could not write {path}: {error}. {advice(error)}, then repeat the command.") from error
-    click.echo(str(path))

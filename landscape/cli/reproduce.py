@@ -11,9 +11,8 @@ import torch
 
 from landscape.answers.files import write
 from landscape.cli.console import device_option, json_text, progress_bars, resolve_device, show_table
-from landscape.cli.plot import draw, save
+from landscape.cli.drawing import Drawn, draw, save
 from landscape.cli.tables import grid as tables
-from landscape.errors import LandscapeError
 from landscape.grids.carry import Failure, Standing, carry_out
 from landscape.grids.cluster import Cluster
 from landscape.grids.grid import Grid
@@ -23,7 +22,8 @@ from landscape.grids.price import price
 from landscape.report.pictures import Picture, picture
 from landscape.report.study import study_page
 from landscape.studies.study import Study
-from landscape.verdict.findings import document, findings
+from landscape.verdict.ends import document
+from landscape.verdict.findings import findings
 from landscape.verdict.form import plain
 from landscape.verdict.groups import Setting
 from landscape.verdict.verdict import Verdict, verdict
@@ -167,8 +167,9 @@ def _drawn(study: Study, found: Verdict, folder: Path) -> dict[str, list[Picture
         label = judged.setting.label
         own = folder if len(found.settings) == 1 else folder / _file_name(label)
         for figure in draw(_of_setting(study, judged.setting)):
-            save(figure, own, formats=("pdf", "png"))
-            out.setdefault(label, []).append(picture(figure.name, figure.figure, figure.title, label))
+            if isinstance(figure, Drawn):  # what was not asked is not drawn
+                save(figure, own, formats=("pdf", "png"))
+                out.setdefault(label, []).append(picture(figure.name, figure.figure, figure.title, label))
     return out
 
 
@@ -181,5 +182,3 @@ def _of_setting(study: Study, setting: Setting) -> Study:
 
 def _file_name(label: str) -> str:
     return "".join(c if c.isalnum() or c in "-._" else "-" for c in label).strip("-")
-
-

@@ -15,14 +15,14 @@ __all__ = ["study_page"]
 
 
 def study_page(findings: str, pictures: Mapping[str, Sequence[Picture]] | None = None) -> str:
-    """One page of HTML that asks for nothing from the network.
+    r"""One page of HTML that asks for nothing from the network.
 
     Args:
         findings: in markdown, as `landscape.verdict.findings.findings` writes them; links to other files are left out.
         pictures: by what they show together, such as a setting of the study.
 
     Example:
-        >>> "<h2>All</h2>" in study_page("# Findings\\n\\n## All\\n\\nSee [there](there.md).")
+        >>> "<h2>All</h2>" in study_page("# Findings\n\n## All\n\nSee [there](there.md).")
         True
     """
     version = versions()["landscape-valleys"]

@@ -141,12 +141,12 @@ class Study:
             having = [run for run in self.runs if probe != "metrics" or run.metrics.sizes["step"]]
         else:
             wanted = _PLAIN if metric is None else (metric,)
-            asked = {run: {_settings(h) for h in headings(run, probe) if _metric(h) in wanted} for run in self.runs}
-            having = [run for run in self.runs if asked[run]]
-            if having and not set.intersection(*(asked[run] for run in having)):
-                counts = Counter(question for run in having for question in sorted(asked[run]))
+            known = {run: {asked(h) for h in headings(run, probe) if _metric(h) in wanted} for run in self.runs}
+            having = [run for run in self.runs if known[run]]
+            if having and not set.intersection(*(known[run] for run in having)):
+                counts = Counter(question for run in having for question in sorted(known[run]))
                 ((most, _),) = counts.most_common(1)
-                having = [run for run in having if most in asked[run]]
+                having = [run for run in having if most in known[run]]
         return Study(having or self.runs), [run for run in self.runs if run not in having] if having else []
 
     def outcomes(self, *, split: str = "test", against: str | None = None) -> xr.Dataset:

@@ -124,7 +124,7 @@ def test_losses_in_two_units_have_no_place_on_one_axis(objective):
 
 
 def test_the_command_draws_with_the_same_code(recorded, landscape, monkeypatch):
-    from landscape.cli import plot as command
+    from landscape.cli import drawing as command
 
     drawn = []
     monkeypatch.setattr(command, "save_figure", lambda figure, path, dpi: drawn.append((figure, path.name)))

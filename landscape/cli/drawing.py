@@ -1,0 +1,125 @@
+"""Figures of a study: drawn, with their captions, and saved whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from landscape.answers.files import write
+from landscape.captions import caption
+from landscape.errors import LandscapeError, RunFailedError
+from landscape.figures import FIGURES, PAPER
+from landscape.figures.style import paper
+from landscape.plotting import drawn
+from landscape.runs.disk import advice
+from landscape.studies.gathered import Gathered, gathered
+from landscape.studies.study import Study
+
+__all__ = ["Drawn", "NotDrawn", "draw", "save", "save_figure"]
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A figure.
+
+    Attributes:
+        name: of the figure.
+        title: what it shows, in a line.
+        figure: of matplotlib.
+        caption: what is shown, from which answers of which runs, and what is missing.
+        lacking: what is missing alone, a line each.
+    """
+
+    name: str
+    title: str
+    figure: Any
+    caption: str
+    lacking: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class NotDrawn:
+    """A figure that could not be drawn, and why."""
+
+    name: str
+    error: LandscapeError
+
+
+def draw(
+    study: Study,
+    *,
+    names: Sequence[str] = (),
+    given: Mapping[str, Mapping[str, Any]] | None = None,
+    metric: str | None = None,
+) -> Iterator[Drawn | NotDrawn]:
+    """Figures of what a study has stored.
+
+    Args:
+        study: the runs.
+        names: of the figures; none means all that can be drawn.
+        given: settings by figure.
+        metric: of curvatures and distances.
+
+    Raises:
+        LandscapeError: if a figure that was named cannot be drawn.
+    """
+    for name in names or [*FIGURES, *PAPER]:
+        options = dict((given or {}).get(name, {}))
+        try:
+            found = _answers(study, name, metric)
+            figure = drawn(name, found.answers, options)
+        except LandscapeError as error:
+            if names:
+                raise
+            yield NotDrawn(name, error)
+            continue
+        text = caption(
+            name, found.answers, runs=study.runs, options=options or None, without=found.without, refused=found.refused
+        )
+        spec = FIGURES[name] if name in FIGURES else PAPER[name]
+        yield Drawn(name, spec.title, figure, text, tuple(_left_out(found)))
+
+
+def save(found: Drawn, folder: Path, *, formats: Sequence[str], dpi: int = 200) -> list[Path]:
+    """Write a figure in each format, and its caption beside them; where the pictures are."""
+    paths = [folder / f"{found.name}.{kind}" for kind in formats]
+    for path in paths:
+        save_figure(found.figure, path, dpi)
+    write(found.caption.encode(), folder / f"{found.name}.txt")
+    return paths
+
+
+def _answers(study: Study, name: str, metric: str | None) -> Gathered:
+    """What a figure is drawn from."""
+    if name in PAPER:
+        found = gathered(study.trunks(), PAPER[name].probes, optional=PAPER[name].optional, metric=metric)
+        return found.only(PAPER[name].used(found.answers))
+    probe = FIGURES[name].probe
+    # A branch has the architecture and seed of its origin: beside it, it would count as the same run twice.
+    answered, without = (study if probe == "decay" else study.trunks()).answered(probe, metric=metric)
+    return Gathered({probe: answered.results(probe, metric=metric)}, {probe: without} if without else {})
+
+
+def _left_out(found: Gathered) -> list[str]:
+    """What is said of answers that are not there."""
+    lines = []
+    for probe, runs in found.without.items():
+        lines.append(f"drawn without {', '.join(str(run.path) for run in runs)}: no such answer of {probe}.")
+    return lines + [f"drawn without {probe}: {reason}" for probe, reason in found.refused.items()]
+
+
+def save_figure(figure: Any, path: Path, dpi: int) -> None:
+    """Write a figure under a temporary name, then rename it."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with paper():  # fonts and embedding are read when a figure is written
+            figure.savefig(temporary, format=path.suffix[1:], dpi=dpi)
+        temporary.replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise RunFailedError(f"could not write {path}: {error}. {advice(error)}, then repeat the command.") from error

@@ -1,0 +1,57 @@
+"""The end of training of every kind of run, beside the verdict: all that findings are written from."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from landscape.errors import LandscapeError
+from landscape.verdict.form import plain
+from landscape.verdict.rule import interval
+from landscape.verdict.stored import Subject
+from landscape.verdict.verdict import Verdict
+
+__all__ = ["FORMAT", "VERSION", "document"]
+
+FORMAT, VERSION = "landscape-findings", 1
+_ENDS = ("accuracy", "loss", "flops")
+
+
+def document(verdict: Verdict) -> dict[str, Any]:
+    """The verdict as plain values and, for every kind of run, what the last step has: mean and interval over seeds.
+
+    Of accuracy and loss on the test split, by family, and of FLOPs. Intervals are those of
+    `landscape.verdict.rule.interval` at 95 %. Runs without such metrics are left out, and `n` says how many count.
+    """
+    found = plain(verdict)
+    for told, judged in zip(found["settings"], verdict.settings, strict=True):
+        told["ends"] = {
+            kind.label: _ends(list(kind.runs.values()), seed=verdict.seed) for kind in judged.setting.kinds if kind.runs
+        }
+    return {"format": FORMAT, "format_version": VERSION, "verdict": found}
+
+
+def _ends(runs: Sequence[Subject], *, seed: int) -> dict[str, Any]:
+    columns: dict[str, list[float]] = {}
+    for run in runs:
+        try:
+            metrics = run.read("metrics", run.answers("metrics")[0]).isel(step=-1)
+        except LandscapeError:  # said in the notes of every claim that needs it
+            continue
+        for name in _ENDS:
+            if name not in metrics:
+                continue
+            values = metrics[name]
+            values = values.sel(split="test") if "split" in values.dims else values
+            families = [str(f) for f in values["family"].values] if "family" in values.dims else [""]
+            for family, value in zip(families, np.atleast_1d(values.values).tolist(), strict=True):
+                columns.setdefault(f"{name} {family}".strip(), []).append(float(value))
+    out = {}
+    for name, column in columns.items():
+        if known := [x for x in column if math.isfinite(x)]:
+            low, high = interval(known, seed=seed).tolist()
+            out[name] = {"mean": float(np.mean(known)), "low": low, "high": high, "n": len(known)}
+    return out
