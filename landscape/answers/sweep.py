@@ -231,8 +231,10 @@ def _compute(
     points that would leave a process without work come last, one after the other, each shared out among all.
     """
     grids = [(i, step) for i, step in todo if requests[i].question.probe.pointwise]
-    if jobs > 1 and team is None and (rest := grids[len(grids) // jobs * jobs :]):
-        yield from _compute(requests, [x for x in todo if x not in rest], chunk=chunk, jobs=jobs, team=None)
+    # Workers of a cluster see files alone, not each other: there a grid is one piece.
+    if jobs > 1 and team is None and workers is None and (rest := grids[len(grids) // jobs * jobs :]):
+        others = [x for x in todo if x not in rest]
+        yield from _compute(requests, others, chunk=chunk, jobs=jobs, workers=None, team=None)
         for i, step in rest:
             question = requests[i].question
             yield from answers(Place.of(question, step, chunk), [(i, question)], jobs=jobs)

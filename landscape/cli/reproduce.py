@@ -109,8 +109,9 @@ def _tell_price(plans: Mapping[str, Plan], *, chunk: int | None, jobs: int) -> N
             click.echo(f"{name}: done.", err=True)
             continue
         found = price(plan, chunk=chunk)
-        for table in tables.grid_tables(plan, found, jobs=jobs):
+        for table in tables.grid_tables(plan, found):
             show_table(table)
+        click.echo(f"{name}: {tables.in_all(found, jobs=jobs)}.")
         for what, error in found.errors.items():
             click.echo(f"Error: {what}: {error}", err=True)
 

@@ -137,7 +137,7 @@ def _settings(section: Section) -> list[tuple[str, str]]:
 
 def text_of(name: str) -> str:
     """A file of this room."""
-    return files("landscape.report").joinpath(name).readtext_of(encoding="utf-8")
+    return files("landscape.report").joinpath(name).read_text(encoding="utf-8")
 
 
 def _ticks(text: str) -> Markup:
@@ -153,4 +153,4 @@ def template(name: str) -> jinja2.Template:
     )
     environment.filters["ticks"] = _ticks
     environment.loader = jinja2.FunctionLoader(text_of)
-    return environment.gettemplate(name)
+    return environment.get_template(name)

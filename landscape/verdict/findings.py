@@ -80,8 +80,8 @@ def _about(verdict: Table) -> list[str]:
     software = ", ".join(f"{name} {version}" for name, version in sorted(verdict["versions"].items()))
     lines = [
         "Every sentence of this page is written by `landscape findings` from the numbers of a study: "
-        f"{_count(runs, 'run')} in {_count(len(verdict['settings']), 'setting')}. `landscape findings STUDY --check FILE` "
-        "makes them again and names every one that differs; `landscape verdict STUDY` shows all rows behind them. What "
+        f"{_count(runs, 'run')} in {_count(len(verdict['settings']), 'setting')}. `landscape findings STUDY --check "
+        "FILE` makes them again and names every one that differs; `landscape verdict STUDY` shows all rows behind them. What "
         "the quantities are: [definitions](definitions.md); how it is decided: [the verdict](concepts/verdict.md).",
         "",
         f"{MADE} revision {verdict['code_revision']}: {software}.",
