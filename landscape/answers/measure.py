@@ -63,16 +63,18 @@ class Place:
         return (self.run, loss.split, str(loss.samples), loss.dtype, f"{self.step:020}")
 
 
-def answers_in_worker(place: Place, asked: Sequence[tuple[int, Probe, Mapping[str, Any]]], caller: int) -> list[Found]:
+def answers_in_worker(
+    place: Place, asked: Sequence[tuple[int, Probe, Mapping[str, Any]]], ahead: int | None, caller: int
+) -> list[Found]:
     """`answers` on one thread in any process, given what can be sent there and the process that asks."""
     torch.set_num_threads(1)  # workers share the cores; more threads each would collapse under load
     if os.getpid() != caller:  # which answers too, and says it once for all
         warnings.simplefilter("ignore", FallbackWarning)
     run = Run.open(place.run)  # not kept: the folder may hold another run by now
-    return list(answers(place, [(i, Question(run, probe, settings)) for i, probe, settings in asked]))
+    return list(answers(place, [(i, Question(run, probe, settings)) for i, probe, settings in asked], ahead=ahead))
 
 
-def answers_of_killed(place: Place, asked: Sequence[tuple[int, Probe, Mapping[str, Any]]], _caller: int) -> list[Found]:
+def answers_of_killed(place: Place, asked: Sequence[tuple[int, Probe, Mapping[str, Any]]], *_: Any) -> list[Found]:
     """What a worker had saved at a checkpoint when it was killed, and an error for what it had not."""
     run, found = Run.open(place.run), list[Found]()
     for i, probe, settings in asked:
@@ -82,15 +84,21 @@ def answers_of_killed(place: Place, asked: Sequence[tuple[int, Probe, Mapping[st
 
 
 def answers(
-    place: Place, questions: Sequence[tuple[int, Question]], *, jobs: int = 1, team: Team | None = None
+    place: Place,
+    questions: Sequence[tuple[int, Question]],
+    *,
+    jobs: int = 1,
+    ahead: int | None = 0,
+    team: Team | None = None,
 ) -> Iterator[Found]:
     """The answers at one checkpoint, each saved when it is there; a dense Hessian serves all metrics.
 
-    Points of a grid are shared out among `jobs` processes. Of a `team` all ranks do this together, and its first saves.
+    Points of a grid are shared out among `jobs` processes; `ahead` as that of `Objective`. Of a `team` all ranks do
+    this together, and its first saves.
     """
     objectives: dict[str, Objective] = {}
     for i, question in questions:
-        found = _found(place, question, objectives, jobs, team)
+        found = _found(place, question, objectives, jobs, ahead, team)
         if team is not None:
             team.agree(found)
         saved = team is None or team.leads
@@ -115,13 +123,19 @@ def follow(team: Team) -> int:
 
 
 def _found(
-    place: Place, question: Question, objectives: dict[str, Objective], jobs: int, team: Team | None
+    place: Place,
+    question: Question,
+    objectives: dict[str, Objective],
+    jobs: int,
+    ahead: int | None,
+    team: Team | None,
 ) -> xr.Dataset | LandscapeError:
     """One answer, or why there is none; `objectives` are those at this place, by metric."""
     metric = question.loss.metric
     try:
         if not objectives:
             objectives["euclidean"] = objective_at(question.run, place, team=team)
+            objectives["euclidean"].ahead = ahead
         if metric not in objectives:
             objectives[metric] = question.run.rescaled(objectives["euclidean"], metric, step=place.step)
         objective = objectives[metric]

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import os
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
-import torch
 import xarray as xr
 
 from landscape.answers.files import DamagedError, save
-from landscape.answers.measure import Found, KilledError, Place, answers, answers_in_worker, answers_of_killed
-from landscape.answers.pool import shared_out
+from landscape.answers.measure import KilledError
 from landscape.answers.question import LossSpec, Question
+from landscape.answers.schedule import Request, computed
 from landscape.answers.team import Team
 from landscape.errors import LandscapeError, RunFailedError
 from landscape.probes.base import Probe
@@ -39,6 +37,7 @@ def sweep(
     objective: str | None = None,
     jobs: int = 1,
     recompute: bool = False,
+    compiling: bool = True,
     progress: Callable[[int, int], None] | None = None,
     **settings: Any,
 ) -> xr.Dataset:
@@ -65,6 +64,7 @@ def sweep(
             (see `landscape.loss.named`); None is the first one named for it.
         jobs: processes, each with one thread; checkpoints are shared out among them.
         recompute: ignore stored answers.
+        compiling: whether Hessian products may be compiled unasked, where timing them says that so many pay for it.
         progress: called with (checkpoints done, checkpoints in all).
         settings: of the probe.
 
@@ -93,18 +93,10 @@ def sweep(
     )  # fmt: skip
     request = plan(probe, run, loss, seed=seed, steps=steps, settings=settings)
     report = None if progress is None else lambda _, done, total: progress(done, total)
-    found = answer([request], chunk=chunk, jobs=jobs, recompute=recompute, progress=report)[0]
+    found = answer([request], chunk=chunk, jobs=jobs, recompute=recompute, compiling=compiling, progress=report)[0]
     if isinstance(found, LandscapeError):
         raise found
     return found
-
-
-@dataclass(frozen=True, eq=False)
-class Request:
-    """A question and the training steps it is asked at."""
-
-    question: Question
-    steps: tuple[int, ...]
 
 
 def plan(
@@ -138,6 +130,7 @@ def answer(
     chunk: int | None = None,
     jobs: int = 1,
     recompute: bool = False,
+    compiling: bool = True,
     progress: Callable[[int, int, int], None] | None = None,
     team: Team | None = None,
 ) -> list[xr.Dataset | LandscapeError]:
@@ -170,7 +163,7 @@ def answer(
     # Answers come in any order, those of one checkpoint together. A killed worker is told at the end, with all its
     # steps in one message; of other errors the first of a request speaks for the rest, which have the same cause.
     killed: dict[int, list[int]] = {}
-    for i, step, part in _compute(requests, todo, chunk=chunk, jobs=jobs, team=team):
+    for i, step, part in computed(requests, todo, chunk=chunk, jobs=jobs, compiling=compiling, team=team):
         if isinstance(part, KilledError):
             killed.setdefault(i, []).append(step)
             continue
@@ -222,48 +215,13 @@ def _whole(question: Question, parts: Mapping[int, xr.Dataset]) -> xr.Dataset:
         return parts[question.settings["step"]]
     first, *others = (ds.attrs for ds in parts.values())
     said = {k: v for k, v in first.items() if k != "step" and all(a.get(k) == v for a in others)}
+    if "strategy" in first and "strategy" not in said:  # a sweep that went on another day; equal to rounding
+        said["strategy"] = ", ".join(sorted({str(ds.attrs.get("strategy")) for ds in parts.values()}))
     return question.probe.schema.stack(parts).assign_attrs(said).assign_attrs(question.attributes())
 
 
 def _select(request: Request, parts: Mapping[int, xr.Dataset]) -> xr.Dataset:
     return _whole(request.question, {s: parts[s] for s in request.steps})
-
-
-def _compute(
-    requests: Sequence[Request], todo: Sequence[tuple[int, int]], *, chunk: int | None, jobs: int, team: Team | None
-) -> Iterator[Found]:
-    """Measure, save and yield (request, step, answer) as each is done, in any order.
-
-    Requests at one checkpoint of one objective go to one process together: they share what they `remember`. Grids of
-    points that would leave a process without work come last, one after the other, each shared out among all.
-    """
-    grids = [(i, step) for i, step in todo if requests[i].question.probe.pointwise]
-    if jobs > 1 and team is None and (rest := grids[len(grids) // jobs * jobs :]):
-        yield from _compute(requests, [x for x in todo if x not in rest], chunk=chunk, jobs=jobs, team=None)
-        for i, step in rest:
-            question = requests[i].question
-            yield from answers(Place.of(question, step, chunk), [(i, question)], jobs=jobs)
-        return
-    groups: dict[Any, list[tuple[int, Question]]] = {}
-    asked = [(i, requests[i].question, Place.of(requests[i].question, step, chunk)) for i, step in todo]
-    few = len({place for _, _, place in asked}) < jobs  # too few pieces to share out: each question on its own
-    for i, q, place in asked:
-        groups.setdefault((place, i if few else None), []).append((i, q))
-    calls = [(place, questions) for (place, _), questions in sorted(groups.items(), key=lambda g: g[0][0].order)]
-    if jobs == 1 or len(calls) <= 1:
-        for place, questions in calls:
-            if team is not None:
-                team.ask(place, [(i, q.probe.name, q.settings) for i, q in questions])
-            yield from answers(place, questions, team=team)
-        return
-    work = [(place, [(i, q.probe, q.settings) for i, q in questions], os.getpid()) for place, questions in calls]
-    threads = torch.get_num_threads()
-    try:
-        with contextlib.closing(shared_out(answers_in_worker, work, jobs=jobs, lost=answers_of_killed)) as results:
-            for found in results:
-                yield from found
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _killed(request: Request, steps: Sequence[int], saved: int) -> RunFailedError:
