@@ -49,6 +49,8 @@ def whole(question: Question, parts: Mapping[int, xr.Dataset]) -> xr.Dataset:
         return parts[question.settings["step"]]
     first, *others = (ds.attrs for ds in parts.values())
     said = {k: v for k, v in first.items() if k != "step" and all(a.get(k) == v for a in others)}
+    if "strategy" in first and "strategy" not in said:  # a sweep that went on another day; equal to rounding
+        said["strategy"] = ", ".join(sorted({str(ds.attrs.get("strategy")) for ds in parts.values()}))
     return question.probe.schema.stack(parts).assign_attrs(said).assign_attrs(question.attributes())
 
 

@@ -63,7 +63,9 @@ class Place:
         return (self.run, loss.split, str(loss.samples), loss.dtype, f"{self.step:020}")
 
 
-def answers_in_worker(place: Place, asked: Sequence[tuple[int, Probe, Mapping[str, Any]]], caller: int) -> list[Found]:
+def answers_in_worker(
+    place: Place, asked: Sequence[tuple[int, Probe, Mapping[str, Any]]], ahead: int | None, caller: int
+) -> list[Found]:
     """`answers` on one thread in any process, given what can be sent there and the process that asks."""
     torch.set_num_threads(1)  # workers share the cores; more threads each would collapse under load
     if os.getpid() != caller:  # which answers too, and says it once for all
@@ -73,10 +75,10 @@ def answers_in_worker(place: Place, asked: Sequence[tuple[int, Probe, Mapping[st
     # Where this was begun before, by a worker that was lost, what it had saved is not computed again.
     saved = {i: ds for i, question in questions if (ds := question.part(place.step)) is not None}
     found = [(i, place.step, ds) for i, ds in saved.items()]
-    return [*found, *answers(place, [(i, q) for i, q in questions if i not in saved])]
+    return [*found, *answers(place, [(i, q) for i, q in questions if i not in saved], ahead=ahead)]
 
 
-def answers_of_killed(place: Place, asked: Sequence[tuple[int, Probe, Mapping[str, Any]]], _caller: int) -> list[Found]:
+def answers_of_killed(place: Place, asked: Sequence[tuple[int, Probe, Mapping[str, Any]]], *_: Any) -> list[Found]:
     """What a worker had saved at a checkpoint when it was killed, and an error for what it had not."""
     run, found = Run.open(place.run), list[Found]()
     for i, probe, settings in asked:
@@ -86,15 +88,21 @@ def answers_of_killed(place: Place, asked: Sequence[tuple[int, Probe, Mapping[st
 
 
 def answers(
-    place: Place, questions: Sequence[tuple[int, Question]], *, jobs: int = 1, team: Team | None = None
+    place: Place,
+    questions: Sequence[tuple[int, Question]],
+    *,
+    jobs: int = 1,
+    ahead: int | None = 0,
+    team: Team | None = None,
 ) -> Iterator[Found]:
     """The answers at one checkpoint, each saved when it is there; a dense Hessian serves all metrics.
 
-    Points of a grid are shared out among `jobs` processes. Of a `team` all ranks do this together, and its first saves.
+    Points of a grid are shared out among `jobs` processes; `ahead` as that of `Objective`. Of a `team` all ranks do
+    this together, and its first saves.
     """
     objectives: dict[str, Objective] = {}
     for i, question in questions:
-        found = _found(place, question, objectives, jobs, team)
+        found = _found(place, question, objectives, jobs, ahead, team)
         if team is not None:
             team.agree(found)
         saved = team is None or team.leads
@@ -119,13 +127,19 @@ def follow(team: Team) -> int:
 
 
 def _found(
-    place: Place, question: Question, objectives: dict[str, Objective], jobs: int, team: Team | None
+    place: Place,
+    question: Question,
+    objectives: dict[str, Objective],
+    jobs: int,
+    ahead: int | None,
+    team: Team | None,
 ) -> xr.Dataset | LandscapeError:
     """One answer, or why there is none; `objectives` are those at this place, by metric."""
     metric = question.loss.metric
     try:
         if not objectives:
             objectives["euclidean"] = objective_at(question.run, place, team=team)
+            objectives["euclidean"].ahead = ahead
         if metric not in objectives:
             objectives[metric] = question.run.rescaled(objectives["euclidean"], metric, step=place.step)
         objective = objectives[metric]

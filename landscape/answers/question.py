@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import hashlib
 import json
+import math
 from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +22,7 @@ from landscape.answers.parts import packed, unpacked
 from landscape.answers.seal import sealed, unsealed
 from landscape.errors import LandscapeError
 from landscape.loss.metric import METRICS
-from landscape.probes.base import Probe
+from landscape.probes.base import Extent, Probe
 from landscape.provenance import code_revision, created, versions
 from landscape.runs.run import Run
 
@@ -125,6 +126,15 @@ class Question:
     def options(self) -> dict[str, Any]:
         """What the probe's function takes as keywords: its own settings, and the seed if it draws."""
         return {k: v for k, v in self.settings.items() if k not in (*_FIELDS, "step", "steps")}
+
+    @property
+    def products(self) -> float:
+        """About how many Hessian products one answer takes, as the probe tells; 0 where it cannot."""
+        cost = self.probe.cost
+        extent = Extent(size=self.run.layout.size, points=len(self.run.steps))
+        counts = None if cost is None else cost(self.options, extent)
+        few, many = (0.0, 0.0) if counts is None else counts.products
+        return math.sqrt(few * many) if math.isfinite(many) else few
 
     def attributes(self) -> dict[str, Any]:
         """What the answer's file says about its origin, beside the run's own attributes."""

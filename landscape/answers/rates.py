@@ -15,7 +15,7 @@ from landscape.curvature.native_build import compiler
 from landscape.curvature.symmetric import Symmetric
 from landscape.errors import LandscapeError
 from landscape.loss.objective import Objective
-from landscape.loss.strategies import COMPILED_FROM
+from landscape.loss.planner import SHARE
 from landscape.probes.base import Counts, Span
 from landscape.probes.linalg import lanczos
 from landscape.runs.memory import peak_memory
@@ -92,7 +92,7 @@ class Rates:
 
     def _compiles(self, counts: Counts) -> bool:
         """Whether a Hessian is written out by compiled products."""
-        enough = counts.dense * self.size >= COMPILED_FROM
+        enough = counts.dense * self.size * self.product * (1 - SHARE) >= COMPILING / 2
         return enough and self.strategy != "native" and compiler() is not None
 
 

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
-import torch
 import xarray as xr
 
 from landscape.answers.assembly import finish, forget, known, whole
 from landscape.answers.files import DamagedError
-from landscape.answers.measure import Found, KilledError, Place, answers, answers_in_worker, answers_of_killed
-from landscape.answers.pool import Processes, Workers
+from landscape.answers.measure import KilledError
+from landscape.answers.pool import Workers
 from landscape.answers.question import LossSpec, Question
+from landscape.answers.schedule import Request, computed
 from landscape.answers.team import Team
 from landscape.errors import LandscapeError, RunFailedError
 from landscape.probes.base import Probe
@@ -41,6 +39,7 @@ def sweep(
     objective: str | None = None,
     jobs: int = 1,
     recompute: bool = False,
+    compiling: bool = True,
     progress: Callable[[int, int], None] | None = None,
     **settings: Any,
 ) -> xr.Dataset:
@@ -67,6 +66,7 @@ def sweep(
             (see `landscape.loss.named`); None is the first one named for it.
         jobs: processes, each with one thread; checkpoints are shared out among them.
         recompute: ignore stored answers.
+        compiling: whether Hessian products may be compiled unasked, where timing them says that so many pay for it.
         progress: called with (checkpoints done, checkpoints in all).
         settings: of the probe.
 
@@ -95,18 +95,10 @@ def sweep(
     )  # fmt: skip
     request = plan(probe, run, loss, seed=seed, steps=steps, settings=settings)
     report = None if progress is None else lambda _, done, total: progress(done, total)
-    found = answer([request], chunk=chunk, jobs=jobs, recompute=recompute, progress=report)[0]
+    found = answer([request], chunk=chunk, jobs=jobs, recompute=recompute, compiling=compiling, progress=report)[0]
     if isinstance(found, LandscapeError):
         raise found
     return found
-
-
-@dataclass(frozen=True, eq=False)
-class Request:
-    """A question and the training steps it is asked at."""
-
-    question: Question
-    steps: tuple[int, ...]
 
 
 def plan(
@@ -140,6 +132,7 @@ def answer(
     chunk: int | None = None,
     jobs: int = 1,
     recompute: bool = False,
+    compiling: bool = True,
     progress: Callable[[int, int, int], None] | None = None,
     team: Team | None = None,
 ) -> list[xr.Dataset | LandscapeError]:
@@ -150,7 +143,9 @@ def answer(
     Every single checkpoint's answer is saved when it is there, every request's file when its last one is. A request
     that cannot be answered gives its error in place of a dataset and does not stop the others.
     """
-    found = answered(requests, chunk=chunk, jobs=jobs, recompute=recompute, progress=progress, team=team)
+    found = answered(
+        requests, chunk=chunk, jobs=jobs, recompute=recompute, compiling=compiling, progress=progress, team=team
+    )
     return [each for _, each in sorted(found, key=lambda pair: pair[0])]
 
 
@@ -161,6 +156,7 @@ def answered(
     jobs: int = 1,
     workers: Workers | None = None,
     recompute: bool = False,
+    compiling: bool = True,
     progress: Callable[[int, int, int], None] | None = None,
     team: Team | None = None,
 ) -> Iterator[tuple[int, xr.Dataset | LandscapeError]]:
@@ -193,7 +189,9 @@ def answered(
     # Answers come in any order, those of one checkpoint together. A killed worker is told at the end, with all its
     # steps in one message; of other errors the first of a request speaks for the rest, which have the same cause.
     killed: dict[int, list[int]] = {}
-    for i, step, part in _compute(requests, todo, chunk=chunk, jobs=jobs, workers=workers, team=team):
+    for i, step, part in computed(
+        requests, todo, chunk=chunk, jobs=jobs, workers=workers, compiling=compiling, team=team
+    ):
         if isinstance(part, KilledError):
             killed.setdefault(i, []).append(step)
             continue
@@ -214,53 +212,6 @@ def answered(
 
 def _select(request: Request, parts: Mapping[int, xr.Dataset]) -> xr.Dataset:
     return whole(request.question, {s: parts[s] for s in request.steps})
-
-
-def _compute(
-    requests: Sequence[Request],
-    todo: Sequence[tuple[int, int]],
-    *,
-    chunk: int | None,
-    jobs: int,
-    workers: Workers | None,
-    team: Team | None,
-) -> Iterator[Found]:
-    """Measure, save and yield (request, step, answer) as each is done, in any order.
-
-    Requests at one checkpoint of one objective go to one process together: they share what they `remember`. Grids of
-    points that would leave a process without work come last, one after the other, each shared out among all.
-    """
-    grids = [(i, step) for i, step in todo if requests[i].question.probe.pointwise]
-    # Workers of a cluster see files alone, not each other: there a grid is one piece.
-    if jobs > 1 and team is None and workers is None and (rest := grids[len(grids) // jobs * jobs :]):
-        others = [x for x in todo if x not in rest]
-        yield from _compute(requests, others, chunk=chunk, jobs=jobs, workers=None, team=None)
-        for i, step in rest:
-            question = requests[i].question
-            yield from answers(Place.of(question, step, chunk), [(i, question)], jobs=jobs)
-        return
-    groups: dict[Any, list[tuple[int, Question]]] = {}
-    asked = [(i, requests[i].question, Place.of(requests[i].question, step, chunk)) for i, step in todo]
-    jobs = jobs if workers is None else workers.jobs
-    few = len({place for _, _, place in asked}) < jobs  # too few pieces to share out: each question on its own
-    for i, q, place in asked:
-        groups.setdefault((place, i if few else None), []).append((i, q))
-    calls = [(place, questions) for (place, _), questions in sorted(groups.items(), key=lambda g: g[0][0].order)]
-    if workers is None and (jobs == 1 or len(calls) <= 1):
-        for place, questions in calls:
-            if team is not None:
-                team.ask(place, [(i, q.probe.name, q.settings) for i, q in questions])
-            yield from answers(place, questions, team=team)
-        return
-    work = [(place, [(i, q.probe, q.settings) for i, q in questions], os.getpid()) for place, questions in calls]
-    threads = torch.get_num_threads()
-    share = (workers or Processes(jobs)).share
-    try:
-        with contextlib.closing(share(answers_in_worker, work, lost=answers_of_killed)) as results:
-            for found in results:
-                yield from found
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _killed(request: Request, steps: Sequence[int], saved: int) -> RunFailedError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import sys
 import textwrap
@@ -29,6 +30,7 @@ __all__ = [
     "progress_bars",
     "resolve_device",
     "show_table",
+    "told",
 ]
 
 TEXT_WIDTH = 76
@@ -100,6 +102,22 @@ def progress_bars(*, quiet: bool) -> Iterator[Bars]:
     ]
     with Progress(*columns, console=Console(stderr=True, markup=False)) as live:
         yield Bars(live, quiet=quiet)
+
+
+@contextmanager
+def told(name: str, *, quiet: bool) -> Iterator[None]:
+    """Within it what a module says of its decisions is a line on stderr."""
+    log, handler = logging.getLogger(name), logging.Handler(logging.INFO)
+    handler.emit = lambda record: click.echo(record.getMessage(), err=True)  # type: ignore[method-assign]
+    level = log.level
+    if not quiet:
+        log.addHandler(handler)
+        log.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        log.setLevel(level)
 
 
 class _Console(Console):

@@ -14,7 +14,7 @@ from landscape.answers.cost import costs
 from landscape.answers.question import LossSpec
 from landscape.answers.sweep import Request, answer, plan
 from landscape.answers.team import Team
-from landscape.cli.console import device_option, emit_json, progress_bars, resolve_device, show_table
+from landscape.cli.console import device_option, emit_json, progress_bars, resolve_device, show_table, told
 from landscape.cli.tables import TABLES, cost
 from landscape.cli.tables.cells import labelled
 from landscape.errors import LandscapeError
@@ -75,6 +75,11 @@ def _settings_help() -> str:
 @click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="Processes, one thread each.")
 @click.option("--recompute", is_flag=True, help="Ignore stored results.")
 @click.option(
+    "--no-compile",
+    is_flag=True,
+    help="Never compile Hessian products unasked; else where so many are asked that timings say it pays.",
+)
+@click.option(
     "--dry-run",
     is_flag=True,
     help="Compute nothing: say what would be computed, what is stored, and what it would cost in time and memory.",
@@ -95,6 +100,7 @@ def command(
     chunk: int | None,
     jobs: int,
     recompute: bool,
+    no_compile: bool,
     dry_run: bool,
     as_json: bool,
     quiet: bool,
@@ -157,7 +163,7 @@ def command(
             click.echo(f"Times are those of one process; here {team.size} ranks share the samples.", err=True)
         return
     now = [0] * len(requests)
-    with progress_bars(quiet=quiet) as bars:
+    with progress_bars(quiet=quiet) as bars, told("landscape.loss.planner", quiet=quiet):
 
         def report(i: int, done: int, total: int) -> None:
             now[i] = done
@@ -166,7 +172,15 @@ def command(
                 "probing", sum(now), sum(len(r.steps) for r in requests), f"{q.run.name} {q.probe.name} {done}/{total}"
             )
 
-        results = answer(requests, chunk=chunk, jobs=jobs, recompute=recompute, progress=report, team=team)
+        results = answer(
+            requests,
+            chunk=chunk,
+            jobs=jobs,
+            recompute=recompute,
+            compiling=not no_compile,
+            progress=report,
+            team=team,
+        )
     answers: dict[str, list[xr.Dataset]] = {}
     errors: list[tuple[str, LandscapeError]] = []
     for request, found in zip(requests, results, strict=True):

@@ -113,6 +113,13 @@ class Linearised:
         rows = torch.cat([rows, rows.new_zeros(-n % self._block, rows.shape[1])])
         return torch.cat([self._apply(part, self._block) for part in torch.split(rows, self._block)])[:n].T
 
+    def size(self, block: int) -> tuple[int, str]:
+        """Nodes of the linear parts that are compiled for `block` tangents, and a digest of all that they depend on."""
+        parts = [(self._trace(leaves, block)[1], leaves) for leaves in self._batches]
+        texts = {f"{linear.code}{_describe((self._w, *leaves))}": len(linear.graph.nodes) for linear, leaves in parts}
+        about = f"{torch.__version__} {torch.get_num_threads()} {self._w.device}"
+        return sum(texts.values()), hashlib.sha256("\n".join((about, *texts)).encode()).hexdigest()[:16]
+
     def _apply(self, v: Tensor, block: int) -> Tensor:
         v = v.contiguous()  # compiled for these strides; others would be compiled again
         with torch.no_grad():

@@ -120,7 +120,7 @@ def carry_out(
             reason = f"it is not there after its training. Do all workers see {t.path.absolute()}?"
             failures.append(Failure(str(t.path), t.error or RunFailedError(reason)))
     asked = [a for a in plan.answerings if a.training.done]
-    computed, more = _answer(asked, workers or Processes(jobs), chunk, report)
+    computed, more = _answer(asked, jobs, workers, chunk, report)
     return Outcome(
         runs=len(plan.trainings),
         trained=sum(t.done for t in plan.trainings) - before,
@@ -167,7 +167,7 @@ def _train(plan: Plan, workers: Workers, report: Callable[[Standing], None]) -> 
 
 
 def _answer(
-    asked: list[Answering], workers: Workers, chunk: int | None, report: Callable[[Standing], None]
+    asked: list[Answering], jobs: int, workers: Workers | None, chunk: int | None, report: Callable[[Standing], None]
 ) -> tuple[int, list[Failure]]:
     """Answer what is not stored; how many answers that were, and what failed."""
     todo = [a for a in asked if a.error is None and not a.finished]
@@ -183,7 +183,7 @@ def _answer(
         note = f"{todo[i].training.path.name} {todo[i].asked.name} {done}/{of}"
         report(Standing("answers", stored + computed, total, computed / left if left else 1.0, note))
 
-    for i, found in answered(requests, workers=workers, chunk=chunk, progress=on_progress):
+    for i, found in answered(requests, jobs=jobs, workers=workers, chunk=chunk, progress=on_progress):
         if isinstance(found, LandscapeError):
             failures.append(Failure(_label(todo[i]), found))
     return sum(now) - sum(a.stored for a in todo), failures

@@ -59,6 +59,7 @@ class Objective:
     Attributes:
         w0: (P,), the module's parameters at construction.
         chunks: the losses of the samples, some at a time, unchecked.
+        ahead: Hessian products to come at all points, as a sweep tells; with None nothing is compiled unasked.
         helpers: processes that share losses at many points (`landscape.parallel`); None as made here.
 
     Raises:
@@ -108,6 +109,7 @@ class Objective:
         )
         named = dict(self.chunks.module.named_parameters())
         self.w0 = self.layout.flatten({n: named[n].detach() for n in self.layout.names})
+        self.ahead: int | None = 0
         self.helpers: Callable[[Tensor, Tensor, Tensor], Tensor] | None = None
         self._memory: dict[str, tuple[Tensor, Any]] = {}
         self._trust = Trust(check=check_derivatives)  # shared by this objective at all points
@@ -148,8 +150,6 @@ class Objective:
         """Twelve hexadecimal digits that identify the data, and weights if there are any."""
         c = self.chunks
         return fingerprint(c.data if c.weights is None else (*c.data, c.weights))
-
-    # -- evaluation ---------------------------------------------------------------------------------------------------
 
     def map(self, w: Tensor, function: Callable[[Any, Any], Tensor]) -> Tensor:
         """``function(outputs, targets) -> (n, ...)`` over the data at w, chunk by chunk, joined to (N, ...)."""
@@ -203,10 +203,9 @@ class Objective:
                 attention model on the CPU (see `landscape.curvature.native`), four to nine times faster than "cached"
                 at widths 16 and 32, three times at 64. "difference": differences of gradients, for losses that torch
                 differentiates only once; `Symmetric.error` is their error. "auto" is "native" where the kernel knows
-                the loss and a C++ compiler is there, else "compiled" where `products` pay for it, else "cached"; also,
-                with one `FallbackWarning`, where one of the first two fails. `Symmetric.strategy` is the one taken.
-            products: how many are to come, as far as known: from `landscape.loss.strategies.COMPILED_FROM` on "auto"
-                compiles.
+                the loss and a C++ compiler is there, else "compiled" where that pays, else "cached"; also, with one
+                `FallbackWarning`, where one of the first two fails. `Symmetric.strategy` is the one taken.
+            products: how many are to come, if more than `ahead`: "auto" compiles where measurements say that it pays.
             block: vectors that "compiled" multiplies at once in `Symmetric.mm` ("native" always takes 8).
             memory: bytes kept between products.
 
@@ -220,8 +219,10 @@ class Objective:
         w = self.vector(w)
         self.check_finite(w)
         if strategy == "auto":
-            trusted = partial(self.check_derivatives, w)
-            strategy = chosen(self.chunks, "hessian", w, products=products, block=block, check=trusted)
+            n = 0 if self.ahead is None else max(products, self.ahead)
+            strategy = chosen(
+                self.chunks, "hessian", w, products=n, block=block, check=partial(self.check_derivatives, w)
+            )
         route: Route = "forward" if strategy in ("forward", "compiled") else "reverse"
         self.check_derivatives(w, None if strategy == "difference" else route)
         return curvature_operator(self.chunks, "hessian", w, strategy=strategy, block=block, memory=memory)

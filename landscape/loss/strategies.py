@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor
@@ -12,8 +12,6 @@ from torch import Tensor
 from landscape.curvature.differences import DifferenceProduct
 from landscape.curvature.products import (
     DEFAULT_MEMORY,
-    forward_product,
-    gauss_newton_product,
     hessian_product,
     value_and_gradient,
 )
@@ -24,14 +22,16 @@ from landscape.loss.checks import refuse_not_finite
 from landscape.loss.chunks import Chunks
 from landscape.loss.derivatives import NO_PRODUCT, Route
 from landscape.loss.failures import explained
+from landscape.loss.planner import FEW, remembered, seconds_of, worth
 from landscape.loss.samples import take
+from landscape.loss.terms import Kind, explained_product, of_mean, term
 
 if TYPE_CHECKING:
+    from landscape.curvature.linearised import Linearised
     from landscape.curvature.native import NativeHessian
 
 __all__ = [
     "BLOCK",
-    "COMPILED_FROM",
     "Kind",
     "Strategy",
     "chosen",
@@ -43,14 +43,10 @@ __all__ = [
 
 Strategy = Literal["auto", "cached", "forward", "compiled", "native", "difference"]
 """How products with a curvature matrix are computed; see `Objective.hessian`."""
-Kind = Literal["hessian", "ggn"]
 _VALID = {
     "hessian": ("cached", "forward", "compiled", "native", "difference"),
     "ggn": ("forward", "compiled"),
 }
-
-COMPILED_FROM = 1000
-"""Products from which on compiling is worth its seconds."""
 
 BLOCK = 8
 """Vectors multiplied at once by a compiled product; more leave the cache."""
@@ -62,8 +58,8 @@ def chosen(
     """What "auto" means for a matrix at w: the one place where this is decided.
 
     For the Gauss-Newton matrix "forward". For the Hessian the native kernel where it knows the loss and works; else
-    compiled, where so many products pay for it and it works; else cached, which always works. What should have worked
-    and does not is said in one `FallbackWarning`.
+    compiled, where so many products pay for it (`landscape.loss.planner`: measured) and it works; else cached, which
+    always works. What should have worked and does not is said in one `FallbackWarning`. Decided once for all points.
 
     Args:
         chunks: the losses.
@@ -77,9 +73,7 @@ def chosen(
         return "forward"
     if native_obstacle(chunks) is None:
         return "native"
-    if products >= COMPILED_FROM and _compiles(chunks, w, block, check):
-        return "compiled"
-    return "cached"
+    return "compiled" if _compiles(chunks, w, products, block, check) else "cached"
 
 
 def curvature_operator(
@@ -93,7 +87,7 @@ def curvature_operator(
     if strategy == "native":
         kernel = _native(chunks, memory)
         at = chunks.ranks.together(lambda: kernel.at(w))
-        return _mean(chunks, strategy, at.mv, at.mm, dense=at.dense)
+        return of_mean(chunks, strategy, at.mv, at.mm, dense=at.dense)
     if strategy == "difference":
         differences = DifferenceProduct(lambda u: mean_gradient(chunks, u), w)
         return Symmetric(
@@ -111,18 +105,14 @@ def curvature_operator(
                 terms = [chunks.sum(index) for index in chunks.mine()]
                 return replayed(lambda: hessian_product(terms, w, memory=memory), chunks.device)
 
-        return _mean(chunks, strategy, _explained(chunks.ranks.together(prepared), "reverse"))
-    term = _term(chunks, kind)
-    batches = [chunks.batch(index) for index in chunks.mine()]
+        return of_mean(chunks, strategy, explained_product(chunks.ranks.together(prepared), "reverse"))
     if strategy == "forward":
-        product = replayed(lambda: lambda v: torch.stack([term(w, v, b) for b in batches]).sum(0), chunks.device)
-        return _mean(chunks, strategy, _explained(product, "forward"))
-    from landscape.curvature.linearised import Linearised  # the compiler's modules take a second to load
-
-    traces = chunks.kernels.setdefault(kind, {})
-    linear = Linearised(term, w, batches or [chunks.batch(slice(1))], block=block, memory=memory, traces=traces)
+        function, batches = term(chunks, kind), [chunks.batch(index) for index in chunks.mine()]
+        product = replayed(lambda: lambda v: torch.stack([function(w, v, b) for b in batches]).sum(0), chunks.device)
+        return of_mean(chunks, strategy, explained_product(product, "forward"))
+    linear = _linearised(chunks, kind, w, block, memory)
     one, many = replayed(lambda: linear.mv, chunks.device), replayed(lambda: linear.mm, chunks.device)
-    return _mean(chunks, strategy, one, many if block > 1 else None)
+    return of_mean(chunks, strategy, one, many if block > 1 else None)
 
 
 def mean_gradient(chunks: Chunks, w: Tensor) -> Tensor:
@@ -174,23 +164,45 @@ def _obstacle(chunks: Chunks) -> str | None:
     return reason
 
 
-def _compiles(chunks: Chunks, w: Tensor, block: int, check: Callable[[Route], None]) -> bool:
-    """Whether compiled products work here, which one of them tells; if not, a warning says why."""
+def _linearised(chunks: Chunks, kind: Kind, w: Tensor, block: int, memory: int) -> Linearised:
+    """What is compiled, not yet compiled."""
+    from landscape.curvature.linearised import Linearised  # the compiler's modules take a second to load
+
+    traces = chunks.kernels.setdefault(kind, {})
+    batches = [chunks.batch(index) for index in chunks.mine()] or [chunks.batch(slice(1))]
+    return Linearised(term(chunks, kind), w, batches, block=block, memory=memory, traces=traces)
+
+
+def _compiles(chunks: Chunks, w: Tensor, products: int, block: int, check: Callable[[Route], None]) -> bool:
+    """Whether compiling products pays and works here, which some of them tell; if it fails, a warning says why."""
     from landscape.curvature.native_build import compiler
 
-    if chunks.ranks.first("no compiler" if chunks.device.type == "cpu" and compiler() is None else None):
+    key, known, ranks = ("compiles", block), chunks.kernels, chunks.ranks
+    if key in known or products <= FEW:  # False: it failed, or was slower
+        return bool(known.get(key))
+    if ranks.first("no compiler" if chunks.device.type == "cpu" and compiler() is None else None):
         return False
-    key = ("compiles", block)
-    if key not in chunks.kernels:
-        try:
-            check("forward")
-            H = curvature_operator(chunks, "hessian", w, strategy="compiled", block=block, memory=DEFAULT_MEMORY)
-            H.mm(torch.ones(H.size, block, dtype=chunks.dtype, device=chunks.device))
-            chunks.kernels[key] = True
-        except LandscapeError as error:
-            _fall_back("compiled", str(error).partition(". Use strategy=")[0])
-            chunks.kernels[key] = False
-    return bool(chunks.kernels[key])
+
+    def operator(strategy: Strategy) -> Symmetric:
+        return curvature_operator(chunks, "hessian", w, strategy=strategy, block=block, memory=DEFAULT_MEMORY)
+
+    def linear() -> Linearised:
+        return _linearised(chunks, "hessian", w, block, DEFAULT_MEMORY)
+
+    try:
+        if "plain" not in known:
+            known["plain"] = seconds_of(operator("cached"))
+        each = known["plain"]
+        pays = ranks.together(lambda: worth(linear, each, products=products, block=block))
+        if ranks.first(None if pays else "it does not pay"):
+            return False
+        check("forward")
+        faster = remembered(linear, operator("compiled"), plain=each, block=block)
+        known[key] = ranks.first(None if faster else "it is slower") is None
+    except LandscapeError as error:
+        _fall_back("compiled", str(error).partition(". Use strategy=")[0])
+        known[key] = False
+    return bool(known[key])
 
 
 _SAID: set[str] = set()
@@ -234,61 +246,3 @@ def _native(chunks: Chunks, memory: int) -> NativeHessian:
     if (reason := _unsupported(chunks)) is not None:
         raise LandscapeError(f'strategy="native" cannot be used: {reason}. Use strategy="cached".')
     return chunks.ranks.in_turn(lambda: _kernel(chunks, memory))
-
-
-def _explained(product: Callable[[Tensor], Tensor], route: Route) -> Callable[[Tensor], Tensor]:
-    def safe(v: Tensor) -> Tensor:
-        with explained("a product with second derivatives", NO_PRODUCT[route]):
-            return product(v)
-
-    return safe
-
-
-def _mean(
-    chunks: Chunks,
-    strategy: Strategy,
-    mv: Callable[[Tensor], Tensor],
-    mm: Callable[[Tensor], Tensor] | None = None,
-    *,
-    dense: Callable[[], Tensor] | None = None,
-) -> Symmetric:
-    """The sum over a share of the samples as an operator of the mean, in the precision that its dtype says."""
-    size, n, ranks, some = chunks.layout.size, chunks.mass, chunks.ranks, bool(chunks.share)
-
-    def plainly(product: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
-        def divided(v: Tensor) -> Tensor:
-            with chunks.plain():
-                found = ranks.sum((lambda: product(v)) if some else None, *v.shape)
-                # In place, which saves a vector: what is linear in v is a tensor of its own, v, or zero.
-                return found / n if _shared(found, v) else found.div_(n)
-
-        return divided
-
-    return Symmetric(
-        size,
-        chunks.dtype,
-        plainly(mv),
-        mm=None if mm is None else plainly(mm),
-        dense=None if dense is None else lambda: ranks.sum(dense, size, size) / n,
-        device=chunks.device,
-        strategy=strategy,
-    )
-
-
-def _shared(a: Tensor, b: Tensor) -> bool:
-    return a.untyped_storage().data_ptr() == b.untyped_storage().data_ptr()
-
-
-def _term(chunks: Chunks, kind: Kind) -> Callable[[Tensor, Tensor, Any], Tensor]:
-    """F(w, v, batch): the product with v of the sum over one batch."""
-
-    def hessian(w: Tensor, v: Tensor, batch: Any) -> Tensor:
-        return forward_product(lambda u: chunks.apply(u, batch, lambda y, _: chunks.batch_sum(y, batch)), w, v)
-
-    def ggn(w: Tensor, v: Tensor, batch: Any) -> Tensor:
-        def outputs(u: Tensor) -> Any:
-            return chunks.apply(u, batch, lambda y, _: y)
-
-        return gauss_newton_product(outputs, lambda y: chunks.batch_sum(y, batch), w, v)
-
-    return hessian if kind == "hessian" else ggn

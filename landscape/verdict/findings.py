@@ -81,8 +81,8 @@ def _about(verdict: Table) -> list[str]:
     lines = [
         "Every sentence of this page is written by `landscape findings` from the numbers of a study: "
         f"{_count(runs, 'run')} in {_count(len(verdict['settings']), 'setting')}. `landscape findings STUDY --check "
-        "FILE` makes them again and names every one that differs; `landscape verdict STUDY` shows all rows behind them. What "
-        "the quantities are: [definitions](definitions.md); how it is decided: [the verdict](concepts/verdict.md).",
+        "FILE` makes them again and names every one that differs; `landscape verdict STUDY` shows all rows behind "
+        "them. What the quantities are: [definitions](definitions.md); how it is decided: [the verdict](concepts/verdict.md).",
         "",
         f"{MADE} revision {verdict['code_revision']}: {software}.",
         "",
@@ -190,7 +190,8 @@ def _of_depth(mains: Sequence[tuple[Table, Table]], others: Sequence[tuple[Table
         return []
     depth = {s["label"] for s, f in judged if f["outcome"] == "supported"}
     looped = {s["label"] for s, f in mains if f["outcome"] == "supported"}
-    text = f"Stacked, as deep and without recursion, has it over Single in {len(depth)} of {_count(len(judged), 'setting')}"
+    of = f"{len(depth)} of {_count(len(judged), 'setting')}"
+    text = f"Stacked, as deep and without recursion, has it over Single in {of}"
     return [
         text + (f", among them {len(depth & looped)} of the {len(looped)} in which Looped has it." if looped else ".")
     ]

@@ -41,13 +41,13 @@ def test_a_damaged_part_is_computed_again(fresh_run, monkeypatch, damage):
     assert len(parts) == len(fresh_run.steps)
     parts[0].write_bytes(damage(parts[0].read_bytes()))
     counted = []
-    compute = landscape.answers.sweep._compute
+    compute = landscape.answers.sweep.computed
 
     def count(requests, todo, **settings):
         counted.extend(todo)
         return compute(requests, todo, **settings)
 
-    monkeypatch.setattr(landscape.answers.sweep, "_compute", count)
+    monkeypatch.setattr(landscape.answers.sweep, "computed", count)
     found = sweep("spectrum", fresh_run, seed=0, k=2)
     assert len(counted) == 1
     assert found.equals(sweep("spectrum", fresh_run, seed=0, k=2, recompute=True))

@@ -10,7 +10,7 @@ from landscape import LandscapeError, Objective, Symmetric
 from landscape.curvature import native_build
 from landscape.curvature.graphcut import cut
 from landscape.curvature.linearised import Linearised, compiled_parts
-from landscape.loss import strategies
+from landscape.loss import terms
 
 SHAPES = [("single", "softmax"), ("single", "linear"), ("looped", "softmax"), ("stacked", "linear")]
 
@@ -137,7 +137,7 @@ def test_memory_bounds_what_is_kept(uncompiled):
     batches = [objective.chunks.batch(c) for c in objective.chunks.slices()]
     for memory, kept in ((0, 0), (10**9, 8)):
         linear = Linearised(
-            strategies._term(objective.chunks, "hessian"), objective.w0, batches, memory=memory, traces=traces
+            terms.term(objective.chunks, "hessian"), objective.w0, batches, memory=memory, traces=traces
         )
         linear.mv(objective.w0)
         assert sum(len(p.residuals) > 0 for p in linear._ready[1]) == kept
