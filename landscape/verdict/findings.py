@@ -82,7 +82,8 @@ def _about(verdict: Table) -> list[str]:
         "Every sentence of this page is written by `landscape findings` from the numbers of a study: "
         f"{_count(runs, 'run')} in {_count(len(verdict['settings']), 'setting')}. `landscape findings STUDY --check "
         "FILE` makes them again and names every one that differs; `landscape verdict STUDY` shows all rows behind "
-        "them. What the quantities are: [definitions](definitions.md); how it is decided: [the verdict](concepts/verdict.md).",
+        "them. What the quantities are: [definitions](definitions.md); how it is decided: "
+        "[the verdict](concepts/verdict.md).",
         "",
         f"{MADE} revision {verdict['code_revision']}: {software}.",
         "",
