@@ -41,6 +41,7 @@ _APART = {
     "hopping": "it replays updates of the training, whose time is not known beforehand",
     "alignment": "it compares two architectures, in a time that is not known beforehand",
     "length": "it asks for new samples, in a time that is not known beforehand",
+    "examples": "it is a question about prompts of in-context regression",
 }
 
 

@@ -45,6 +45,7 @@ _QUESTIONS = {
     "hopping": "Do updates hop between walls?",
     "alignment": "Do both architectures pull alike?",
     "length": "How far does it generalise?",
+    "examples": "What does it make of examples?",
 }
 
 

@@ -12,6 +12,7 @@ from landscape.report.section import Finding
 from landscape.report.words_dynamics import (
     alignment_words,
     evolution_words,
+    examples_words,
     hopping_words,
     length_words,
     sharpness_words,
@@ -168,4 +169,5 @@ _WORDS: dict[str, Callable[[xr.Dataset], Iterator[Finding]]] = {
     "hopping": hopping_words,
     "alignment": alignment_words,
     "length": length_words,
+    "examples": examples_words,
 }

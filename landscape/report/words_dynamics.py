@@ -10,7 +10,14 @@ import xarray as xr
 from landscape.report.numbers import at, last, number
 from landscape.report.section import Finding, Trust
 
-__all__ = ["alignment_words", "evolution_words", "hopping_words", "length_words", "sharpness_words"]
+__all__ = [
+    "alignment_words",
+    "evolution_words",
+    "examples_words",
+    "hopping_words",
+    "length_words",
+    "sharpness_words",
+]
 
 
 def evolution_words(ds: xr.Dataset) -> Iterator[Finding]:
@@ -65,6 +72,15 @@ def alignment_words(ds: xr.Dataset) -> Iterator[Finding]:
             f"The gradients of the single and the looped loss{at(ds)} have the cosine {value} (standard error {error})."
         )
         yield Finding(text, "alignment")
+
+
+def examples_words(ds: xr.Dataset) -> Iterator[Finding]:
+    """The error with all examples, and that of least squares."""
+    here = last(ds).isel(examples=-1)
+    error, spread = number(here["error"]), number(here["error_stderr"], 2)
+    text = f"With {int(here['examples'])} examples in the prompt the squared error{at(ds)} is {error} (standard error"
+    best = f"; that of least squares is {number(here['least_squares'])}" if "least_squares" in here else ""
+    yield Finding(f"{text} {spread}){best}.", "examples")
 
 
 def length_words(ds: xr.Dataset) -> Iterator[Finding]:

@@ -97,7 +97,7 @@ class RegressionTask(Task):
     families: ClassVar[tuple[str, ...]] = ("prompt",)
     form: ClassVar[str] = "vectors"
     loss_units: ClassVar[str] = "squared error"
-    accuracy: ClassVar[str] = "share of the variance explained, 1 - squared error"
+    accuracy: ClassVar[str] = "share of the variance explained"
 
     def __init__(self, config: RegressionConfig) -> None:
         self.config = config

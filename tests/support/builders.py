@@ -228,6 +228,7 @@ BUILDERS = {
     "hopping": hopping,
     "alignment": alignment,
     "length": builders_length.length,
+    "examples": builders_length.examples,
     **builders_spectra.BUILDERS,
 }
 BUILDERS = {name: _in_nats(build) for name, build in BUILDERS.items()}
