@@ -47,7 +47,7 @@ def make(folder: Path, n: int) -> None:
         config = RunConfig.make(arch=arch, model={"width": 16}, steps=400, checkpoints=24, task={"n_train": 1024})
         run = train(config, folder.with_name(folder.name + "-originals") / arch)
         for probe, settings in ASKED.items():
-            sweep(probe, run, seed=0, samples=64, **settings)
+            sweep(probe, run, seed=0, steps=run.steps[::4].tolist(), samples=64, **settings)
         originals[arch] = run
     for i in range(n):
         arch, seed = ARCHS[i % len(ARCHS)], i // len(ARCHS)

@@ -9,6 +9,7 @@ import math
 import types
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
+from functools import cache
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from landscape.errors import LandscapeError
@@ -158,7 +159,7 @@ def group(value: Any, where: str) -> Mapping[str, Any]:
 
 def build(cls: type[Any], values: Mapping[str, Any], *, where: str) -> Any:
     """A dataclass from plain values, refusing unknown names and wrong types."""
-    hints = get_type_hints(cls)
+    hints = _hints(cls)
     names = {f.name for f in dataclasses.fields(cls)}
     kwargs = {}
     for key, value in values.items():
@@ -190,6 +191,11 @@ def within(config: Any, **ranges: Range) -> None:
             raise LandscapeError(
                 f"expected {name} of {config.name!r} in {ends[0]}{low:g}, {high:g}{ends[1]}, found {x}."
             )
+
+
+@cache
+def _hints(cls: type[Any]) -> dict[str, Any]:
+    return get_type_hints(cls)
 
 
 def _say(option: Any) -> str:

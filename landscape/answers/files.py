@@ -84,13 +84,16 @@ def load(path: Path) -> xr.Dataset:
     return ds
 
 
+_IDENTITY = ("probe", "probe_version", "run_id", "settings", "metric", "step", "created")
+
+
 @dataclass(frozen=True)
 class Heading:
     """What a stored answer says of itself, read in a twentieth of the time that its numbers take.
 
     Attributes:
         path: of the file, of which every byte was verified.
-        attrs: attributes of the dataset.
+        attrs: attributes of the dataset, those by which answers are told apart.
         steps: training steps of its checkpoints; of an answer about a whole run the one it was asked at.
     """
 
@@ -108,8 +111,8 @@ def heading(path: Path) -> Heading:
     """
     with _explained(path):
         content, verified = _verified(path)
-        with h5py.File(io.BytesIO(content), "r") as file:
-            attrs = {name: _plain(value) for name, value in file.attrs.items() if name != "_NCProperties"}
+        with h5py.File(h5py.h5f.open_file_image(content)) as file:
+            attrs = {name: _plain(file.attrs[name]) for name in (*_IDENTITY, _SEALED) if name in file.attrs}
             steps = file["step"][...].tolist() if "step" in file and file["step"].ndim else [attrs.get("step", -1)]
         _complete(path, attrs, verified)
     return Heading(path, attrs, tuple(map(int, steps)))

@@ -85,7 +85,7 @@ def describe(run: Run) -> dict[str, Any]:
         "id": run.id,
         "kind": run.kind,
         "loss_units": run.loss_units,
-        "status": run.status,
+        "status": metrics.attrs["status"],
         "steps": run.config.steps if run.kind == "trained" else int(steps[-1]) if len(steps) else 0,
         "checkpoints": steps.tolist(),
         "parameters": run.layout.size,
@@ -104,22 +104,18 @@ def describe(run: Run) -> dict[str, Any]:
         last = metrics.isel(step=-1)
         out["metrics"] = {"step": int(last.step), **{str(k): float(v) for k, v in last.data_vars.items()}}
     elif metrics.sizes["step"]:
-        last = metrics.isel(step=-1)
-        out["metrics"] = {
-            "step": int(last.step),
-            **{k: float(last[k]) for k in ("gradient_norm", "tokens", "flops", "seconds")},
-            **{
-                f"{k}_{split}": dict(
-                    zip(map(str, last.family.values), map(float, last[k].sel(split=split)), strict=True)
-                )
-                for k in ("loss", "accuracy")
-                for split in map(str, last.split.values)
-            },
-            **{
-                k: dict(zip(map(str, last.family.values), map(float, last[k]), strict=True))
-                for k in ("bayes_loss", "bayes_accuracy")
-            },
+        # As arrays: of hundreds of runs, selecting by label takes longer than reading.
+        last = {k: metrics[k].values[-1] for k in ("step", "gradient_norm", "tokens", "flops", "seconds")}
+        families, splits = (metrics[k].values.tolist() for k in ("family", "split"))
+        by_split = {
+            f"{k}_{split}": dict(zip(families, row, strict=True))
+            for k in ("loss", "accuracy")
+            for split, row in zip(splits, metrics[k].values[-1].tolist(), strict=True)
         }
+        limits = {
+            k: dict(zip(families, metrics[k].values.tolist(), strict=True)) for k in ("bayes_loss", "bayes_accuracy")
+        }
+        out["metrics"] = {"step": int(last.pop("step")), **{k: float(v) for k, v in last.items()}, **by_split, **limits}
     for path in sorted((run.path / "results").glob("*.nc")):
         out["results"].append(_result(run, path))
     return out

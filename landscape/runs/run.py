@@ -73,6 +73,7 @@ class Run:
             self.provenance: dict[str, Any] = header["provenance"]
             made = Foreign if "kind" in header else Trained
             self._backing: Backing = made(header, self.layout, self._checkpoints)
+            self._checkpoints.look(f)
             if f["parameters"].shape[1] != self.layout.size:
                 raise LandscapeError(
                     f"expected checkpoints of {self.layout.size} parameters (layout {self.layout.hash}), "

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
 import torch
 import xarray as xr
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from landscape.errors import LandscapeError
@@ -17,7 +18,7 @@ from landscape.runs.backing import Backing, Moments
 from landscape.runs.checkpoints import Checkpoints
 from landscape.runs.updates import TrainedUpdates
 from landscape.settings import coerce, lookup
-from landscape.tasks import TASKS
+from landscape.tasks import TASKS, build_task
 from landscape.tasks.base import SPLITS
 from landscape.training.config import RunConfig
 from landscape.training.evaluation import UNITS
@@ -95,19 +96,20 @@ class Trained(Backing):
 
     def metrics(self) -> xr.Dataset:
         """Metrics per evaluation, with the Bayes limits per family."""
-        task = self.setup.task
         steps, columns = self._checkpoints.table("metrics")
-        ds = xr.Dataset(
-            {k: (("step", "split", "family")[: columns[k].ndim], columns[k]) for k in UNITS},
-            coords={"step": steps, **self._axes},
-        )
-        for which in ("loss", "accuracy"):
-            limit = getattr(task, f"bayes_{which}")
-            ds[f"bayes_{which}"] = ("family", np.concatenate([[limit.mean()], limit]))
-            ds[f"bayes_{which}"].attrs = {"units": self._units(which), "long_name": f"Bayes-optimal {which}"}
-        for k, (_, long_name) in UNITS.items():
-            ds[k].attrs = {"units": self._units(k), "long_name": task.accuracy if k == "accuracy" else long_name}
-        return ds
+        limits, accuracy = _limits(self.config.task)
+        ds = {
+            k: (
+                ("step", "split", "family")[: columns[k].ndim],
+                columns[k],
+                {"units": self._units(k), "long_name": accuracy if k == "accuracy" else long_name},
+            )
+            for k, (_, long_name) in UNITS.items()
+        }
+        for which, limit in limits.items():
+            about = {"units": self._units(which), "long_name": f"Bayes-optimal {which}"}
+            ds[f"bayes_{which}"] = (("family",), np.concatenate([[limit.mean()], limit]), about)
+        return xr.Dataset(ds, coords={"step": steps, **self._axes})
 
     def _units(self, metric: str) -> str:
         return UNITS[metric][0].replace("nats per token", self.loss_units)
@@ -172,3 +174,10 @@ class Trained(Backing):
             trainer.advance()
             rows.append(trainer.state().w)
         return torch.stack(rows)
+
+
+@lru_cache(maxsize=16)
+def _limits(config: Any) -> tuple[dict[str, NDArray[np.float64]], str]:
+    """Bayes-optimal loss and accuracy of a task by family, and what its accuracy means; the same for all seeds."""
+    task = build_task(config)
+    return {which: getattr(task, f"bayes_{which}") for which in ("loss", "accuracy")}, task.accuracy

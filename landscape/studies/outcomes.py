@@ -79,7 +79,7 @@ def outcomes(runs: Sequence[Run], *, split: str = "test", against: str | None = 
     if against not in kinds:
         raise LandscapeError(f"expected one of the kinds {', '.join(map(repr, kinds))}, found {against!r}.")
     ends = {label: {s: _end(run, split) for s, run in found.items()} for label, found in kinds.items()}
-    families = next(iter(ends[against].values()))["accuracy"].family.values
+    families = next(iter(ends[against].values()))["family"]
     parts = [_summary(found, ends[against]) for found in ends.values()]
     names = list(dict.fromkeys(str(n) for part in parts for n in part))
     data = {n: (("kind", "family") if parts[0][n].ndim else ("kind",), np.stack([p[n] for p in parts])) for n in names}
@@ -127,27 +127,27 @@ def _value(config: Any, name: str) -> Any:
 
 
 def _end(run: Run, split: str) -> dict[str, Any]:
-    last = run.metrics.isel(step=-1)
-    if split not in last.split.values:
-        raise LandscapeError(f"expected a split among {', '.join(map(str, last.split.values))}, found {split!r}.")
-    here = last.sel(split=split)
-    return {n: here[n] for n in ("accuracy", "loss", "flops", "seconds")}
+    metrics = run.metrics
+    splits = metrics.split.values.tolist()
+    if split not in splits:
+        raise LandscapeError(f"expected a split among {', '.join(splits)}, found {split!r}.")
+    at = {"accuracy": (-1, splits.index(split)), "loss": (-1, splits.index(split)), "flops": (-1,), "seconds": (-1,)}
+    families = metrics.family.values
+    return {"family": families, **{name: metrics[name].values[place] for name, place in at.items()}}
 
 
 def _summary(ends: dict[int, dict[str, Any]], base: dict[int, dict[str, Any]]) -> dict[str, NDArray[Any]]:
     """All numbers of one kind."""
     out: dict[str, NDArray[Any]] = {"n_seeds": np.array(len(ends))}
     for name in ("accuracy", "loss", "flops", "seconds"):
-        out |= _interval(name, [end[name].values for end in ends.values()])
+        out |= _interval(name, [end[name] for end in ends.values()])
     pairs = [(ends[s], base[s]) for s in ends if s in base]
     out["n_pairs"] = np.array(len(pairs))
     for name in ("accuracy", "loss"):
         shape = next(iter(ends.values()))[name].shape
-        out |= _interval(
-            f"{name}_difference", [(a[name] - b[name]).values for a, b in pairs] or [np.full(shape, np.nan)]
-        )
+        out |= _interval(f"{name}_difference", [a[name] - b[name] for a, b in pairs] or [np.full(shape, np.nan)])
     for name in ("flops", "seconds"):
-        out |= _interval(f"{name}_ratio", [(a[name] / b[name]).values for a, b in pairs] or [np.array(np.nan)])
+        out |= _interval(f"{name}_ratio", [a[name] / b[name] for a, b in pairs] or [np.array(np.nan)])
     return out
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from support.commands import run_command
-from support.runs import SMALL, Stop, identical, stop_at
+from support.runs import SMALL, Stop, identical, same_study, stop_at
 
 from landscape import Run, train
 from landscape.answers.files import load
@@ -26,21 +26,6 @@ SEEN: list[Standing] = []
 
 def grid(**vary) -> Grid:
     return Grid.make(base=SMALL, vary=vary or {"arch": ["single", "looped"], "seed": [0, 1]}, probes=PROBES)
-
-
-def same(a, b):
-    """The same runs with the same answers, bit for bit."""
-    runs = sorted(path.parent.name for path in a.glob("*/run.h5"))
-    assert runs == sorted(path.parent.name for path in b.glob("*/run.h5"))
-    for name in runs:
-        identical(Run.open(a / name), Run.open(b / name))
-        answers = sorted(path.name for path in (a / name / "results").iterdir())
-        assert answers
-        assert answers == sorted(path.name for path in (b / name / "results").iterdir())
-        for file in answers:
-            x, y = load(a / name / "results" / file), load(b / name / "results" / file)
-            assert x.drop_attrs().equals(y.drop_attrs())
-            assert x.attrs["settings"] == y.attrs["settings"]
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +58,7 @@ def test_a_grid_that_grows_computes_what_is_new(whole):
 @pytest.mark.slow
 def test_processes_give_the_same_numbers(whole, tmp_path):
     assert carry_out(grid(), tmp_path / "runs", jobs=2).failures == ()
-    same(tmp_path / "runs", whole)
+    same_study(tmp_path / "runs", whole)
 
 
 def test_a_failing_run_and_a_damaged_one_are_reported_and_stop_no_other(tmp_path):

@@ -9,6 +9,7 @@ import torch
 import xarray as xr
 
 from landscape import Run, RunConfig
+from landscape.answers.files import load
 
 SMALL = {
     "task": {"n_train": 61, "n_probe": 21, "n_test": 20, "length": 6},
@@ -96,3 +97,18 @@ def same_run(branch, origin):
     common = np.intersect1d(branch.metrics.step, origin.metrics.step)
     a, b = (r.metrics.drop_vars("seconds").sel(step=common) for r in (branch, origin))
     xr.testing.assert_equal(a, b)
+
+
+def same_study(a, b):
+    """The same runs with the same answers, bit for bit."""
+    runs = sorted(path.parent.name for path in a.glob("*/run.h5"))
+    assert runs == sorted(path.parent.name for path in b.glob("*/run.h5"))
+    for name in runs:
+        identical(Run.open(a / name), Run.open(b / name))
+        answers = sorted(path.name for path in (a / name / "results").iterdir())
+        assert answers
+        assert answers == sorted(path.name for path in (b / name / "results").iterdir())
+        for file in answers:
+            x, y = load(a / name / "results" / file), load(b / name / "results" / file)
+            assert x.drop_attrs().equals(y.drop_attrs())
+            assert x.attrs["settings"] == y.attrs["settings"]
