@@ -125,7 +125,7 @@ def _force(size):
 
 
 def answer(ds, metric="none", *, settings="{}", created="2026"):
-    return Answer(settings=settings, metric=metric, created=created, load=lambda: ds)
+    return Answer(settings=settings, metric=metric, created=created, load=lambda _=(): ds)
 
 
 def with_settings(answers, settings):
