@@ -71,6 +71,7 @@ FIGURES: dict[str, FigureSpec] = {
         FigureSpec("shift", "shift", "Accuracy, compute and the drop of runs that shift, by step or threshold"),
         FigureSpec("branches", "decay", "Loss, river loss and valley loss along training, from decay branches"),
         FigureSpec("length", "length", "Accuracy against the length of the query, and against the number of loops"),
+        FigureSpec("verdict", "verdict", "Standardised effects behind every claim, with intervals over seeds"),
         FigureSpec("alignment", "alignment", "Cosine of the single and looped gradients, with the premises"),
     )
 }

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import xarray as xr
 
 from landscape.answers.files import DamagedError
 from landscape.errors import AbsentError, LandscapeError, RunFailedError
@@ -16,10 +17,16 @@ from landscape.figures.style import paper
 from landscape.loss.metric import METRICS
 from landscape.plotting import checked_options, plot
 from landscape.runs.disk import advice
+from landscape.runs.run import Run
 from landscape.settings import nest
 from landscape.studies.study import Study
+from landscape.verdict.form import datasets
+from landscape.verdict.verdict import verdict
 
 __all__ = ["command", "save_figure"]
+
+FEWEST = 2
+"""Seeds below which a verdict has no interval to draw."""
 
 
 @click.command("plot")
@@ -70,8 +77,8 @@ def command(
         spec = FIGURES[name]
         try:
             # A branch has the architecture and seed of its origin: beside it, it would count as the same run twice.
-            answered, without = (study if spec.probe == "decay" else trunks).answered(spec.probe, metric=metric)
-            figure = plot(answered.results(spec.probe, metric=metric), name, **given.get(name, {}))
+            found, without = _datasets(study, trunks, spec.probe, metric)
+            figure = plot(found, name, **given.get(name, {}))
         except LandscapeError as error:
             if names:
                 raise
@@ -95,6 +102,17 @@ def command(
         raise click.exceptions.Exit(DamagedError.exit_code)
     if not drawn:
         raise LandscapeError("nothing to draw yet. Run `landscape probe` first.")
+
+
+def _datasets(study: Study, trunks: Study, probe: str, metric: str | None) -> tuple[list[xr.Dataset], list[Run]]:
+    """What a figure is drawn from, and the runs that lack it."""
+    if probe == "verdict":  # over all metrics at once
+        found = datasets(verdict(study))
+        if not any((ds.n >= FEWEST).any() for ds in found):
+            raise AbsentError(f"expected at least {FEWEST} seeds of two architectures for a verdict, found fewer.")
+        return found, []
+    answered, without = (study if probe == "decay" else trunks).answered(probe, metric=metric)
+    return answered.results(probe, metric=metric), without
 
 
 def _settings(assignments: tuple[str, ...], names: Sequence[str]) -> dict[str, dict[str, Any]]:

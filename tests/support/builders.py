@@ -8,7 +8,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from landscape.figures import FIGURES
 from landscape.figures.style import paper
-from support import builders_length, builders_spectra
+from support import builders_length, builders_spectra, builders_verdict
 from support.builders_dynamics import alignment, hopping, sharpness
 from support.builders_spectra import STEPS, attrs, generator
 
@@ -228,6 +228,7 @@ BUILDERS = {
     "hopping": hopping,
     "alignment": alignment,
     "length": builders_length.length,
+    "verdict": builders_verdict.rows,
     **builders_spectra.BUILDERS,
 }
 BUILDERS = {name: _in_nats(build) for name, build in BUILDERS.items()}

@@ -140,3 +140,29 @@ def study(*, effects=None, seeds=8, noise=0, **changes):
         for arch, effect in effects.items()
         for seed in range(seeds)
     ]
+
+
+def rows(arch="single", seed=0):
+    """The dataset of a verdict, as the figure takes it."""
+    rng = np.random.default_rng([seed, *arch.encode()])
+    claims = [
+        ("C1", "two-phase learning", "final gap", ["none"]),
+        ("C3", "U and V valleys", "spread of log λ", METRICS),
+    ]
+    labels = [(*claim, metric, eps) for *claim, metrics in claims for metric in metrics for eps in (0.1, 1.0)]
+    n = len(labels)
+    effect = rng.standard_normal(n) * 2
+    text = dict(
+        zip(("claim", "title", "quantity", "metric"), zip(*[row[:4] for row in labels], strict=True), strict=True)
+    )
+    text |= {"threshold": [f"eps {row[4]}" for row in labels], "a": ["looped"] * n, "b": ["single"] * n}
+    text |= {"outcome": ["inconclusive"] * n}
+    ds = xr.Dataset({k: ("row", np.array(v)) for k, v in text.items()})
+    for name, value in {
+        "effect": effect, "effect_low": effect - 0.7, "effect_high": effect + 0.7, "n": np.full(n, 8),
+        "side": (np.sign(effect) * (np.abs(effect) > 1)).astype(int), "main": np.ones(n, bool),
+        "decides": np.ones(n, bool),
+    }.items():  # fmt: skip
+        ds[name] = ("row", value)
+    attrs = {"probe": "verdict", "setting": f"markov {arch} {seed}", "run": f"markov-{arch}-s{seed}", "arch": arch}
+    return ds.assign_attrs(task="markov", run_seed=seed, **attrs)
