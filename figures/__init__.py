@@ -77,6 +77,7 @@ FIGURES: dict[str, FigureSpec] = {
         FigureSpec("length", "length", "Accuracy against the length of the query, and against the number of loops"),
         FigureSpec("loops", "loops", "Loss, steps and Jacobian of the recursion, pass by pass and beyond the last"),
         FigureSpec("examples", "examples", "Squared error of in-context regression against the examples in the prompt"),
+        FigureSpec("verdict", "verdict", "Standardised effects behind every claim, with intervals over seeds"),
         FigureSpec("alignment", "alignment", "Cosine of the single and looped gradients, with the premises"),
     )
 }

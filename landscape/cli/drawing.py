@@ -10,15 +10,20 @@ from typing import Any
 
 from landscape.answers.files import write
 from landscape.captions import caption
-from landscape.errors import LandscapeError, RunFailedError
+from landscape.errors import AbsentError, LandscapeError, RunFailedError
 from landscape.figures import FIGURES, PAPER
 from landscape.figures.style import paper
 from landscape.plotting import drawn
 from landscape.runs.disk import advice
 from landscape.studies.gathered import Gathered, gathered
 from landscape.studies.study import Study
+from landscape.verdict.form import datasets
+from landscape.verdict.verdict import verdict
 
 __all__ = ["Drawn", "NotDrawn", "draw", "save", "save_figure"]
+
+FEWEST = 2
+"""Seeds below which a verdict has no interval to draw."""
 
 
 @dataclass(frozen=True)
@@ -98,6 +103,11 @@ def _answers(study: Study, name: str, metric: str | None) -> Gathered:
         found = gathered(study.trunks(), PAPER[name].probes, optional=PAPER[name].optional, metric=metric)
         return found.only(PAPER[name].used(found.answers))
     probe = FIGURES[name].probe
+    if probe == "verdict":  # over all metrics at once
+        rows = datasets(verdict(study))
+        if not any((ds.n >= FEWEST).any() for ds in rows):
+            raise AbsentError(f"expected at least {FEWEST} seeds of two architectures for a verdict, found fewer.")
+        return Gathered({probe: rows}, {})
     # A branch has the architecture and seed of its origin: beside it, it would count as the same run twice.
     answered, without = (study if probe == "decay" else study.trunks()).answered(probe, metric=metric)
     return Gathered({probe: answered.results(probe, metric=metric)}, {probe: without} if without else {})

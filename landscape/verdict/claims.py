@@ -4,24 +4,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from landscape.verdict.curvature import at_groups, count_difference, dominated, forces, kappa, phases, plain
+from landscape.verdict.curvature import count_difference, dominated, forces, plain
 from landscape.verdict.dynamics import cosines, diagonal, hop_rate, river_share
 from landscape.verdict.learning import (
     accuracy,
     column,
     drop,
     final,
-    hard_accuracy,
     length_accuracy,
     loss_at_equal_compute,
     loss_at_equal_updates,
-    order_of_learning,
-    slope_after_plateau,
 )
 from landscape.verdict.quantity import METRICS, Quantity, base, difference, log_ratio, ratio, treated
 from landscape.verdict.rule import Refutation
+from landscape.verdict.shared import HESSIAN_PHASES, KAPPAS, SPREADS, TWO_PHASE
 
-__all__ = ["CLAIMS", "Claim"]
+__all__ = ["CLAIMS", "VARIABLES", "Claim"]
 
 Pair = tuple[str, str]
 _LOOPED, _STACKED, _BOTH = ("looped", "single"), ("stacked", "single"), ("looped", "stacked")
@@ -52,81 +50,24 @@ class Claim:
     note: str = ""
 
 
-_GAP = Quantity(
-    name="final gap", words="test accuracy on complex sequences at the end, A minus B", unit="1", probe="metrics",
-    read=difference(hard_accuracy),
-)  # fmt: skip
-_SLOPE = Quantity(
-    name="slope after the plateau", words="slope of the accuracy on complex sequences after B has stalled, A minus B",
-    unit="1 per 1000 updates", probe="metrics", read=slope_after_plateau,
-)  # fmt: skip
-_ORDER = Quantity(
-    name="order of learning", words="Spearman correlation of information content and step learned, of A", unit="1",
-    probe="samples", read=treated(order_of_learning), of="A",
-)  # fmt: skip
-_PHASES = Quantity(
-    name="phases of A", words="number of phases of the matrix entropy, of A", unit="1", probe="evolution",
-    read=treated(phases), of="A", metrics=METRICS, fewest=2, margin=2.5, why="three phases are more than 2.5",
-)  # fmt: skip
-_NO_PHASES = Quantity(
-    name="phases of B", words="number of phases of the matrix entropy, of B", unit="1", probe="evolution",
-    read=base(phases), of="B", metrics=METRICS, fewest=2, direction=-1, margin=2.5,
-    why="fewer than three phases are less than 2.5",
-)  # fmt: skip
-_RISE = Quantity(
-    name="rise after the minimum", words="matrix entropy at the end minus its minimum, A minus B", unit="nats",
-    probe="evolution", read=difference(plain("rise_after_minimum")), metrics=METRICS, fewest=2,
-)  # fmt: skip
-_SPREADS = (
-    Quantity(
-        name="spread of log λ", words="standard deviation of log eigenvalue, weighted by the eigenvalue, A minus B",
-        unit="1", probe="entropy", read=difference(plain("log_spread")), metrics=METRICS, fewest=2,
-    ),
-    Quantity(
-        name="interquartile range of log λ", words="interquartile range of log eigenvalue, so weighted, A minus B",
-        unit="1", probe="entropy", read=difference(plain("log_iqr")), metrics=METRICS, fewest=2,
-    ),
-    Quantity(
-        name="spread of log width", words="spread of log half-width over the leading directions, A minus B", unit="1",
-        probe="valley", read=difference(at_groups("log_width_spread", "top")), metrics=METRICS, fewest=2,
-    ),
-    Quantity(
-        name="wall exponent", words="exponent of the walls along the leading directions, A minus B (V is 1, U above 2)",
-        unit="1", probe="valley", read=difference(at_groups("group_exponent", "top")), metrics=METRICS, fewest=2,
-        direction=-1,
-    ),
-)  # fmt: skip
-_KAPPAS = tuple(
-    Quantity(
-        name=f"log κ, {kind} threshold", words=f"log condition number of the valley above {what}, A minus B", unit="1",
-        probe="split", read=log_ratio(kappa(kind)), metrics=METRICS, fewest=2, decides=False, why=why,
-    )
-    for kind, what, why in (
-        ("absolute", "eps", "of a continuous spectrum it is the largest eigenvalue over the threshold"),
-        ("relative", "eps times the largest eigenvalue", "of a continuous spectrum it is one over the threshold"),
-    )
-)  # fmt: skip
-_TWO_PHASE = (_GAP, _SLOPE, _ORDER)
-_HESSIAN_PHASES = (_PHASES, _NO_PHASES, _RISE)
-
 CLAIMS: dict[str, Claim] = {
     claim.id: claim
     for claim in (
         Claim(
             id="C1", title="two-phase learning",
             statement="Looped keeps learning complex patterns after Single has stalled, and simple ones come first.",
-            quantities=_TWO_PHASE, refuted_by="any",
+            quantities=TWO_PHASE, refuted_by="any",
         ),
         Claim(
             id="C2", title="phases of the Hessian",
             statement="The Hessian collapses, diversifies and stabilises in Looped, and does not in Single.",
-            quantities=_HESSIAN_PHASES, refuted_by="any",
+            quantities=HESSIAN_PHASES, refuted_by="any",
         ),
         Claim(
             id="C3", title="U and V valleys",
             statement="Single sits in a U-shaped valley, Looped in a V-shaped one: steeper walls of more various "
             "steepness.",
-            quantities=(*_SPREADS, *_KAPPAS),
+            quantities=(*SPREADS, *KAPPAS),
         ),
         Claim(
             id="C4", title="spectral dominance",
@@ -135,11 +76,13 @@ CLAIMS: dict[str, Claim] = {
             quantities=(
                 Quantity(
                     name="count below τ", words="eigenvalues above rounding and up to the threshold, A minus B",
-                    unit="1", probe="force", read=count_difference, metrics=METRICS, fewest=2,
+                    unit="1", probe="force", read=count_difference,
+                    variables=("eigenvalue", "resolution", "tau"), metrics=METRICS, fewest=2,
                 ),
                 Quantity(
                     name="ranks dominated", words="share of ranks at which A's eigenvalue is no larger than B's",
-                    unit="1", probe="force", read=dominated, metrics=METRICS, fewest=2, margin=0.95,
+                    unit="1", probe="force", read=dominated,
+                    variables=("eigenvalue", "resolution", "tau"), metrics=METRICS, fewest=2, margin=0.95,
                     why="'each' is taken for more than 95 % of the ranks",
                 ),
             ),
@@ -151,11 +94,13 @@ CLAIMS: dict[str, Claim] = {
             quantities=(
                 Quantity(
                     name="log ratio of Σ 1/λ", words="log of the sum of 1/eigenvalue over a window, A minus B",
-                    unit="1", probe="force", read=log_ratio(forces()), metrics=METRICS, fewest=2,
+                    unit="1", probe="force", read=log_ratio(forces()),
+                    variables=("inverse_sum", "resolved"), metrics=METRICS, fewest=2,
                 ),
                 Quantity(
                     name="the same, relative windows", words="log of the sum of 1/eigenvalue over a window relative to "
                     "the largest eigenvalue, A minus B", unit="1", probe="force", read=log_ratio(forces("relative_")),
+                    variables=("relative_inverse_sum", "relative_resolved"),
                     metrics=METRICS, fewest=2, decides=False, why="a window of its own for each architecture",
                 ),
             ),
@@ -181,16 +126,19 @@ CLAIMS: dict[str, Claim] = {
             quantities=(
                 Quantity(
                     name="hop rate of A", words="share of consecutive updates with opposite signs along the leading "
-                    "directions, of A", unit="1", probe="hopping", read=treated(hop_rate), of="A", metrics=METRICS,
+                    "directions, of A", unit="1", probe="hopping", read=treated(hop_rate), of="A",
+                    variables=("hop_rate", "converged"), metrics=METRICS,
                     margin=0.5, why="independent updates change sign half of the time",
                 ),
                 Quantity(
                     name="river progress", words="length of the sum of river parts over the sum of lengths, A minus B",
-                    unit="1", probe="hopping", read=difference(plain("river_progress")), metrics=METRICS,
+                    unit="1", probe="hopping", read=difference(plain("river_progress")),
+                    variables=("river_progress",), metrics=METRICS,
                 ),
                 Quantity(
                     name="river share of the decrease", words="river part of the decrease of the loss over all of it, "
-                    "of A", unit="1", probe="hopping", read=treated(river_share), of="A", metrics=METRICS, margin=0.5,
+                    "of A", unit="1", probe="hopping", read=treated(river_share), of="A",
+                    variables=("net_sum", "decrease_sum", "subspace"), metrics=METRICS, margin=0.5,
                     why="most of the decrease",
                 ),
                 Quantity(
@@ -213,14 +161,17 @@ CLAIMS: dict[str, Claim] = {
                 Quantity(
                     name="gradient cosine along A", words="cosine of the two gradients at checkpoints of A", unit="1",
                     probe="alignment", read=treated(cosines), of="A",
+                    variables=("cosine", "group"),
                 ),
                 Quantity(
                     name="gradient cosine along B", words="cosine of the two gradients at checkpoints of B", unit="1",
                     probe="alignment", read=base(cosines), of="B",
+                    variables=("cosine", "group"),
                 ),
                 Quantity(
                     name="premise: diagonal dominance", words="diagonal of the attention minus the rest of its row, of "
-                    "A", unit="1", probe="alignment", read=treated(diagonal), of="A", decides=False,
+                    "A", unit="1", probe="alignment", read=treated(diagonal), of="A",
+                    variables=("dominance",), decides=False,
                     why="a premise of the theorem, not its claim",
                 ),
             ),
@@ -258,10 +209,12 @@ CLAIMS: dict[str, Claim] = {
                 Quantity(
                     name="accuracy beyond", words="mean accuracy over the lengths asked beyond the longest trained, "
                     "A minus B", unit="1", probe="length", read=difference(length_accuracy(mean=True)),
+                    variables=("accuracy", "trained_length"),
                 ),
                 Quantity(
                     name="accuracy at each length", words="accuracy at a length beyond the longest trained, A minus B",
-                    unit="1", probe="length", read=difference(length_accuracy(mean=False)), decides=False,
+                    unit="1", probe="length", read=difference(length_accuracy(mean=False)),
+                    variables=("accuracy", "trained_length"), decides=False,
                     why="far enough out nobody is right",
                 ),
             ),
@@ -269,9 +222,15 @@ CLAIMS: dict[str, Claim] = {
         Claim(
             id="C11", title="recursion, not depth",
             statement="What C1 to C3 claim of Looped is not had by Stacked, which is as deep and does not recur.",
-            quantities=tuple(q for q in (*_TWO_PHASE, *_HESSIAN_PHASES, *_SPREADS) if q.of != "A"),
+            quantities=tuple(q for q in (*TWO_PHASE, *HESSIAN_PHASES, *SPREADS) if q.of != "A"),
             pairs=(_BOTH,), refuted_by="any",
             note="The quantities of C1 to C3 with Stacked in Single's place; C1 to C3 show Stacked in Looped's place.",
         ),
     )
 }  # fmt: skip
+
+VARIABLES: dict[str, tuple[str, ...]] = {
+    probe: tuple(sorted({v for c in CLAIMS.values() for q in c.quantities if q.probe == probe for v in q.variables}))
+    for probe in dict.fromkeys(q.probe for claim in CLAIMS.values() for q in claim.quantities)
+}
+"""Of the answers of each probe, what all claims together read."""

@@ -49,10 +49,10 @@ def forces(prefix: str = "") -> Pick:
         eps, tau = f"{prefix}eps", f"{prefix}tau"
         found = force[f"{prefix}inverse_sum"].where(force[f"{prefix}resolved"].astype(bool))
         low, high = force[eps].values, force[tau].values
-        windows = [(i, j) for i in range(len(low)) for j in range(len(high)) if low[i] < high[j]]
-        parts = [found.isel({eps: i, tau: j}, drop=True).drop_vars([eps, tau], errors="ignore") for i, j in windows]
-        labels = [f"{low[i]:.4g} < λ ≤ {high[j]:.4g}" for i, j in windows]
-        return xr.concat(parts, dim="window").assign_coords(window=labels)
+        i, j = np.nonzero(low[:, None] < high)
+        labels = [f"{low[a]:.4g} < λ ≤ {high[b]:.4g}" for a, b in zip(i, j, strict=True)]
+        window = {eps: xr.DataArray(i, dims="window"), tau: xr.DataArray(j, dims="window")}
+        return found.isel(window).drop_vars([eps, tau]).assign_coords(window=labels)
 
     return pick
 

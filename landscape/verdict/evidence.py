@@ -13,7 +13,7 @@ from landscape.errors import LandscapeError
 from landscape.verdict.groups import Kind
 from landscape.verdict.quantity import Quantity
 from landscape.verdict.rule import DECISION_LEVEL, LEVEL, interval, seeds_needed, side
-from landscape.verdict.stored import OWN, Subject, agreed
+from landscape.verdict.stored import OWN, Answer, Subject, agreed
 
 __all__ = ["Evidence", "Row", "evidence"]
 
@@ -92,8 +92,16 @@ class Evidence:
         return [row.side for row in self.rows] + [0] * (bool(self.rows) and not self.answered)
 
 
-def evidence(quantity: Quantity, a: Kind, b: Kind, *, seed: int) -> Evidence:
-    """The rows of a quantity for two kinds of training; `seed` is that of the resampling."""
+def evidence(quantity: Quantity, a: Kind, b: Kind, *, seed: int, names: Sequence[str] = ()) -> Evidence:
+    """The rows of a quantity for two kinds of training.
+
+    Args:
+        quantity: which.
+        a: the training that is claimed to differ.
+        b: the other.
+        seed: of the resampling.
+        names: variables to read at once, for other quantities too.
+    """
     needed = {"both": (a, b), "A": (a,), "B": (b,)}[quantity.of]
     seeds = sorted(set.intersection(*(set(kind.runs) for kind in needed)))
     rows: list[Row] = []
@@ -110,7 +118,7 @@ def evidence(quantity: Quantity, a: Kind, b: Kind, *, seed: int) -> Evidence:
             pair = [found.get(kind.runs[s].id) for kind in needed]
             if any(answer is None for answer in pair):
                 continue
-            number = _number(quantity, [answer for answer in pair if answer is not None])
+            number = _number(quantity, [answer for answer in pair if answer is not None], names or quantity.variables)
             if isinstance(number, str):
                 notes.append(number)
             else:
@@ -140,11 +148,11 @@ def _ask(quantity: Quantity, lacking: Sequence[str]) -> str:
     return f"landscape probe RUNS -p {quantity.probe}{said}"
 
 
-def _number(quantity: Quantity, pair: Sequence[tuple[Subject, object]]) -> xr.DataArray | str:
+def _number(quantity: Quantity, pair: Sequence[tuple[Subject, Answer]], variables: Sequence[str]) -> xr.DataArray | str:
     """The number of one seed, or why there is none."""
     names = " and ".join(run.name for run, _ in pair)
     try:
-        datasets = [run.read(quantity.probe, answer) for run, answer in pair]  # type: ignore[arg-type]
+        datasets = [run.read(quantity.probe, answer, variables) for run, answer in pair]
         number = quantity.read(datasets[0], datasets[-1])
     except LandscapeError as error:
         return f"{names}: {error}"

@@ -28,6 +28,7 @@ class Quantity:
         words: what it is, with A and B for the two architectures of a pair (A the one that is claimed to differ).
         unit: of it.
         probe: whose answers it is read from; or what runs tell themselves: metrics, shift, projection, decay.
+        variables: of these answers, that are read; of what runs tell themselves all are.
         read: number of a seed from the answers of A and B.
         of: whose answers are needed.
         metrics: that are looked at; one without a metric has "none".
@@ -44,6 +45,7 @@ class Quantity:
     unit: str
     probe: str
     read: Reader
+    variables: tuple[str, ...] = ()
     of: Literal["both", "A", "B"] = "both"
     metrics: tuple[str, ...] = ("none",)
     fewest: int = 1

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 import xarray as xr
 
-from landscape.answers.files import DamagedError, headings, load
+from landscape.answers.files import DamagedError, headings, load_variables
 from landscape.runs.run import Run
 from landscape.studies.decay import decay_table
 from landscape.studies.study import asked
@@ -30,13 +30,13 @@ class Answer:
         settings: text of what must agree between runs: version of the probe, and its settings.
         metric: coordinates of curvatures; "none" where there is none.
         created: when.
-        load: reads the numbers.
+        load: reads the numbers, of at least the variables that are named.
     """
 
     settings: str
     metric: str
     created: str
-    load: Callable[[], xr.Dataset]
+    load: Callable[[Collection[str]], xr.Dataset]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,11 +69,11 @@ class Subject:
         found: Sequence[Answer] = self._kept[probe]
         return found
 
-    def read(self, probe: str, answer: Answer) -> xr.Dataset:
-        """The numbers of one of its answers, read once."""
-        key = (probe, answer.settings, answer.metric)
+    def read(self, probe: str, answer: Answer, names: Collection[str]) -> xr.Dataset:
+        """Variables of one of its answers, read once."""
+        key = (probe, answer.settings, answer.metric, tuple(names))
         if key not in self._kept:
-            self._kept[key] = answer.load()
+            self._kept[key] = answer.load(names)
         found: xr.Dataset = self._kept[key]
         return found
 
@@ -89,7 +89,10 @@ def subjects(runs: Sequence[Run]) -> list[Subject]:
 
 def _subject(run: Run, branches: Sequence[Run]) -> Subject:
     def find(probe: str) -> list[Answer]:
-        own: dict[str, Callable[[], xr.Dataset]] = {"metrics": lambda: run.metrics, "shift": partial(shift_record, run)}
+        own: dict[str, Callable[[Collection[str]], xr.Dataset]] = {
+            "metrics": lambda _: run.metrics,
+            "shift": lambda _: shift_record(run),
+        }
         if probe in own:
             return [Answer(settings="", metric="none", created="", load=own[probe])]
         if probe == "decay":
@@ -99,7 +102,7 @@ def _subject(run: Run, branches: Sequence[Run]) -> Subject:
         return [
             Answer(
                 settings=asked(found), metric=str(found.attrs.get("metric", "none")),
-                created=str(found.attrs["created"]), load=partial(load, found.path),
+                created=str(found.attrs["created"]), load=partial(load_variables, found.path),
             )
             for found in headings(run, probe)
         ]  # fmt: skip
@@ -118,8 +121,12 @@ def _decay(branches: Sequence[Run]) -> list[Answer]:
         c = run.config
         if c.schedule.name == "linear" and c.schedule.start == c.start and c.projection is None:
             groups.setdefault(c.steps - c.start, []).append(run)
+
+    def table(group: Sequence[Run], _: Collection[str]) -> xr.Dataset:
+        return decay_table(group)
+
     return [
-        Answer(settings=f"decay in {n} updates", metric="none", created="", load=partial(decay_table, group))
+        Answer(settings=f"decay in {n} updates", metric="none", created="", load=partial(table, group))
         for n, group in groups.items()
         if all(run.status != "unfinished" for run in group)
     ]
@@ -136,7 +143,7 @@ def _projection(branches: Sequence[Run]) -> list[Answer]:
         loss = run.metrics.loss.sel(split="probe", family="all").values
         return float(loss[0] - loss[-1])
 
-    def table(pair: Mapping[str, Run]) -> xr.Dataset:
+    def table(pair: Mapping[str, Run], _: Collection[str]) -> xr.Dataset:
         return xr.Dataset({f"{name}_decrease": fallen(run) for name, run in pair.items()})
 
     return [

@@ -7,13 +7,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
-
 from landscape.errors import LandscapeError
 from landscape.runs.run import Run
 from landscape.settings import lookup
 from landscape.studies.study import Study
-from landscape.verdict.claims import CLAIMS, Claim
+from landscape.verdict.claims import CLAIMS, VARIABLES, Claim
 from landscape.verdict.evidence import Evidence, evidence
 from landscape.verdict.groups import Kind, Setting, settings_of
 from landscape.verdict.rule import MINIMUM, Decision, decide, seeds_for
@@ -146,7 +144,7 @@ def _findings(claim: Claim, setting: Setting, *, seed: int) -> list[Finding]:
 
 
 def _finding(claim: Claim, setting: Setting, a: Kind, b: Kind, *, main: bool, seed: int) -> Finding:
-    found = [evidence(q, a, b, seed=seed) for q in claim.quantities]
+    found = [evidence(q, a, b, seed=seed, names=VARIABLES[q.probe]) for q in claim.quantities]
     found = [e for e in found if e.rows or not e.quantity.optional]
     deciding = [e for e in found if e.quantity.decides]
     parts = {e.quantity.name: e.sides for e in deciding}
@@ -195,9 +193,3 @@ def _notes(setting: Setting, a: Kind, b: Kind, seeds: Sequence[int], found: Sequ
         if gone:
             out.append(f"{e.quantity.name}: no number in some rows for seed {', '.join(map(str, gone))}")
     return list(dict.fromkeys(out))
-
-
-def spread(found: Finding) -> float:
-    """Largest standardised effect of a finding, for the axes of a picture; NaN without any."""
-    values = [row.effect for e in found.evidence for row in e.rows if np.isfinite(row.effect)]
-    return max(map(abs, values), default=float("nan"))
