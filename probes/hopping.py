@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -12,16 +13,16 @@ from torch import Tensor
 
 from landscape.errors import DivergedError, LandscapeError
 from landscape.loss.objective import Objective
-from landscape.probes.base import CURVATURE, LOSS, Context, Counts, Extent, Probe, Schema, Variable
+from landscape.probes.base import CURVATURE, LOSS, SLOPE, Context, Counts, Extent, Probe, Schema, Variable
 from landscape.probes.linalg import lanczos
 from landscape.probes.tools.counts import lanczos_products, lanczos_vectors, plus
 from landscape.probes.tools.directions import oriented
+from landscape.probes.tools.noise import Training, along, batch_sharpness, variance
+from landscape.probes.tools.stretches import lengths, padded, signs, split, sums
 
 __all__ = ["PROBE", "hopping"]
 
 LENGTH = "parameter units"
-BLOCKS = 10
-"""Blocks of consecutive pairs that the jackknife leaves out one by one."""
 
 SCHEMA = Schema(
     {
@@ -66,6 +67,15 @@ SCHEMA = Schema(
         "censored": Variable((), "1", "there are fewer than n updates to replay; NaN from there on", "b"),
         "n_products": Variable((), "1", "Hessian-vector products used", "i"),
         "n_gradients": Variable((), "1", "gradients of the whole split computed", "i"),
+        "edge": Variable((), CURVATURE, "eigenvalue above which the optimiser's updates diverge; NaN if not known"),
+        "slope": Variable(("mode",), SLOPE, "v'g of the training loss, over n_noise samples"),
+        "noise": Variable(("mode",), f"squared {SLOPE}", "v'Cov(g_B)v, variance of a mini-batch gradient along v"),
+        "noise_stderr": Variable(("mode",), f"squared {SLOPE}", "standard error of noise, jackknife over samples"),
+        "batch_sharpness": Variable((), CURVATURE, "g_B'H_B g_B / |g_B|^2 at the checkpoint, mean over batches"),
+        "batch_sharpness_stderr": Variable((), CURVATURE, "standard error of batch_sharpness over batches"),
+        "batch": Variable((), "1", "samples of a batch; 0: not known", "i"),
+        "n_noise": Variable((), "1", "training samples behind noise and slope", "i"),
+        "n_batches": Variable((), "1", "different batches behind batch_sharpness", "i"),
     },
     probe="hopping",
 )
@@ -77,9 +87,12 @@ def hopping(
     *,
     seed: int,
     replay: Callable[[int], Tensor],
+    training: Training | None = None,
+    edge: float = math.nan,
     n: int = 50,
     k: int = 5,
     tol: float = 1e-6,
+    noise: int = 4096,
 ) -> xr.Dataset:
     r"""Follow n updates from w: what they do along the k leading eigenvectors v (valley) and across them (river).
 
@@ -98,14 +111,24 @@ def hopping(
     small, the quadratic picture does not hold. Lengths of sums over sums of lengths (`river_progress`) are 1 on a
     straight path and about m^(-1/2) for m uncorrelated updates. (Definition of this project; the paper gives none.)
 
+    The *noise* along v is the variance v'Cov(g_B)v of a mini-batch gradient at w: (1 - b / N) s^2 / b for batches of b
+    drawn without replacement from N training samples, with the unbiased variance s^2 of v'g_i over these samples; s^2 /
+    b where every batch is fresh, with the samples of the next n batches. `batch_sharpness` is the mean of
+    g_B'H_B g_B / \|g_B\|^2 over the next n batches, all at w. Both are of the gradient before clipping, momentum and
+    preconditioning.
+
     Args:
         objective: the loss; it need not be the one that was trained on.
         w: the checkpoint, (P,).
         seed: of the eigen-solver's start vector.
         replay: ``m -> (m + 1, P)`` or fewer rows: w, and the parameters after each of at most m updates.
+        training: what the training makes its gradients of; without it nothing is said of noise: NaN.
+        edge: of stability of the optimiser in this metric, such as 2 / lr of gradient descent: kept beside the
+            eigenvalues.
         n: updates.
         k: eigenvectors, of the algebraically largest eigenvalues; fewer than P.
         tol: residual of an eigenpair over the spectral norm below which it is `converged`.
+        noise: training samples behind the noise, at most; 0 leaves it and the batch sharpness out.
 
     Returns:
         Dataset with dims `update` (n), `point` (n + 1), `mode` (k), `subspace`; see `SCHEMA`. NaN beyond `n_updates`.
@@ -124,8 +147,11 @@ def hopping(
         (1.0, -0.6, 1.0)
     """
     w = objective.vector(w)
-    if n < 1 or not 1 <= k < objective.size:
-        raise LandscapeError(f"expected n >= 1 and 1 <= k < P = {objective.size}, found n = {n} and k = {k}.")
+    if n < 1 or not 1 <= k < objective.size or noise < 0:
+        raise LandscapeError(
+            f"expected n >= 1, 1 <= k < P = {objective.size} and noise >= 0, found n = {n}, k = {k} and "
+            f"noise = {noise}."
+        )
     rows = _rows(replay(n), w, n)
     pairs = lanczos(objective.hessian(w), k=k, which="top", tol=tol, seed=seed)
     V = torch.stack([oriented(v) for v in pairs.vectors.T])
@@ -133,16 +159,16 @@ def hopping(
     coefficient = moves @ V.T
     valley = coefficient @ V
     river = moves - valley
-    split = _split(objective, rows, valley, river)
+    terms = split(objective, rows, valley, river)
     m = len(moves)
     return SCHEMA.dataset(
         {
-            "coefficient": _padded(coefficient, n),
-            "position": _padded((rows - rows[0]) @ V.T, n + 1),
-            **_signs(coefficient),
-            **_lengths(moves, valley, river),
-            **{name: _padded(x, n + (name == "loss")) for name, x in split.items()},
-            **_sums(split),
+            "coefficient": padded(coefficient, n),
+            "position": padded((rows - rows[0]) @ V.T, n + 1),
+            **signs(coefficient),
+            **lengths(moves, valley, river),
+            **{name: padded(x, n + (name == "loss")) for name, x in terms.items()},
+            **sums(terms),
             "eigenvalue": pairs.values,
             "residual": pairs.residuals,
             "converged": pairs.converged,
@@ -151,6 +177,8 @@ def hopping(
             "censored": m < n,
             "n_products": pairs.n_products + 2 * m,
             "n_gradients": m,
+            "edge": edge,
+            **_noise(objective, w, V, training if noise else None, most=noise, n=n),
         },
         coords={
             "update": np.arange(1, n + 1),
@@ -171,80 +199,36 @@ def _rows(rows: Tensor, w: Tensor, n: int) -> Tensor:
     return rows
 
 
-def _split(objective: Objective, rows: Tensor, valley: Tensor, river: Tensor) -> dict[str, Tensor]:
-    """The loss at every point, and the terms of each update's decrease."""
-    loss = objective.losses(rows)
-    first, second, cross = [], [], []
-    for w, a, b in zip(rows, valley, river, strict=False):
-        g, H = objective.grad(w), objective.hessian(w)
-        Ha, Hb = H.mv(a), H.mv(b)
-        first.append(torch.stack([-(g @ a), -(g @ b)]))
-        second.append(torch.stack([-(a @ Ha), -(b @ Hb)]) / 2)
-        cross.append(-(a @ Hb))
-    terms = {
-        "first_order": torch.stack(first) if first else loss.new_zeros(0, 2),
-        "second_order": torch.stack(second) if second else loss.new_zeros(0, 2),
-        "cross_term": torch.stack(cross) if cross else loss.new_zeros(0),
-    }
-    decrease = loss[:-1] - loss[1:]
-    known = terms["first_order"].sum(1) + terms["second_order"].sum(1) + terms["cross_term"]
-    return {"loss": loss, **terms, "decrease": decrease, "remainder": decrease - known}
+def _noise(
+    objective: Objective, w: Tensor, V: Tensor, training: Training | None, *, most: int, n: int
+) -> dict[str, Any]:
+    """Of mini-batch gradients at w, along the rows of V; NaN where the training is not known."""
+    unknown = torch.full((len(V),), torch.nan)
+    values: dict[str, Any] = {"slope": unknown, "noise": unknown, "noise_stderr": unknown}
+    values |= {"batch_sharpness": math.nan, "batch_sharpness_stderr": math.nan}
+    if training is None:
+        return values | {"batch": 0, "n_noise": 0, "n_batches": 0}
+    some, share = training.some(most, n)
+    x = along(objective, w, V, some)
+    values["slope"] = x.mean(0)
+    values["noise"], values["noise_stderr"] = variance(x, training.size, share)
+    each = batch_sharpness(objective, w, training, n)
+    values["batch_sharpness"], m = each.mean(), len(each)
+    # All that there is, where a batch is the whole training set: then the mean has no error.
+    values["batch_sharpness_stderr"] = each.std() / m**0.5 if m > 1 else 0.0 if training.whole else math.nan
+    return values | {"batch": training.size, "n_noise": len(x), "n_batches": m}
 
 
-def _sums(split: dict[str, Tensor]) -> dict[str, Any]:
-    """Sums over updates; NaN without any."""
-    names = ("first_order", "second_order", "cross_term", "remainder", "decrease")
-    out = {f"{name}_sum": split[name].sum(0) for name in names}
-    out["net_sum"] = out["first_order_sum"] + out["second_order_sum"]
-    out["remainder_share"] = split["remainder"].abs().sum() / split["decrease"].abs().sum()
-    return out if len(split["decrease"]) else {name: torch.full_like(x, torch.nan) for name, x in out.items()}
-
-
-def _signs(c: Tensor) -> dict[str, Any]:
-    """Hop rate and autocorrelation of coefficients (m, k), with standard errors."""
-    before, after = c[:-1], c[1:]
-    used = (before != 0) & (after != 0)
-    hops = used & (before.sign() != after.sign())
-    rate, rate_stderr = _ratio(hops.to(c), used.to(c))
-    pairs = used.sum(0)
-    p = (hops.to(c).sum(0) + 0.5) / (pairs + 1)
-    rate_stderr = torch.maximum(rate_stderr, (p * (1 - p) / pairs).sqrt())  # NaN stays NaN
-    lag, lag_stderr = _ratio(before * after, before**2)
-    return {
-        "hop_rate": rate,
-        "hop_rate_stderr": rate_stderr,
-        "n_pairs": pairs,
-        "autocorrelation": lag,
-        "autocorrelation_stderr": lag_stderr,
-    }
-
-
-def _ratio(above: Tensor, below: Tensor) -> tuple[Tensor, Tensor]:
-    """Sum above / sum below over axis 0, and its standard error by leaving out consecutive blocks; NaN if unknown."""
-    total = above.sum(0) / below.sum(0)
-    count = min(BLOCKS, len(above))
-    if count < 2:
-        return total, torch.full_like(total, torch.nan)
-    parts = [torch.stack([x.sum(0) for x in torch.tensor_split(y, count)]) for y in (above, below)]
-    left = (above.sum(0) - parts[0]) / (below.sum(0) - parts[1])
-    return total, ((count - 1) * left.var(0, correction=0)).sqrt()
-
-
-def _lengths(moves: Tensor, valley: Tensor, river: Tensor) -> dict[str, Tensor]:
-    """How straight the updates and their parts are, and how much of their squared length is in the valley."""
-
-    def straight(x: Tensor) -> Tensor:
-        ratio: Tensor = x.sum(0).norm() / x.norm(dim=1).sum()
-        return ratio
-
-    motion = (valley**2).sum() / (moves**2).sum()
-    out = {"river_progress": straight(river), "valley_progress": straight(valley), "straightness": straight(moves)}
-    return {**out, "valley_motion": motion}
-
-
-def _padded(x: Tensor, length: int) -> Tensor:
-    """NaN rows after the last one, up to `length`."""
-    return torch.cat([x, x.new_full((length - len(x), *x.shape[1:]), torch.nan)])
+def _training(c: Context) -> Training | None:
+    """The batches of a run of `landscape train`, from the checkpoint on; also those that it would have gone on with."""
+    run = c.run
+    if run.kind != "trained":
+        return None
+    setup, samples, size = run.setup, None, run.config.batch
+    if (N := run.task.population(size)) is not None:
+        part, size = run.task.split("train"), min(size or N, N)
+        samples = (setup.inputs(part.inputs), part.targets)
+    return Training(size or 1, lambda n: (setup.batch(c.step + i) for i in range(n)), samples)
 
 
 def _context(c: Context) -> dict[str, Any]:
@@ -260,7 +244,7 @@ def _context(c: Context) -> dict[str, Any]:
                     raise
         return c.objective.coordinates(rows[:, c.run.layout.mask(c.objective.layout.names)])
 
-    return {"replay": replay}
+    return {"replay": replay, "training": _training(c), "edge": c.run.updates.edge(c.step, c.metric)}
 
 
 def _cost(settings: Mapping[str, Any], extent: Extent) -> Counts:
@@ -271,17 +255,18 @@ def _cost(settings: Mapping[str, Any], extent: Extent) -> Counts:
         gradients=(0, 2 * n),  # one for the slope, and one whose graph gives the products
         products=products,
         vectors=max(lanczos_vectors(k, "top", extent.size), 4 * n),
-        beside=f"up to {n} updates of the training, replayed",
+        beside=f"up to {n} updates of the training, replayed"
+        + (", and the noise of its gradients" if settings["noise"] else ""),
     )
 
 
 PROBE = Probe(
     "hopping",
-    2,
+    3,
     hopping,
     SCHEMA,
     _context,
-    context_names=frozenset({"replay"}),
+    context_names=frozenset({"replay", "training", "edge"}),
     by_default=False,
     cost=_cost,
 )

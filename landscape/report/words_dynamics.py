@@ -59,7 +59,12 @@ def hopping_words(ds: xr.Dataset) -> Iterator[Finding]:
             f"Along the leading eigenvector {number(100 * rate, 3)} % of {int(here['n_pairs'][0])} pairs of updates"
             f"{at(ds)} have opposite signs (standard error {number(100 * error, 2)} %; 50 % for independent updates)."
         )
-        yield Finding(text, "hopping", "sure" if bool(here["converged"][0]) else "doubtful")
+        sure: Trust = "sure" if bool(here["converged"][0]) else "doubtful"
+        yield Finding(text, "hopping", sure)
+        if "edge" in here and np.isfinite(edge := float(here["edge"])):
+            share = number(float(here["eigenvalue"][0]) / edge, 3)
+            said = f"The leading eigenvalue{at(ds)} is {share} of the edge of stability of the updates, {number(edge)}"
+            yield Finding(f"{said}.", "hopping", sure)
 
 
 def alignment_words(ds: xr.Dataset) -> Iterator[Finding]:

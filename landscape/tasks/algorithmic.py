@@ -202,6 +202,10 @@ class AlgorithmicTask(FixedTask):
         part = self._generate(rng.integers(c.min_length, self.trained_length(step + 1) + 1, size=size), rng)
         return part.inputs, part.targets
 
+    def population(self, size: int | None) -> int | None:
+        """The fixed training set where a batch is all of it; else batches are fresh."""
+        return len(self._train) if size is None else None
+
     def trained_length(self, step: int) -> int:
         """Length of the longest queries allowed in the first `step` steps of training, 0 before the first."""
         c = self.config

@@ -97,6 +97,10 @@ class Task(ABC):
         epochs, rest = divmod(step, -(-n // size))
         return epochs * n + rest * size
 
+    def population(self, size: int | None) -> int | None:  # noqa: ARG002
+        """Training samples from which a batch of `size` is drawn without replacement; None where batches are fresh."""
+        return None
+
     def loops(self, inputs: Tensor) -> Tensor | None:  # noqa: ARG002
         """Loops that the task's own algorithm needs for each input, (N, n) -> (N,); None without such a rule."""
         return None
@@ -136,6 +140,10 @@ class FixedTask(Task):
         """Inputs and targets of training step `step`, drawn without replacement within each epoch."""
         index = epoch_batch(len(self._train), step, size, seed=seed)
         return self._train.inputs[index], self._train.targets[index]
+
+    def population(self, size: int | None) -> int | None:  # noqa: ARG002
+        """The training set."""
+        return len(self._train)
 
 
 def token_loss(logits: Tensor, targets: Tensor) -> Tensor:

@@ -121,9 +121,9 @@ def test_a_surface_takes_its_points_and_its_path(fresh_run):
     assert cost.products == (0, 0)
 
 
-def test_only_what_measures_other_models_cannot_tell_its_cost():
+def test_only_what_measures_other_models_or_passes_cannot_tell_its_cost():
     """A new probe brings its own `cost`."""
-    assert {name for name, probe in PROBES.items() if probe.cost is None} == {"alignment", "length"}
+    assert {name for name, probe in PROBES.items() if probe.cost is None} == {"alignment", "length", "loops"}
 
 
 def test_what_cannot_be_told_is_unknown(run):

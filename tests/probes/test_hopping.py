@@ -1,6 +1,7 @@
 """Hopping: gradient descent and river valleys whose answers are known, and the replay of real runs."""
 
 import hashlib
+import itertools
 
 import numpy as np
 import pytest
@@ -9,10 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.oracles import function_objective, logistic, quadratic
 
-from landscape import LandscapeError, Run, RunFailedError, sweep, train
+from landscape import LandscapeError, Objective, Run, RunConfig, RunFailedError, sweep, train
 from landscape.cli.tables import TABLES
 from landscape.probes import PROBES
-from landscape.probes.hopping import PROBE, _signs, hopping
+from landscape.probes.hopping import PROBE, hopping
+from landscape.probes.tools.noise import Training, variance
+from landscape.probes.tools.stretches import signs
 from landscape.runs.branch import branch_config
 
 FEW = {"n": 6, "k": 2}
@@ -38,7 +41,7 @@ def binomial_floor(hops, n):
 def test_a_rate_of_none_or_all_of_few_pairs_is_not_certain(m):
     t = torch.arange(m)
     c = torch.stack([torch.ones(m), (-1.0) ** t, torch.where(t % 4 < 2, 1.0, -1.0)], 1).double()
-    found = _signs(c)
+    found = signs(c)
     rate, error = found["hop_rate"].numpy(), found["hop_rate_stderr"].numpy()
     assert rate[:2].tolist() == [0.0, 1.0]
     assert error[:2] == pytest.approx(binomial_floor(np.array([0, m - 1]), m - 1))
@@ -167,11 +170,11 @@ def test_the_split_is_that_of_the_dense_hessian(seed, m, scale):
 
 def test_pairs_with_an_exact_zero_are_left_out():
     c = torch.tensor([[1.0], [-1.0], [0.0], [2.0], [3.0], [-1.0]]).double()
-    found = _signs(c)
+    found = signs(c)
     assert found["n_pairs"].tolist() == [3]  # (1, -1), (2, 3), (3, -1)
     np.testing.assert_allclose(found["hop_rate"], 2 / 3)
     np.testing.assert_allclose(found["autocorrelation"], (-1 + 6 - 3) / (1 + 1 + 4 + 9))
-    assert torch.isnan(_signs(torch.zeros(4, 1))["hop_rate"]).all()
+    assert torch.isnan(signs(torch.zeros(4, 1))["hop_rate"]).all()
 
 
 @pytest.mark.parametrize("r", [-0.6, 0.0, 0.5])
@@ -180,7 +183,7 @@ def test_standard_errors_are_those_of_an_autoregressive_process(r):
     c = np.zeros((301, 400))
     for t in range(300):
         c[t + 1] = r * c[t] + rng.standard_normal(400)
-    found = _signs(torch.from_numpy(c[100:]))
+    found = signs(torch.from_numpy(c[100:]))
     np.testing.assert_allclose(found["autocorrelation"].mean(), r, atol=0.02)
     np.testing.assert_allclose(found["hop_rate"].mean(), np.arccos(r) / np.pi, atol=0.02)  # Gaussian orthants
     for name in ("autocorrelation", "hop_rate"):
@@ -242,6 +245,88 @@ def test_refusals(change, message):
         hopping(objective, torch.ones(3), seed=0, **settings_)
 
 
+# -- noise ---------------------------------------------------------------------------------------------------------
+
+
+def tiny(n=6, *, chunk=None, seed=0):
+    """A model of four parameters, its samples, and the gradient (n, 4) and Hessian (n, 4, 4) of each by themselves."""
+    g = torch.Generator().manual_seed(seed)
+    x, t = torch.randn(n, 2, generator=g).double(), torch.randn(n, 1, generator=g).double()
+    module = torch.nn.Sequential(torch.nn.Linear(2, 1, bias=False), torch.nn.Tanh(), torch.nn.Linear(1, 1)).double()
+    objective = Objective(module, lambda y, t: ((y - t) ** 2).sum(1), (x, t), chunk=chunk)
+    w = objective.w0 + 0.5
+    one = [Objective(module, lambda y, t: ((y - t) ** 2).sum(1), (x[i : i + 1], t[i : i + 1])) for i in range(n)]
+    return objective, w, (x, t), torch.stack([o.grad(w) for o in one]), [o.hessian(w).dense() for o in one]
+
+
+def batches_of(data, size):
+    x, t = data
+    return lambda n: ((x[i * size : (i + 1) * size], t[i * size : (i + 1) * size]) for i in range(n))
+
+
+@pytest.mark.parametrize("chunk", [None, 4])
+@pytest.mark.parametrize("size", [1, 2, 5, 6])
+def test_the_noise_is_the_variance_over_all_batches_that_can_be_drawn(size, chunk):
+    objective, w, data, gradients, _ = tiny(chunk=chunk)
+    training = Training(size, batches_of(data, size), data)
+    ds = hopping(objective, w, seed=0, replay=given_rows(w[None]), training=training, k=3, n=1)
+    vectors = torch.linalg.eigh(objective.hessian(w).dense())[1].flip(1)[:, :3]
+    drawn = torch.stack([gradients[list(b)].mean(0) @ vectors for b in itertools.combinations(range(6), size)])
+    np.testing.assert_allclose(ds.noise, drawn.var(0, correction=0), rtol=1e-6, atol=1e-18)
+    np.testing.assert_allclose(abs(ds.slope), abs(gradients.mean(0) @ vectors), rtol=1e-6)
+    assert (ds.batch.item(), ds.n_noise.item()) == (size, 6)
+    if size == 6:
+        assert ds.noise.values.tolist() == ds.noise_stderr.values.tolist() == [0.0] * 3
+
+
+def test_fresh_batches_have_no_finite_population():
+    objective, w, data, gradients, _ = tiny(12)
+    training = Training(4, batches_of(data, 4))
+    ds = hopping(objective, w, seed=0, replay=given_rows(w[None]), training=training, k=1, n=3)
+    v = torch.linalg.eigh(objective.hessian(w).dense())[1][:, -1]
+    np.testing.assert_allclose(ds.noise, [(gradients @ v).var() / 4], rtol=1e-6)
+    few = hopping(objective, w, seed=0, replay=given_rows(w[None]), training=training, k=1, n=3, noise=7)
+    assert few.n_noise.item() == 7
+    np.testing.assert_allclose(few.noise, [(gradients[:7] @ v).var() / 4], rtol=1e-6)
+
+
+def test_the_error_of_a_variance_leaves_one_out_and_is_that_of_new_samples():
+    g = torch.Generator().manual_seed(0)
+    x = torch.randn(40, 2, generator=g).double() * torch.tensor([1.0, 3.0])
+    found, error = variance(x, 5, 0.5)
+    left = torch.stack([x[torch.arange(40) != i].var(0) for i in range(40)]) * 0.1
+    np.testing.assert_allclose(found, x.var(0) * 0.1)
+    np.testing.assert_allclose(error, (39 * left.var(0, correction=0)).sqrt())
+    many = torch.randn(400, 40, 1, generator=g).double()
+    each = [variance(y, 1, 1.0) for y in many]
+    spread = torch.cat([v for v, _ in each]).std()
+    np.testing.assert_allclose(torch.cat([e for _, e in each]).mean(), spread, rtol=0.15)
+    assert torch.isnan(variance(x[:1], 5, 0.5)[0]).all()
+    assert torch.isnan(variance(x[:2], 5, 0.5)[1]).all()
+
+
+@pytest.mark.parametrize("chunk", [None, 2])
+def test_the_sharpness_of_batches_is_that_of_their_dense_hessians(chunk):
+    objective, w, data, gradients, hessians = tiny(9, chunk=chunk)
+    ds = hopping(objective, w, seed=0, replay=given_rows(w[None]), training=Training(3, batches_of(data, 3)), k=1, n=3)
+    each = []
+    for i in range(0, 9, 3):
+        g, H = gradients[i : i + 3].mean(0), sum(hessians[i : i + 3]) / 3
+        each.append(float(g @ H @ g / (g @ g)))
+    np.testing.assert_allclose(ds.batch_sharpness, np.mean(each), rtol=1e-9)
+    np.testing.assert_allclose(ds.batch_sharpness_stderr, np.std(each, ddof=1) / 3**0.5, rtol=1e-9)
+    assert ds.n_batches.item() == 3
+
+
+def test_without_training_or_asked_for_none_nothing_is_said_of_noise():
+    objective, w, data, _, _ = tiny()
+    for how in ({}, {"training": Training(2, batches_of(data, 2), data), "noise": 0}):
+        ds = hopping(objective, w, seed=0, replay=given_rows(w[None]), k=1, n=1, **how)
+        assert np.isnan(ds.noise).all()
+        assert np.isnan(ds.batch_sharpness)
+        assert ds.n_noise.item() == ds.n_batches.item() == ds.batch.item() == 0
+
+
 # -- runs ---------------------------------------------------------------------------------------------------------
 
 
@@ -289,6 +374,43 @@ def test_some_parameters_and_branches(fresh_run, tmp_path):
     branch = train(branch_config(fresh_run, step), tmp_path / "branch")
     a, b = (sweep(PROBE, r, seed=0, steps=[step], **FEW) for r in (fresh_run, branch))
     np.testing.assert_array_equal(a.coefficient, b.coefficient)
+
+
+@pytest.mark.parametrize("metric", ["euclidean", "filter"])
+def test_the_noise_of_a_run_is_that_of_its_training_set(config, tmp_path, metric):
+    run = train(config("looped", optimizer={"name": "sgd", "lr": 0.1, "momentum": 0.0}, steps=6), tmp_path / "run")
+    ds = sweep(PROBE, run, seed=0, steps=[3], metric=metric, **FEW).isel(step=0)  # the fourth batch has 13 samples
+    assert (ds.batch.item(), ds.n_noise.item(), ds.n_batches.item()) == (16, 61, 6)
+    objective = run.objective("train", at=3)
+    scaled = objective if metric == "euclidean" else run.rescaled(objective, metric, step=3)
+    probe = run.objective(at=3) if metric == "euclidean" else run.rescaled(run.objective(at=3), metric, step=3)
+    v = torch.linalg.eigh(probe.hessian(probe.w0).dense())[1].flip(1)[:, :2]
+    each = torch.stack([
+        torch.autograd.grad(scaled.chunks.sum(slice(i, i + 1))(u := scaled.w0.clone().requires_grad_(True)), u)[0]
+        for i in range(61)
+    ])  # fmt: skip
+    np.testing.assert_allclose(ds.noise, (each @ v).var(0) * (1 / 16 - 1 / 61), rtol=1e-4)
+    np.testing.assert_allclose(ds.edge, 20.0 if metric == "euclidean" else np.nan)
+
+
+def test_descent_on_the_whole_training_set_has_no_noise(config, tmp_path):
+    run = train(config("single", optimizer={"name": "gd", "lr": 0.5}, batch=None, steps=8), tmp_path / "run")
+    ds = sweep(PROBE, run, seed=0, steps=[2], split="train", **FEW).isel(step=0)
+    assert ds.noise.values.tolist() == [0.0, 0.0]
+    assert ds.n_batches.item() == 1
+    assert (ds.batch_sharpness_stderr.item(), ds.edge.item()) == (0.0, 4.0)
+    objective = run.objective("train", at=2)
+    g = objective.grad(objective.w0)
+    np.testing.assert_allclose(ds.batch_sharpness, g @ objective.hessian(objective.w0).mv(g) / (g @ g), rtol=1e-9)
+    np.testing.assert_allclose(ds.coefficient[0], -0.5 * ds.slope, rtol=1e-3)  # the update in float32
+
+
+def test_tasks_with_fresh_batches(tmp_path):
+    task = {"name": "parity", "max_train_length": 3, "test_length": 4, "n_probe": 9, "n_test": 9}
+    config = RunConfig.make(task=task, model={"name": "gpt", "width": 4, "heads": 1}, steps=3, batch=8)
+    ds = sweep(PROBE, train(config, tmp_path / "run"), seed=0, steps=[1], n=2, k=1).isel(step=0)
+    assert (ds.batch.item(), ds.n_noise.item(), ds.n_batches.item()) == (8, 16, 2)
+    assert ds.noise.item() > 0
 
 
 def test_a_run_that_diverged_is_followed_to_its_last_finite_parameters(config, tmp_path):
