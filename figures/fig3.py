@@ -111,7 +111,8 @@ def _samples(part: SubFigure, groups: Mapping[str, Sequence[xr.Dataset]], scale:
     label = f"loss of the sample ({loss_unit(every)}" + ("; log scale)" if isinstance(norm, LogNorm) else ")")
     part.colorbar(mesh, ax=axes[1:], label=label, pad=0.02, aspect=30, format="%g")
     holes = any(not np.isfinite(ds["loss"].values).all() for ds in shown)
-    part.legend(handles=_sample_marks(groups, families, holes), loc="outside lower center", ncols=2)
+    handles = _sample_marks(groups, families, holes)
+    part.legend(handles=handles, loc="outside lower center", ncols=2, columnspacing=1.0, handlelength=2.0)
 
 
 def _colours(shown: Sequence[xr.Dataset]) -> Normalize:
@@ -163,7 +164,7 @@ def _hessian(
     )
     if changes:
         marks.append(Line2D([], [], color="0.35", marker=2, linestyle="none", label="change point of the entropy"))
-    part.legend(handles=marks, loc="outside lower center", ncols=2)
+    part.legend(handles=marks, loc="outside lower center", ncols=2, columnspacing=1.0, handlelength=2.0)
 
 
 def _statistic(ax: Axes, arch: str, group: Sequence[xr.Dataset], name: str) -> None:
