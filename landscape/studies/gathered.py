@@ -68,7 +68,7 @@ def gathered(
         ...     study = Study([train(RunConfig.make(**small), f"{folder}/a")])
         ...     found = gathered(study, ["metrics"], optional=["samples"])
         >>> list(found.answers), found.refused["samples"][:12]
-        (['metrics'], 'no result of ')
+        (['metrics'], 'no result of')
     """
     tasks: dict[str, list[Run]] = {}
     for run in study:

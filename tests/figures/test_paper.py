@@ -156,12 +156,12 @@ def test_thirds_are_means_by_information_content():
 
 def test_neighbouring_checkpoints_are_compared_and_phases_are_optional(pictures):
     figure, _ = pictures["fig3"]
-    ax = next(ax for ax in figure.axes if ax.get_ylabel().startswith("mutual"))
+    ax = next(ax for ax in figure.axes if ax.get_ylabel().startswith("mutual infor"))
     ds = answers("fig3")["evolution"][0]
     np.testing.assert_allclose(ax.lines[0].get_ydata(), np.diagonal(ds["mutual_information"], offset=1))
     np.testing.assert_array_equal(ax.lines[0].get_xdata(), ds["path_step"][1:])
     without = drawn("fig3", {p: a for p, a in answers("fig3").items() if p != "evolution"}, {})
-    assert not any(ax.get_ylabel().startswith("mutual") for ax in without.axes)
+    assert not any(ax.get_ylabel().startswith("mutual infor") for ax in without.axes)
 
 
 # -- fig4, fig11 ------------------------------------------------------------------------------------------------------
