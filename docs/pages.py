@@ -21,7 +21,7 @@ import click
 
 import landscape
 from landscape.cli import COMMANDS
-from landscape.figures import FIGURES
+from landscape.figures import FIGURES, PAPER
 from landscape.probes import PROBES
 from landscape.probes import __all__ as probe_names
 
@@ -60,7 +60,8 @@ def picture(name: str) -> str:
 
 
 def _title(entry: dict[str, str]) -> str:
-    return FIGURES[entry["name"]].title if entry["name"] in FIGURES else entry["title"]
+    spec = FIGURES.get(entry["name"]) or PAPER.get(entry["name"])
+    return spec.title if spec else entry["title"]
 
 
 def _figure(entry: dict[str, str], caption: str) -> str:
@@ -74,10 +75,26 @@ def pictures() -> str:
     for step in gallery()["step"]:
         out.append(f"{step['about']}\n\n```console\n$ {_folded(step['command'])}\n```\n")
     for entry in gallery()["picture"]:
+        if entry["name"] in PAPER:  # they have a page of their own
+            continue
         source = f" From `{FIGURES[entry['name']].probe}`." if entry["name"] in FIGURES else ""
         out.append(f"## {entry['name']}\n\n{_title(entry)}.{source}\n")
         out.append(f"```console\n$ {_folded(entry['command'])}\n```\n")
         out.append(_figure(entry, entry["caption"]))
+    return "\n".join(out)
+
+
+def paper() -> str:
+    """The figures of the paper: how ours correspond, with the command and the picture of the gallery."""
+    drawn = {entry["name"]: entry for entry in gallery()["picture"]}
+    out = []
+    for name, spec in PAPER.items():
+        needed = " and ".join(f"`{p}`" for p in spec.probes) or "any of the following"
+        more = ", ".join(f"`{p}`" for p in spec.optional)
+        out.append(f"## {spec.number}: `{name}`\n\n{spec.title}. {spec.differs}\n")
+        out.append(f"Drawn from answers of {needed}" + (f"; where they are there, of {more}." if more else ".") + "\n")
+        out.append(f"```console\n$ {_folded(drawn[name]['command'])}\n```\n")
+        out.append(_figure(drawn[name], drawn[name]["caption"]))
     return "\n".join(out)
 
 
@@ -169,7 +186,10 @@ def public(room: str) -> dict[str, Any]:
         found = {}
         for name in (*FIGURES, "comparison"):
             found |= _members(f"landscape.figures.{name}", (name,))
-        return found | _members("landscape.figures", ("FigureSpec",)) | _members("landscape.figures.style", ("paper",))
+        for spec in PAPER.values():
+            found |= _members(f"landscape.figures.{spec.module}", (spec.function.__name__,))
+        kinds = ("FigureSpec", "PaperFigure")
+        return found | _members("landscape.figures", kinds) | _members("landscape.figures.style", ("paper",))
     module = {"models": "landscape.models", "tasks": "landscape.tasks", "linalg": "landscape.probes.linalg"}[room]
     every = _members(module, tuple(importlib.import_module(module).__all__))
     return {name: thing for name, thing in every.items() if inspect.isclass(thing) or inspect.isfunction(thing)}
@@ -207,6 +227,7 @@ FILL: dict[str, Callable[..., str]] = {
     "api": api,
     "commands": commands,
     "definition": definition,
+    "paper": paper,
     "picture": picture,
     "pictures": pictures,
     "variables": variables,

@@ -110,6 +110,12 @@ class PaperFigure:
     differs: str
 
     @property
+    def number(self) -> str:
+        """As the paper calls it."""
+        first, _, last = self.name.removeprefix("fig").partition("-")
+        return f"Figures {first} to {last}" if last else f"Figure {first}"
+
+    @property
     def function(self) -> Callable[..., Figure]:
         """``function(answers by probe, **keywords) -> Figure``; its module is imported on first use."""
         module = import_module(f"{__name__}.{self.module}")

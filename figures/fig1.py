@@ -76,8 +76,8 @@ def fig1(answers: Mapping[str, Sequence[xr.Dataset]], *, step: int | None = None
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     run = train(RunConfig.make(**small), f"{folder}/a")
         ...     figure = plot([sweep("surface", run, seed=0), run], "fig1")
-        >>> figure.axes[0].get_title(loc="left")
-        'single, step 4\\nrun a'
+        >>> figure.axes[0].get_title(loc="left").splitlines()
+        ['single, step 4', 'run a']
     """
     if cuts < 1:
         raise LandscapeError(f"expected at least one cut, found cuts={cuts}.")

@@ -32,7 +32,8 @@ def fig11(answers: Mapping[str, Sequence[xr.Dataset]], *, split: str = "test", f
     """Time, compute and accuracy at the last step, one column of points per architecture.
 
     Small points are seeds, the large one is their mean, the bar reaches from the smallest to the largest. The number
-    above is the mean of the ratio to the architecture named on the axis, seed by seed where the seeds are the same.
+    above is the mean of the ratio to the architecture named on the axis, seed by seed where the seeds are the same; a
+    dash where there is none.
 
     Args:
         answers: ``metrics`` of every run, all of one task.
@@ -51,7 +52,7 @@ def fig11(answers: Mapping[str, Sequence[xr.Dataset]], *, split: str = "test", f
         ...     runs = [train(RunConfig.make(arch=a, **small), f"{folder}/{a}") for a in ("single", "looped")]
         ...     figure = fig11({"metrics": [run.metrics for run in runs]})
         >>> [text.get_text() for text in figure.axes[1].texts]
-        ['0.375×', '1×']
+        ['0.405×', '1×']
     """
     metrics = [ds for ds in answers["metrics"] if {"seconds", "flops", "family"} <= set(map(str, ds.variables))]
     last = [chosen(ds.isel(step=-1), split, family) for ds in require_all(metrics, _NEEDED)] if metrics else []
@@ -64,7 +65,8 @@ def fig11(answers: Mapping[str, Sequence[xr.Dataset]], *, split: str = "test", f
         for i, (arch, group) in enumerate(groups.items()):
             _column(ax, i, arch, [float(ds[name]) for ds in group])
             top = max(float(ds[name]) for ds in group)
-            text = f"{_ratio(group, groups[against], name):.3g}×"
+            ratio = _ratio(group, groups[against], name)
+            text = f"{ratio:.3g}×" if np.isfinite(ratio) else "–"
             look: dict[str, Any] = {"ha": "center", "va": "bottom", "fontsize": SMALL, "textcoords": "offset points"}
             ax.annotate(text, (i, top), (0, 4), **look)
         ax.set_xticks(range(len(groups)), list(groups))
@@ -94,9 +96,10 @@ def _ratio(group: Sequence[xr.Dataset], other: Sequence[xr.Dataset], name: str) 
         {int(ds.attrs["run_seed"]): float(ds[name]) for ds in g if "run_seed" in ds.attrs} for g in (group, other)
     )
     shared = sorted(mine.keys() & theirs.keys())
-    if shared:
-        return float(np.mean([mine[s] / theirs[s] for s in shared]))
-    return float(np.mean([ds[name] for ds in group]) / np.mean([ds[name] for ds in other]))
+    with np.errstate(divide="ignore", invalid="ignore"):  # of nothing there is no ratio
+        if shared:
+            return float(np.mean([np.float64(mine[s]) / theirs[s] for s in shared]))
+        return float(np.mean([ds[name] for ds in group]) / np.mean([ds[name] for ds in other]))
 
 
 def _legend(groups: Mapping[str, Sequence[xr.Dataset]]) -> list[Line2D]:

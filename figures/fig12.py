@@ -19,7 +19,7 @@ from landscape.figures.length import NEEDED, check_alike, draw_lengths, mark_tra
 from landscape.figures.marks import arch_curves, step_axis
 from landscape.figures.style import NEUTRAL, PAGE, sheet, styled
 
-__all__ = ["fig12_16"]
+__all__ = ["fig12_16", "used"]
 
 _CURVES = {"accuracy": ("step", "split", "family"), "step": ("step",)}
 
@@ -51,10 +51,7 @@ def fig12_16(answers: Mapping[str, Sequence[xr.Dataset]], *, split: str = "test"
         'parity'
     """
     measured = require_all(list(answers["length"]), NEEDED) if answers.get("length") else []
-    by_task = _by_task(answers["metrics"])
-    lengths = _by_task(measured)
-    # What has lengths is told by its own answers, or by the accuracy of whole answers.
-    tasks = {t: group for t, group in by_task.items() if t in lengths or _of_answers(group)}
+    tasks, lengths = _by_task(used(answers)["metrics"]), _by_task(measured)
     if not tasks:
         raise AbsentError(
             "expected runs of an algorithmic task, found none. Train one, such as `--preset parity-quick`."
@@ -82,11 +79,18 @@ def fig12_16(answers: Mapping[str, Sequence[xr.Dataset]], *, split: str = "test"
     return figure
 
 
+def used(answers: Mapping[str, Sequence[xr.Dataset]]) -> dict[str, list[xr.Dataset]]:
+    """Answers of tasks that have lengths, as their own answers tell, or the accuracy of whole answers."""
+    lengths = _by_task(answers.get("length", ()))
+    tasks = {t for t, group in _by_task(answers["metrics"]).items() if t in lengths or _of_answers(group)}
+    return {probe: [ds for ds in found if str(ds.attrs.get("task", "")) in tasks] for probe, found in answers.items()}
+
+
 def _by_task(datasets: Sequence[xr.Dataset]) -> dict[str, list[xr.Dataset]]:
     """Runs of each task, in order of first appearance."""
     out: dict[str, list[xr.Dataset]] = {}
     for ds in datasets:
-        out.setdefault(str(ds.attrs["task"]), []).append(ds)
+        out.setdefault(str(ds.attrs.get("task", "")), []).append(ds)
     return out
 
 

@@ -12,6 +12,7 @@ from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+from matplotlib.ticker import LogLocator
 
 from landscape.figures.datasets import Array, by_arch, loss_unit, require_all, unknown_error
 from landscape.figures.marks import Scale, arch_handles, error_marks, fit_steps, seed_curves, step_axis
@@ -32,8 +33,8 @@ _EVOLUTION = {
 _STATISTICS = {
     "entropy": "matrix entropy\n(nats)",
     "log_spread": "spread of log λ\n(weighted std)",
-    "information": "mutual information,\ncheckpoint before (nats)",
-    "angle": "mean angle to the\ncheckpoint before (rad)",
+    "information": "mutual infor-\nmation (nats)",
+    "angle": "mean principal\nangle (rad)",
 }
 
 
@@ -69,7 +70,7 @@ def fig3(answers: Mapping[str, Sequence[xr.Dataset]], *, scale: Scale = "symlog"
     spectra = by_arch(require_all(list(answers["entropy"]), _ENTROPY))
     changes = by_arch(require_all(list(answers["evolution"]), _EVOLUTION)) if answers.get("evolution") else {}
     rows = max(1 + len(samples), 4 if changes else 2)
-    figure = sheet(PAGE, 1.35 * rows + 0.9)
+    figure = sheet(PAGE, 1.45 * rows + 0.9)
     left, right = cast("tuple[SubFigure, SubFigure]", figure.subfigures(1, 2, width_ratios=(1.08, 1)))
     for part, title in ((left, "samples"), (right, "Hessian")):
         part.suptitle(title, fontsize=8.0, fontweight="bold")
@@ -109,9 +110,12 @@ def _samples(part: SubFigure, groups: Mapping[str, Sequence[xr.Dataset]], scale:
             ax.set_xlabel("")
             ax.tick_params(labelbottom=False)
     label = f"loss of the sample ({loss_unit(every)}" + ("; log scale)" if isinstance(norm, LogNorm) else ")")
-    part.colorbar(mesh, ax=axes[1:], label=label, pad=0.02, aspect=30, format="%g")
+    ticks = LogLocator(subs=(1, 2, 5)) if isinstance(norm, LogNorm) else None
+    bar = part.colorbar(mesh, ax=axes[1:], label=label, pad=0.02, aspect=30, format="%g", ticks=ticks)
+    bar.ax.minorticks_off()
     holes = any(not np.isfinite(ds["loss"].values).all() for ds in shown)
-    part.legend(handles=_sample_marks(groups, families, holes), loc="outside lower center", ncols=2)
+    handles = _sample_marks(groups, families, holes)
+    part.legend(handles=handles, loc="outside lower center", ncols=2, columnspacing=1.0, handlelength=2.0)
 
 
 def _colours(shown: Sequence[xr.Dataset]) -> Normalize:
@@ -146,13 +150,16 @@ def _hessian(
     names = list(_STATISTICS)[: 4 if changes else 2]
     axes: list[Axes] = [row[0] for row in part.subplots(len(names), 1, squeeze=False, sharex=True)]
     every = [ds for group in spectra.values() for ds in group]
-    steps = np.unique(np.concatenate([ds["step"].values for ds in every])).astype(float)
+    paths = [ds["path_step"].values for group in changes.values() for ds in group]
+    steps = np.unique(np.concatenate([ds["step"].values for ds in every] + paths)).astype(float)
     for ax, name in zip(axes, names, strict=True):
         for arch, group in (spectra if name in _ENTROPY else changes).items():
             _statistic(ax, arch, group, name)
         label = step_axis(ax, steps, scale=scale)
         fit_steps(ax, steps)
         ax.set_ylabel(_STATISTICS[name])
+        if name not in _ENTROPY:
+            ax.set_title("with the checkpoint before")
     axes[-1].set_xlabel(label)
     for i, (arch, group) in enumerate(changes.items()):
         _change_points(axes[0], arch, group[0], i)
@@ -163,7 +170,7 @@ def _hessian(
     )
     if changes:
         marks.append(Line2D([], [], color="0.35", marker=2, linestyle="none", label="change point of the entropy"))
-    part.legend(handles=marks, loc="outside lower center", ncols=2)
+    part.legend(handles=marks, loc="outside lower center", ncols=2, columnspacing=1.0, handlelength=2.0)
 
 
 def _statistic(ax: Axes, arch: str, group: Sequence[xr.Dataset], name: str) -> None:

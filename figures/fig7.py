@@ -81,7 +81,10 @@ def fig7(
     label = panels[0].get_ylabel()
     for i, (ax, step) in enumerate(zip(panels, chosen, strict=True)):
         ax.set_ylabel(label if i % columns == 0 else "")
-        ax.set_xlabel(ax.get_xlabel() if i + columns >= len(chosen) else "")
+        if i + columns < len(chosen):
+            ax.set_xlabel("")
+        else:  # nothing below it, also where the last row is not full
+            ax.tick_params(labelbottom=True)
         ax.set_title(ax.get_title(loc="left") + _phase(answers.get("evolution", ()), arch, step))
     figure.legend(handles=_legend(arch, groups[arch], answers), loc="outside upper center", ncols=3)
     return figure

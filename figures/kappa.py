@@ -61,7 +61,7 @@ def kappa(datasets: Sequence[xr.Dataset], *, step: int | None = None) -> Figure:
         >>> small = {"task": {"n_train": 16, "n_probe": 8, "n_test": 8}, "model": {"width": 4}, "steps": 4}
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     run = train(RunConfig.make(**small), f"{folder}/a")
-        ...     figure = kappa([sweep("split", run, steps=[4])])
+        ...     figure = kappa([sweep("split", run, seed=0, steps=[4])])
         >>> figure.axes[1].get_title(loc="left")
         'relative threshold, step 4'
     """

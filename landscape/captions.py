@@ -53,7 +53,7 @@ def caption(
     datasets = [ds for found in answers.values() for ds in found]
     shown = [f"{name}: {spec.title}.", *_described(spec.function)]
     if name in PAPER:
-        shown.append(f"Figure {name.removeprefix('fig')} of arXiv 2510.10089: {PAPER[name].differs}")
+        shown.append(f"After arXiv 2510.10089, {PAPER[name].number}. {PAPER[name].differs}")
     if options:
         shown.append("Drawn with " + ", ".join(f"{k} = {v}" for k, v in options.items()) + ".")
     parts = ["\n\n".join(_folded(text) for text in shown)]

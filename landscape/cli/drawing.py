@@ -115,9 +115,10 @@ def _answers(study: Study, name: str, metric: str | None) -> Gathered:
 
 def _left_out(found: Gathered) -> list[str]:
     """What is said of answers that are not there."""
-    lines = []
+    lacking: dict[str, list[str]] = {}
     for probe, runs in found.without.items():
-        lines.append(f"drawn without {', '.join(str(run.path) for run in runs)}: no such answer of {probe}.")
+        lacking.setdefault(", ".join(str(run.path) for run in runs), []).append(probe)
+    lines = [f"drawn without {runs}: no answer of {', '.join(p)} to the same question." for runs, p in lacking.items()]
     return lines + [f"drawn without {probe}: {reason}" for probe, reason in found.refused.items()]
 
 

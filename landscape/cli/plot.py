@@ -89,17 +89,6 @@ def command(
         raise LandscapeError("nothing to draw yet. Run `landscape probe` first.")
 
 
-def _datasets(study: Study, trunks: Study, probe: str, metric: str | None) -> tuple[list[xr.Dataset], list[Run]]:
-    """What a figure is drawn from, and the runs that lack it."""
-    if probe == "verdict":  # over all metrics at once
-        found = datasets(verdict(study))
-        if not any((ds.n >= FEWEST).any() for ds in found):
-            raise AbsentError(f"expected at least {FEWEST} seeds of two architectures for a verdict, found fewer.")
-        return found, []
-    answered, without = (study if probe == "decay" else trunks).answered(probe, metric=metric)
-    return answered.results(probe, metric=metric), without
-
-
 def _settings(assignments: tuple[str, ...], names: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Checked settings of the figures that are asked for.
 

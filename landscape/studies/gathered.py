@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import xarray as xr
 
+from landscape.answers.files import DamagedError
 from landscape.errors import AbsentError, LandscapeError
 from landscape.probes import PROBES
 from landscape.runs.run import Run
@@ -21,7 +22,7 @@ class Gathered:
 
     Attributes:
         answers: by probe, one of each run that has one; of one probe all to the same question, task by task.
-        without: by probe, the runs that have no answer to it though others have.
+        without: by probe, the runs that have no answer to it, or not to the question of the others.
         refused: by probe, why no answers of it could be taken.
     """
 
@@ -29,14 +30,18 @@ class Gathered:
     without: dict[str, list[Run]] = field(default_factory=dict)
     refused: dict[str, str] = field(default_factory=dict)
 
-    def only(self, probes: Iterable[str]) -> Gathered:
-        """Without the answers of other probes, of which nothing is missed then."""
-        kept = set(probes)
-        there = {*self.answers}
+    def only(self, used: Mapping[str, Sequence[xr.Dataset]]) -> Gathered:
+        """With these of the answers alone; of other probes and of runs of other tasks nothing is missed then."""
+        tasks = {str(ds.attrs.get("task", "")) for found in used.values() for ds in found}
+        without = {
+            probe: [run for run in runs if str(run.labels.get("task", "")) in tasks]
+            for probe, runs in self.without.items()
+            if probe in used
+        }
         return Gathered(
-            {probe: found for probe, found in self.answers.items() if probe in kept},
-            {probe: runs for probe, runs in self.without.items() if probe in kept},
-            {probe: why for probe, why in self.refused.items() if probe not in there},
+            {probe: list(found) for probe, found in used.items()},
+            {probe: runs for probe, runs in without.items() if runs},
+            {probe: why for probe, why in self.refused.items() if probe not in self.answers},
         )
 
 
@@ -63,34 +68,41 @@ def gathered(
         ...     study = Study([train(RunConfig.make(**small), f"{folder}/a")])
         ...     found = gathered(study, ["metrics"], optional=["samples"])
         >>> list(found.answers), found.refused["samples"][:12]
-        (['metrics'], 'no result of ')
+        (['metrics'], 'no result of')
     """
-    found = Gathered()
     tasks: dict[str, list[Run]] = {}
     for run in study:
         tasks.setdefault(str(run.labels.get("task", "")), []).append(run)
+    each = [_of_task(runs, probes, optional, metric) for runs in tasks.values()]
+    complete = [found for found in each if all(probe in found.answers for probe in probes)]
+    if not complete:
+        raise AbsentError(next(why for found in each for probe, why in found.refused.items() if probe in probes))
+    out = Gathered()
+    for probe in (*probes, *optional):
+        answers = [ds for found in complete for ds in found.answers.get(probe, ())]
+        without = [run for found in complete for run in found.without.get(probe, ())]
+        if answers:
+            out.answers[probe] = answers
+            out.without.update({probe: without} if without else {})
+        else:
+            out.refused[probe] = next(found.refused[probe] for found in complete if probe in found.refused)
+    return out
+
+
+def _of_task(runs: Sequence[Run], probes: Sequence[str], optional: Sequence[str], metric: str | None) -> Gathered:
+    """What the runs of one task answered."""
+    found = Gathered()
     for probe in (*probes, *optional):
         wanted = metric if probe in PROBES and PROBES[probe].metric else None
-        answers, without, refused = list[xr.Dataset](), list[Run](), list[LandscapeError]()
-        for runs in tasks.values():
-            try:
-                answered, lacking = Study(runs).answered(probe, metric=wanted)
-                answers += answered.results(probe, metric=wanted)
-                without += lacking
-            except AbsentError as error:
-                refused.append(error)
-                without += runs
-            except LandscapeError as error:
-                if probe in probes:
-                    raise
-                refused.append(error)
-                without += runs
-        if answers:
-            found.answers[probe] = answers
-            if without:
-                found.without[probe] = without
-        elif probe in probes:
-            raise refused[0]
-        else:
-            found.refused[probe] = str(refused[0])
+        try:
+            answered, without = Study(runs).answered(probe, metric=wanted)
+            found.answers[probe] = answered.results(probe, metric=wanted)
+        except AbsentError as error:
+            found.refused[probe], without = str(error), list(runs)
+        except LandscapeError as error:
+            if probe in probes or isinstance(error, DamagedError):
+                raise
+            found.refused[probe], without = str(error), list(runs)
+        if without:
+            found.without[probe] = without
     return found

@@ -10,7 +10,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from landscape.errors import LandscapeError
+from landscape.errors import AbsentError, LandscapeError
 from landscape.runs.reading import committed, open_for_reading
 from landscape.training.passes import model_passes
 from landscape.training.shift import CHECKED, plateau
@@ -110,10 +110,10 @@ def shift_records(runs: Sequence[Run]) -> list[xr.Dataset]:
     """`shift_record` of all runs of `landscape train`, among which at least one shifts.
 
     Raises:
-        LandscapeError: if none shifts.
+        AbsentError: if none shifts.
     """
     if not any(run.kind == "trained" and run.config.shift is not None for run in runs):
-        raise LandscapeError("expected at least one run that shifts, found none. Train one with `--arch shift`.")
+        raise AbsentError("expected at least one run that shifts, found none. Train one with `--arch shift`.")
     return [shift_record(run) for run in runs if run.kind == "trained"]
 
 

@@ -56,7 +56,7 @@ def test_the_whole_job(trained, tmp_path):
     assert {
         f"{n}.{k}" for n in ("learning", "eigenvalues", "widths", "trajectories", "surface") for k in ("pdf", "png")
     } <= set(pictures)
-    assert all((tmp_path / "figures" / p).stat().st_size > 5000 for p in pictures)
+    assert all((tmp_path / "figures" / p).stat().st_size > (500 if p.endswith(".txt") else 5000) for p in pictures)
     assert "figures/learning.png" in out.split()
     code, out, _ = trained("show", "runs")
     assert code == 0

@@ -47,7 +47,7 @@ def answers(name, runs=RUNS):
         return {"metrics": metrics, "length": [length(a, s).assign_attrs(task=t) for a, s, t in pairs if t == "parity"]}
     found = {probe: [BUILDERS[of](*run) for run in runs] for probe, of in BY_PROBE.items()}
     found["entropy"] = [with_eigenvalues(*run) for run in runs]
-    found["shift"] = [shift(arch, seed, at=256 if arch == "shift" else None) for arch, seed in runs if arch != "single"]
+    found["shift"] = [shift(arch, seed, at=64 if arch == "shift" else None) for arch, seed in runs if arch != "single"]
     spec = PAPER[name]
     return {probe: found[probe] for probe in (*spec.probes, *spec.optional) if probe in found}
 
@@ -102,8 +102,7 @@ def test_maps_and_cuts_have_one_scale_and_the_switch_is_a_checkpoint(pictures):
     stars = [[line for line in ax.lines if line.get_marker() == "*"] for ax in maps]
     assert [len(found) for found in stars] == [0, 0, 1]
     ds = answers("fig1")["surface"][4]
-    at = int(np.flatnonzero(ds["path_step"] == 256)[0]) if 256 in ds["path_step"] else None
-    assert at is None or stars[2][0].get_xdata()[0] == pytest.approx(float(ds["path_alpha"][at]))
+    assert stars[2][0].get_xdata()[0] == pytest.approx(float(ds["path_alpha"].sel(path_step=64)))
 
 
 def test_coordinates_are_distances_whatever_the_length_of_the_directions():
@@ -157,12 +156,12 @@ def test_thirds_are_means_by_information_content():
 
 def test_neighbouring_checkpoints_are_compared_and_phases_are_optional(pictures):
     figure, _ = pictures["fig3"]
-    ax = next(ax for ax in figure.axes if ax.get_ylabel().startswith("mutual"))
+    ax = next(ax for ax in figure.axes if ax.get_ylabel().startswith("mutual infor"))
     ds = answers("fig3")["evolution"][0]
     np.testing.assert_allclose(ax.lines[0].get_ydata(), np.diagonal(ds["mutual_information"], offset=1))
     np.testing.assert_array_equal(ax.lines[0].get_xdata(), ds["path_step"][1:])
     without = drawn("fig3", {p: a for p, a in answers("fig3").items() if p != "evolution"}, {})
-    assert not any(ax.get_ylabel().startswith("mutual") for ax in without.axes)
+    assert not any(ax.get_ylabel().startswith("mutual infor") for ax in without.axes)
 
 
 # -- fig4, fig11 ------------------------------------------------------------------------------------------------------
@@ -174,8 +173,8 @@ def vertical(ax):
 
 def test_switches_are_marked_at_their_step_and_their_compute(pictures):
     figure, _ = pictures["fig4"]
-    (flops,) = {float(np.interp(256, ds["step"], ds["flops"])) for ds in answers("fig4")["metrics"]}
-    assert vertical(figure.axes[0]) == [256, 256]
+    (flops,) = {float(np.interp(64, ds["step"], ds["flops"])) for ds in answers("fig4")["metrics"]}
+    assert vertical(figure.axes[0]) == [64, 64]
     assert vertical(figure.axes[2]) == [pytest.approx(flops)] * 2
     given = answers("fig4")
     for ds in given["shift"]:

@@ -145,8 +145,11 @@ def test_runs_that_were_not_probed_are_named_and_leave_the_others_drawn(recorded
     sweep("spectrum", recorded[0], seed=0, k=2)
     code, out, err = landscape("plot", recorded[0].path, tmp_path / "c", "eigenvalues", "--format", "png")
     assert code == 0, err
-    assert f"eigenvalues: drawn without {tmp_path / 'c'}, not probed yet." in err
-    assert "eigenvalues.png" in out
+    assert f"eigenvalues: drawn without {tmp_path / 'c'}: no answer of spectrum to the same question." in err
+    assert out.split() == ["figures/eigenvalues.png"]
+    text = next(tmp_path.rglob("eigenvalues.txt")).read_text(encoding="utf-8")
+    assert f"id {recorded[0].id}" in text
+    assert "Missing\nspectrum: no answer of c" in text
 
 
 def test_options_are_checked_as_those_of_the_command():

@@ -12,7 +12,7 @@ import pytest
 from support.rooms import ROOT
 
 from landscape.cli import COMMANDS
-from landscape.figures import FIGURES
+from landscape.figures import FIGURES, PAPER
 from landscape.probes import PROBES
 
 DOCS = ROOT / "docs"
@@ -76,9 +76,9 @@ def test_every_concept_has_a_formula_a_picture_and_says_when_to_believe_it(pages
 def test_every_figure_is_in_the_gallery(pages):
     drawn = [entry["name"] for entry in pages.gallery()["picture"]]
     assert len(set(drawn)) == len(drawn)
-    assert {*FIGURES, "comparison"} <= set(drawn)
+    assert {*FIGURES, *PAPER, "comparison"} <= set(drawn)
     for entry in pages.gallery()["picture"]:
-        assert entry["name"] in FIGURES or entry["title"], entry
+        assert entry["name"] in {*FIGURES, *PAPER} or entry["title"], entry
 
 
 def test_all_that_is_filled_in_can_be(pages):

@@ -10,6 +10,7 @@ from support.builders import spectrum
 from landscape import LandscapeError, Study, train
 from landscape.answers.files import save
 from landscape.cli.plot import command
+from landscape.errors import AbsentError
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +51,44 @@ def test_the_euclidean_metric_is_meant_however_new_others_are(study):
     assert metrics(study.results("spectrum", metric="filter")) == ["filter"] * 2
     with pytest.raises(LandscapeError, match=r"metric 'adam' for all runs.* are there: euclidean, filter\."):
         study.results("spectrum", metric="adam")
+
+
+def test_answered_takes_the_question_that_most_runs_answered_and_names_the_others(runs, study, tmp_path):
+    from support.runs import small_config
+
+    third = train(small_config(seed=1), tmp_path / "third")
+    every = Study([*runs, third])
+    assert every.answered("spectrum")[1] == []  # nobody was asked: nobody lacks anything
+    put(runs[0], k=2)
+    put(third, k=3)
+    put(third, k=2, created="2026-02-02")
+    answered, without = every.answered("spectrum")
+    assert (answered.runs, without) == ((runs[0], third), [runs[1]])
+    put(runs[1], k=3)
+    put(runs[0], k=4, created="2026-02-02")
+    answered, without = every.answered("spectrum")
+    assert len(answered.runs) == 2
+    assert len({json.loads(ds.attrs["settings"])["k"] for ds in answered.results("spectrum")}) == 1
+    assert len(without) == 1
+
+
+def test_answers_are_gathered_task_by_task_and_only_of_tasks_that_have_all(runs, study, tmp_path):
+    from support.runs import small_config
+
+    from landscape.studies.gathered import gathered
+
+    task = {"name": "parity", "max_train_length": 2, "test_length": 3, "increase_every": 2, "n_test": 8}
+    other = train(small_config(task=task, model={"name": "gpt", "width": 4, "heads": 1}), tmp_path / "other")
+    every = Study([*runs, other])
+    with pytest.raises(AbsentError, match="no result of probe 'spectrum'"):
+        gathered(every, ["metrics", "spectrum"])
+    put(runs[0])
+    found = gathered(every, ["metrics", "spectrum"], optional=["samples"])
+    assert [ds.attrs["run"] for ds in found.answers["metrics"]] == ["single", "looped"]
+    assert found.without == {"spectrum": [runs[1]]}
+    assert "no result of probe 'samples'" in found.refused["samples"]
+    kept = found.only({"metrics": found.answers["metrics"]})
+    assert (list(kept.answers), kept.without) == (["metrics"], {})
 
 
 def test_another_metric_is_never_taken_silently(study):

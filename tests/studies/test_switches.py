@@ -302,7 +302,7 @@ def test_figure_places_every_run(runs):
     never["accuracy_drop"] = never["accuracy_drop"] * np.nan
     figure = draw([record("looped", 0), record("shift", 1, at=300, delta1=0.1), never], x="delta1")
     render(figure)
-    assert [len(ax.lines) for ax in figure.axes] == [3, 3, 2]
+    assert [len(ax.lines) for ax in figure.axes] == [4, 4, 2]  # points, the line of their means, the looped model
     hollow = [line for line in figure.axes[0].lines if line.get_markerfacecolor() == "white"]
     assert len(hollow) == 1
 
