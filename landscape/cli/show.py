@@ -101,8 +101,8 @@ def describe(run: Run) -> dict[str, Any]:
         "results": [],
     }
     if metrics.sizes["step"] and run.kind != "trained":
-        last = metrics.isel(step=-1)
-        out["metrics"] = {"step": int(last.step), **{str(k): float(v) for k, v in last.data_vars.items()}}
+        end = metrics.isel(step=-1)
+        out["metrics"] = {"step": int(end.step), **{str(k): float(v) for k, v in end.data_vars.items()}}
     elif metrics.sizes["step"]:
         # As arrays: of hundreds of runs, selecting by label takes longer than reading.
         last = {k: metrics[k].values[-1] for k in ("step", "gradient_norm", "tokens", "flops", "seconds")}

@@ -38,7 +38,7 @@ def _ends(runs: Sequence[Subject], *, seed: int) -> dict[str, Any]:
     columns: dict[str, list[float]] = {}
     for run in runs:
         try:
-            metrics = run.read("metrics", run.answers("metrics")[0]).isel(step=-1)
+            metrics = run.read("metrics", run.answers("metrics")[0], _ENDS).isel(step=-1)
         except LandscapeError:  # said in the notes of every claim that needs it
             continue
         for name in _ENDS:
