@@ -24,6 +24,7 @@ from landscape.cli import COMMANDS
 from landscape.figures import FIGURES, PAPER
 from landscape.probes import PROBES
 from landscape.probes import __all__ as probe_names
+from landscape.verdict.claims import CLAIMS
 
 DOCS = Path(__file__).parent
 PICTURES = "/../build/gallery"
@@ -123,6 +124,22 @@ def variables(probe: str) -> str:
 
 def _cell(text: str) -> str:
     return re.sub(r"([*_<>\[\]$|~])", r"\\\1", text)
+
+
+def claims() -> str:
+    """What the verdict judges: every claim, its quantities and pairs."""
+    rows = ["| claim | says | judged by | pairs (A − B) |", "|---|---|---|---|"]
+    for claim in CLAIMS.values():
+        parts = {"": [], "If there": [], "Beside": []}
+        for q in claim.quantities:
+            side = f" ({'above' if q.direction > 0 else 'below'} {q.margin:g}" + (f": {q.why})" if q.margin else ")")
+            parts["Beside" if not q.decides else "If there" if q.optional else ""].append(q.words + side)
+        said = ". ".join((f"{head}: " if head else "") + "; ".join(body) for head, body in parts.items() if body)
+        how = "Any quantity refutes" if claim.refuted_by == "any" else "All quantities together refute"
+        pairs = ", ".join(f"{a} − {b}" for a, b in claim.pairs)
+        note = f" {claim.note}" if claim.note else ""
+        rows.append(f"| {claim.id} {claim.title} | {claim.statement}{note} | {_cell(said)}. {how}. | {pairs} |")
+    return "\n".join(rows)
 
 
 def commands() -> str:
@@ -225,6 +242,7 @@ def _documented(name: str, is_class: bool) -> str:
 
 FILL: dict[str, Callable[..., str]] = {
     "api": api,
+    "claims": claims,
     "commands": commands,
     "definition": definition,
     "paper": paper,

@@ -11,7 +11,7 @@ import pytest
 import xarray as xr
 
 from landscape import LandscapeError, Study, sweep
-from landscape.answers.files import DamagedError, heading, headings, is_answer, load, save
+from landscape.answers.files import DamagedError, heading, headings, is_answer, load, load_variables, save
 from landscape.answers.seal import sealed, unsealed
 
 
@@ -195,3 +195,27 @@ def test_a_heading_says_what_the_dataset_says(fresh_run):
                 read(found.path)
     with pytest.raises(LandscapeError, match="found none"):
         heading(fresh_run.path / "results" / "none.nc")
+
+
+def test_some_variables_are_those_of_the_whole(tmp_path):
+    """Numbers, flags, text, coordinates, and a dimension without one."""
+    ds = xr.Dataset(
+        {
+            "a": (("step", "mode"), np.array([[1.0, np.nan], [3.0, 4.0]])),
+            "flag": (("step", "mode"), np.array([[True, False], [False, False]])),
+            "n": ("step", np.array([1, 2])),
+            "word": ("mode", np.array(["top", "bottom"])),
+            "alone": 2.5,
+        },
+        {"step": [0, 7], "group": ("group", np.array(["x", "ü"]))},
+        {"probe": "demo", "settings": "{}"},
+    )
+    save(ds, tmp_path / "demo-abcdef.nc")
+    whole = load(tmp_path / "demo-abcdef.nc")
+    some = load_variables(tmp_path / "demo-abcdef.nc", [*map(str, ds.variables), "absent"])
+    assert some.identical(whole.drop_attrs().assign_attrs(whole.attrs))
+    few = load_variables(tmp_path / "demo-abcdef.nc", ["flag", "alone"])
+    assert set(few.variables) == {"flag", "alone", "step"}
+    (tmp_path / "demo-abcdef.nc").write_bytes((tmp_path / "demo-abcdef.nc").read_bytes()[:-100])
+    with pytest.raises(DamagedError):
+        load_variables(tmp_path / "demo-abcdef.nc", ["a"])
