@@ -72,6 +72,7 @@ FIGURES: dict[str, FigureSpec] = {
         FigureSpec("branches", "decay", "Loss, river loss and valley loss along training, from decay branches"),
         FigureSpec("length", "length", "Accuracy against the length of the query, and against the number of loops"),
         FigureSpec("loops", "loops", "Loss, steps and Jacobian of the recursion, pass by pass and beyond the last"),
+        FigureSpec("examples", "examples", "Squared error of in-context regression against the examples in the prompt"),
         FigureSpec("alignment", "alignment", "Cosine of the single and looped gradients, with the premises"),
     )
 }

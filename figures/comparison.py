@@ -23,7 +23,7 @@ __all__ = ["comparison"]
 _PREFERRED = ("effective_rank", "participation_ratio", "log_spread", "inverse_sum", "flattest_share")
 _AXIS = {
     "step": "training step",
-    "loss": "probe loss reached, falling\n(nats per token)",
+    "loss": "probe loss reached, falling",
     "flops": "training compute\n(FLOP)",
 }
 
@@ -70,7 +70,7 @@ def comparison(ds: xr.Dataset, *, variables: Sequence[str] | None = None) -> Fig
     if spectral:
         _dominance(axes[0][-1], axes[1][-1], ds, at, x)
     for ax in axes[1]:
-        ax.set_xlabel(_AXIS[at])
+        ax.set_xlabel(_AXIS[at] + (f"\n({ds[at].attrs.get('units', 'nats per token')})" if at == "loss" else ""))
     _scale(axes, x, at)
     figure.legend(handles=_legend(ds, styles, names), loc="outside upper center", ncols=min(3, len(axes[0]) + 1))
     return figure

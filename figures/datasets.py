@@ -32,6 +32,8 @@ __all__ = [
 
 Array = NDArray[np.float64]
 
+_LOSSES = ("nats per token", "squared error", "loss unit")
+"""Units of losses that may be part of another unit."""
 _DISTANCES = {
     "parameter units (Euclidean)": "Euclidean parameter distance",
     "parameter units": "parameter distance",
@@ -156,7 +158,7 @@ def require_all(datasets: Sequence[xr.Dataset], variables: Mapping[str, tuple[st
 def _loss_unit(ds: xr.Dataset) -> str | None:
     """The unit of the loss that units of a result are made of, None if none is."""
     every = " ".join(str(v.attrs.get("units", "")) for v in ds.variables.values())
-    return next((unit for unit in ("nats per token", "loss unit") if unit in every), None)
+    return next((unit for unit in _LOSSES if unit in every), None)
 
 
 def by_arch(datasets: Sequence[xr.Dataset]) -> dict[str, list[xr.Dataset]]:
@@ -236,7 +238,7 @@ def shown_units(text: str, *, width: int = 31) -> str:
     """
     text = _DISTANCES.get(text, text)
     text = re.sub(r"squared (.+?)(?= per |$)", "\\1²", text).replace("parameter unit²", "parameter²")
-    for loss in ("nats per token", "loss unit"):
+    for loss in _LOSSES:
         text = text.replace(f"{loss} per ", f"{loss} / ")
     text = text.replace(" per (", " /\n(")
     return "\n".join(part for line in text.split("\n") for part in wrap(line, width, break_on_hyphens=False))

@@ -51,6 +51,7 @@ def plot(
     `alignment`               `alignment`     `scale`
     `loops`                   `loops`         `steps`, which checkpoints
     `length`                  `length`        `step`
+    `examples`                `examples`      `step`
     a run, or its `metrics`   `learning`      `x`, "step", "flops", "seconds" or "tokens"; `scale`; `split`
     ========================  ==============  ================================================================
 

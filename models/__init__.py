@@ -15,6 +15,7 @@ from torch import nn
 
 from landscape.models.attention import AttentionConfig, AttentionModel
 from landscape.models.gpt import GPT, GPTConfig
+from landscape.models.regression import Regressor, RegressorConfig
 
 __all__ = [
     "ARCHITECTURES",
@@ -24,12 +25,15 @@ __all__ = [
     "AttentionConfig",
     "AttentionModel",
     "GPTConfig",
+    "Regressor",
+    "RegressorConfig",
     "build_model",
 ]
 
 MODELS: dict[str, tuple[type[Any], Callable[..., nn.Module]]] = {
     "attention": (AttentionConfig, AttentionModel),
     "gpt": (GPTConfig, GPT),
+    "regressor": (RegressorConfig, Regressor),
 }
 """Name -> (config dataclass, module class)."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 
 from landscape.models.recursion import Recursion
 
-__all__ = ["GPT", "Adapted", "Block", "GPTConfig"]
+__all__ = ["GPT", "Adapted", "Block", "GPTConfig", "LoopedBlocks"]
 
 _STD = 0.02
 """Standard deviation of initial weights, as in GPT-2."""
@@ -76,7 +77,7 @@ class Block(nn.Module):
     projections onto the residual stream start smaller, by 1 / sqrt(2 layers).
     """
 
-    def __init__(self, config: GPTConfig, *, generator: torch.Generator) -> None:
+    def __init__(self, config: Any, *, generator: torch.Generator) -> None:
         super().__init__()
         d, inner = config.width, config.mlp_ratio * config.width
         small = _STD * (2 * config.layers) ** -0.5
@@ -98,23 +99,64 @@ class Block(nn.Module):
         return out
 
 
-class GPT(nn.Module):
+class LoopedBlocks(nn.Module):
+    r"""Blocks in a loop with input injection: h_0 = 0, h_t = LN(blocks(h_{t-1} + E_0)).
+
+    A model of this kind says how E_0 is made (`embed`) and has `blocks`, `norm` and `loops`.
+
+    Attributes:
+        weight: share w of passes t = 2..T that counts, 1 unless a ramp of SHIFT is under way; else
+            h_t = h_{t-1} + w (LN(blocks(h_{t-1} + E_0)) - h_{t-1}).
+    """
+
+    loops: int
+    blocks: nn.Sequential
+    norm: nn.LayerNorm
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = 1.0
+
+    def embed(self, inputs: Tensor) -> Tensor:
+        """The embedded input E_0, (N, n, d)."""
+        raise NotImplementedError
+
+    def states(self, inputs: Tensor) -> Iterator[Tensor]:
+        """The state after every pass, h_1 .. h_T, each (N, n, d); all samples get the model's number of loops."""
+        E = self.embed(inputs)
+        yield (h := self.first(E))
+        for _ in range(1, self.loops):
+            yield (h := self.step(h, E))
+
+    def passes(self, inputs: Tensor) -> Recursion:
+        """The passes at some inputs, from h_0 = 0 on; what is read off a state is the state."""
+        E = self.embed(inputs)
+        return Recursion(torch.zeros_like(E), lambda h, t: self.first(E) if t == 1 else self.step(h, E), lambda h: h)
+
+    def first(self, E: Tensor) -> Tensor:
+        """The first pass: LN(blocks(E_0)), which always counts whole."""
+        out: Tensor = self.norm(self.blocks(torch.zeros_like(E) + E))
+        return out
+
+    def step(self, h: Tensor, E: Tensor) -> Tensor:
+        """One of the passes 2..T: LN(blocks(h + E_0)), or the share of it that counts."""
+        after: Tensor = self.norm(self.blocks(h + E))
+        return after if self.weight == 1 else h + self.weight * (after - h)
+
+
+class GPT(LoopedBlocks):
     r"""Blocks in a loop with input injection: h_0 = 0, h_t = LN(blocks(h_{t-1} + E_0)), logits = h_T W_h.
 
     E_0 is the token embedding, with a position embedding if asked for; the final norm is inside the loop. Single,
     looped and stacked differ only in (loops, layers): (1, L), (T, L), (1, T L). Single and looped have the same
     parameter vector. Initial weights are normal with standard deviation 0.02 and biases 0, as in GPT-2; the head is not
-    tied to the embedding. Of passes t = 2..T only a share w, the `weight`, may count: then
-    h_t = h_{t-1} + w (LN(blocks(h_{t-1} + E_0)) - h_{t-1}).
+    tied to the embedding.
 
     Args:
         config: see `GPTConfig`.
         vocabulary: number of tokens V.
         length: longest input n, needed for positions only.
         generator: source of the initial weights; the global random state is not used.
-
-    Attributes:
-        weight: share of passes 2..T that counts, 1 unless a ramp of SHIFT is under way.
 
     Source:
         Fan, Du, Ramchandran, Lee, Looped transformers for length generalization (arXiv 2409.15647).
@@ -131,7 +173,6 @@ class GPT(nn.Module):
         super().__init__()
         d = config.width
         self.loops, self.per_length = config.loops, config.per_length
-        self.weight = 1.0
         self.length = length if config.positions else None
         self.embedding = nn.Parameter(_normal(vocabulary, d, std=_STD, generator=generator))
         if config.positions:
@@ -157,34 +198,14 @@ class GPT(nn.Module):
                 h = h.index_copy(0, going, self.step(h[going], E[going]))
         return self.decode(h)
 
-    def states(self, tokens: Tensor) -> Iterator[Tensor]:
-        """The state after every pass, h_1 .. h_T, each (N, n, d); all sequences get the model's number of loops."""
-        E = self.embed(tokens)
-        yield (h := self.first(E))
-        for _ in range(1, self.loops):
-            yield (h := self.step(h, E))
-
-    def first(self, E: Tensor) -> Tensor:
-        """The first pass: LN(blocks(E_0)), which always counts whole."""
-        out: Tensor = self.norm(self.blocks(torch.zeros_like(E) + E))
-        return out
-
-    def step(self, h: Tensor, E: Tensor) -> Tensor:
-        """One of the passes 2..T: LN(blocks(h + E_0)), or the share of it that counts."""
-        after: Tensor = self.norm(self.blocks(h + E))
-        return after if self.weight == 1 else h + self.weight * (after - h)
-
     def decode(self, h: Tensor) -> Tensor:
         """The logits of a state, (N, n, d) -> (N, n, V)."""
         return F.linear(h, self.head)
 
     def recursion(self, tokens: Tensor, loops: Tensor | None = None) -> Recursion:
-        """The passes at some tokens (N, n), from h_0 = 0 on, as many as one asks for; `loops` as in `forward`."""
-        E = self.embed(tokens)
+        """The passes at some tokens (N, n), as many as one asks for; `loops` as in `forward`."""
         own = torch.full((len(tokens),), self.loops) if loops is None else loops.clamp(max=self.loops)
-        return Recursion(
-            torch.zeros_like(E), lambda h, t: self.first(E) if t == 1 else self.step(h, E), self.decode, own
-        )
+        return self.passes(tokens)._replace(readout=self.decode, loops=own)
 
     @torch.no_grad()
     def adaptive(self, tokens: Tensor, *, max_loops: int, threshold: float, scored: Tensor | None = None) -> Adapted:
@@ -226,10 +247,10 @@ class GPT(nn.Module):
             converged[going] = change[going] < threshold
         return Adapted(self.decode(h), counts, change, converged)
 
-    def embed(self, tokens: Tensor) -> Tensor:
+    def embed(self, inputs: Tensor) -> Tensor:
         """The embedded input E_0, (N, n) -> (N, n, d)."""
-        n = tokens.shape[-1]
-        E = F.embedding(tokens, self.embedding)
+        n = inputs.shape[-1]
+        E = F.embedding(inputs, self.embedding)
         if self.length is None:
             return E
         if n > self.length:

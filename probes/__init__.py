@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from landscape.probes.density import density
     from landscape.probes.entropy import entropy
     from landscape.probes.evolution import evolution
+    from landscape.probes.examples import examples
     from landscape.probes.force import force
     from landscape.probes.hopping import hopping
     from landscape.probes.length import length
@@ -40,6 +41,7 @@ __all__ = [
     "density",
     "entropy",
     "evolution",
+    "examples",
     "force",
     "get_probe",
     "hopping",
@@ -55,7 +57,7 @@ __all__ = [
 
 _NAMES = (
     *("spectrum", "density", "valley", "samples", "surface", "entropy"),
-    *("force", "split", "evolution", "sharpness", "hopping", "alignment", "loops", "length"),
+    *("force", "split", "evolution", "sharpness", "hopping", "alignment", "loops", "length", "examples"),
 )
 """Each is the name of a file, of the function in it, and of a probe; in the order of `PROBES`."""
 

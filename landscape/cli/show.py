@@ -84,6 +84,7 @@ def describe(run: Run) -> dict[str, Any]:
         "path": str(run.path),
         "id": run.id,
         "kind": run.kind,
+        "loss_units": run.loss_units,
         "status": run.status,
         "steps": run.config.steps if run.kind == "trained" else int(steps[-1]) if len(steps) else 0,
         "checkpoints": steps.tolist(),
@@ -226,7 +227,7 @@ def _metrics(d: dict[str, Any]) -> None:
         f"gradient norm {number(m['gradient_norm'])}, {m['tokens']:.3g} tokens, {m['flops']:.3g} FLOP, "
         f"{m['seconds']:.1f} s of training, {number(d['peak_memory'] / 2**20)} MiB at most"
     )
-    show_table(Table("Metrics (loss in nats per token, accuracy as a share)", columns, table, caption))
+    show_table(Table(f"Metrics (loss in {d['loss_units']}, accuracy as a share)", columns, table, caption))
 
 
 def _intervention(config: dict[str, Any]) -> list[list[str]]:
@@ -272,7 +273,8 @@ def _several(described: list[dict[str, Any]]) -> None:
         rows = [[path, *rest] for path, _, *rest in rows]
     first = ["run", *(["origin"] if branched else []), "arch", "status", "step", "P", "loss"]
     columns = [*first, *families, "FLOP", "seconds", "probed"]
-    of_tasks = "Test split: loss in nats per token; accuracy / Bayes-optimal accuracy, of all and by family."
+    units = " or ".join(dict.fromkeys(d["loss_units"] for d in described if d["kind"] == "trained"))
+    of_tasks = f"Test split: loss in {units}; accuracy / Bayes-optimal accuracy, of all and by family."
     others = "Of recorded and imported runs the metrics loss, flops and seconds, as far as they were recorded."
     kinds = {d["kind"] == "trained" for d in described}
     caption = " ".join(text for kind, text in ((True, of_tasks), (False, others)) if kind in kinds)

@@ -92,7 +92,7 @@ def _watch(jobs_list: list[Job], report: Any, stop: threading.Event) -> None:
 
 def summarise(paths: list[Path]) -> None:
     """A table of the runs in these folders, as far as they got."""
-    rows, families = [], []
+    rows, families, units = [], [], ""
     for path in paths:
         if not (path / FILE_NAME).exists():
             continue
@@ -103,12 +103,12 @@ def summarise(paths: list[Path]) -> None:
         metrics = run.metrics
         if not metrics.sizes["step"]:  # nothing was reached yet
             continue
-        last = metrics.isel(step=-1).sel(split="test")
+        last, units = metrics.isel(step=-1).sel(split="test"), run.loss_units
         families = [str(f) for f in last["family"].values]
         accuracy = [f"{number(a, 3)} / {number(b, 3)}" for a, b in zip(last.accuracy, last.bayes_accuracy, strict=True)]
         reached = [str(path), run.status, str(int(last["step"])), number(last.loss[0])]
         rows.append([*reached, *accuracy, f"{float(last.seconds):.1f}"])
     if rows:
         columns = ["run", "status", "step", "loss", *families, "seconds"]
-        caption = "Test split: loss in nats per token; accuracy / Bayes-optimal accuracy, of all and by family."
+        caption = f"Test split: loss in {units}; accuracy / Bayes-optimal accuracy, of all and by family."
         show_table(Table("Trained", columns, rows, caption))

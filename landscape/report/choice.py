@@ -42,6 +42,7 @@ _APART = {
     "alignment": "it compares two architectures, in a time that is not known beforehand",
     "loops": "it asks a model that is known pass by pass, in a time that is not known beforehand",
     "length": "it asks for new samples, in a time that is not known beforehand",
+    "examples": "it is a question about prompts of in-context regression",
 }
 
 

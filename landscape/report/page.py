@@ -46,6 +46,7 @@ _QUESTIONS = {
     "alignment": "Do both architectures pull alike?",
     "loops": "Does the recursion settle?",
     "length": "How far does it generalise?",
+    "examples": "What does it make of examples?",
 }
 
 

@@ -12,6 +12,7 @@ from landscape.report.section import Finding
 from landscape.report.words_dynamics import (
     alignment_words,
     evolution_words,
+    examples_words,
     hopping_words,
     length_words,
     loops_words,
@@ -170,4 +171,5 @@ _WORDS: dict[str, Callable[[xr.Dataset], Iterator[Finding]]] = {
     "alignment": alignment_words,
     "loops": loops_words,
     "length": length_words,
+    "examples": examples_words,
 }

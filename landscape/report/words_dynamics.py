@@ -10,7 +10,15 @@ import xarray as xr
 from landscape.report.numbers import at, last, number
 from landscape.report.section import Finding, Trust
 
-__all__ = ["alignment_words", "evolution_words", "hopping_words", "length_words", "loops_words", "sharpness_words"]
+__all__ = [
+    "alignment_words",
+    "evolution_words",
+    "examples_words",
+    "hopping_words",
+    "length_words",
+    "loops_words",
+    "sharpness_words",
+]
 
 
 def evolution_words(ds: xr.Dataset) -> Iterator[Finding]:
@@ -89,6 +97,15 @@ def loops_words(ds: xr.Dataset) -> Iterator[Finding]:
         )
         more = "" if best == loops - 1 else f", and least, {least}, after {passes[best]}"
         yield Finding(f"{text}{more} (standard errors over samples).", "loops")
+
+
+def examples_words(ds: xr.Dataset) -> Iterator[Finding]:
+    """The error with all examples, and that of least squares."""
+    here = last(ds).isel(examples=-1)
+    error, spread = number(here["error"]), number(here["error_stderr"], 2)
+    text = f"With {int(here['examples'])} examples in the prompt the squared error{at(ds)} is {error} (standard error"
+    best = f"; that of least squares is {number(here['least_squares'])}" if "least_squares" in here else ""
+    yield Finding(f"{text} {spread}){best}.", "examples")
 
 
 def length_words(ds: xr.Dataset) -> Iterator[Finding]:

@@ -17,6 +17,7 @@ from landscape.runs.backing import Backing, Moments
 from landscape.runs.checkpoints import Checkpoints
 from landscape.runs.updates import TrainedUpdates
 from landscape.settings import coerce, lookup
+from landscape.tasks import TASKS
 from landscape.tasks.base import SPLITS
 from landscape.training.config import RunConfig
 from landscape.training.evaluation import UNITS
@@ -42,10 +43,10 @@ class Trained(Backing):
     """
 
     kind = "trained"
-    loss_units = "nats per token"
 
     def __init__(self, header: dict[str, Any], layout: Layout, checkpoints: Checkpoints) -> None:
         self.config = RunConfig.from_dict(header["config"])
+        self.loss_units = TASKS[self.config.task.name][1].loss_units
         self._fingerprint = str(header["provenance"]["data_fingerprint"])
         self._layout, self._checkpoints = layout, checkpoints
         self.updates = TrainedUpdates(self.config, checkpoints, self.optimizer_since)
@@ -103,10 +104,13 @@ class Trained(Backing):
         for which in ("loss", "accuracy"):
             limit = getattr(task, f"bayes_{which}")
             ds[f"bayes_{which}"] = ("family", np.concatenate([[limit.mean()], limit]))
-            ds[f"bayes_{which}"].attrs = {"units": UNITS[which][0], "long_name": f"Bayes-optimal {which}"}
-        for k, (units, long_name) in UNITS.items():
-            ds[k].attrs = {"units": units, "long_name": task.accuracy if k == "accuracy" else long_name}
+            ds[f"bayes_{which}"].attrs = {"units": self._units(which), "long_name": f"Bayes-optimal {which}"}
+        for k, (_, long_name) in UNITS.items():
+            ds[k].attrs = {"units": self._units(k), "long_name": task.accuracy if k == "accuracy" else long_name}
         return ds
+
+    def _units(self, metric: str) -> str:
+        return UNITS[metric][0].replace("nats per token", self.loss_units)
 
     # -- the model ----------------------------------------------------------------------------------------------------
 

@@ -120,6 +120,8 @@ def compare(
         ]
         values |= _three(name, pair, results[0][name], at)
     coords = _coordinates(results[0], values, at, grid)
+    if at == "loss":
+        coords[at][2]["units"] = runs[0].loss_units
     seeds = [-1 if run.seed is None else run.seed for run in sides[0]]
     coords["seed"] = ("seed", seeds, {"units": "1", "long_name": "seed of run a, -1 where it is not known"})
     # Eigenvalues are no such variable: they are compared rank by rank, whatever P is on either side.

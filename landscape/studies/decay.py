@@ -46,7 +46,7 @@ def decay_table(runs: Sequence[Run], *, split: str = "probe", family: str = "all
 
     Returns:
         Dataset with dim `step` (where the branch left the origin), ascending: `loss`, `river_loss`, `valley_loss` in
-        nats per token, `learning_rate` before the decay, and `complete`, False for a branch that diverged (its river
+        the loss's unit, `learning_rate` before the decay, and `complete`, False for a branch that diverged (its river
         and valley losses are NaN).
 
     Raises:
@@ -76,11 +76,11 @@ def decay_table(runs: Sequence[Run], *, split: str = "probe", family: str = "all
         done = run.status == "complete"
         end = float(loss[-1]) if done else np.nan
         rows.append((float(loss[0]), end, float(loss[0]) - end, float(metrics.learning_rate[0]), done))
-    per_token = "nats per token"
+    unit = runs[0].loss_units
     names = {
-        "loss": (per_token, "mean loss at the step, before the decay"),
-        "river_loss": (per_token, "mean loss after the decay"),
-        "valley_loss": (per_token, "loss that the decay sheds"),
+        "loss": (unit, "mean loss at the step, before the decay"),
+        "river_loss": (unit, "mean loss after the decay"),
+        "valley_loss": (unit, "loss that the decay sheds"),
         "learning_rate": ("1", "learning rate before the decay"),
         "complete": ("1", "the branch reached its end"),
     }

@@ -85,7 +85,7 @@ def outcomes(runs: Sequence[Run], *, split: str = "test", against: str | None = 
     data = {n: (("kind", "family") if parts[0][n].ndim else ("kind",), np.stack([p[n] for p in parts])) for n in names}
     ds = xr.Dataset(data, coords={"kind": list(kinds), "family": families})
     for name in ds.data_vars:
-        ds[name].attrs.update(units=_units(str(name)), long_name=str(name).replace("_", " "))
+        ds[name].attrs.update(units=_units(str(name), done[0].loss_units), long_name=str(name).replace("_", " "))
     return ds.assign_attrs(against=against, split=split, level=LEVEL, left_out=len(runs) - len(done))
 
 
@@ -158,7 +158,7 @@ def _interval(name: str, values: Sequence[NDArray[Any]]) -> dict[str, NDArray[An
     return {name: mean, f"{name}_low": mean - half, f"{name}_high": mean + half}
 
 
-def _units(name: str) -> str:
+def _units(name: str, loss: str) -> str:
     if name.startswith("loss"):
-        return "nats per token"
+        return loss
     return {"flops": "FLOP", "seconds": "s"}.get(name.removesuffix("_low").removesuffix("_high"), "1")

@@ -100,6 +100,8 @@ def shift_record(run: Run) -> xr.Dataset:
         },
         attrs=run.attributes("shift"),
     )
+    for variable in ds.data_vars.values():
+        variable.attrs["units"] = variable.attrs["units"].replace("nats per token", run.loss_units)
     settings = {} if run.config.shift is None else dataclasses.asdict(run.config.shift)
     return ds.assign_attrs({n: int(v) if isinstance(v, bool) else v for n, v in settings.items() if v is not None})
 

@@ -8,6 +8,7 @@ from landscape.settings import lookup
 from landscape.tasks.algorithmic import AlgorithmicConfig, AlgorithmicTask
 from landscape.tasks.base import Split, Task
 from landscape.tasks.markov import MarkovConfig, MarkovTask
+from landscape.tasks.regression import RegressionConfig, RegressionTask
 from landscape.tasks.rules import (
     Addition,
     AdditionConfig,
@@ -30,6 +31,8 @@ __all__ = [
     "AlgorithmicTask",
     "MarkovConfig",
     "MarkovTask",
+    "RegressionConfig",
+    "RegressionTask",
     "Split",
     "Task",
     "TextConfig",
@@ -47,6 +50,7 @@ TASKS: dict[str, tuple[type[Any], type[Task]]] = {
     "multiplication": (MultiplicationConfig, Multiplication),
     "unique_set": (UniqueSetConfig, UniqueSet),
     "text": (TextConfig, TextTask),
+    "regression": (RegressionConfig, RegressionTask),
 }
 """Name -> (config dataclass, task class). Add your own before its runs are made or opened."""
 

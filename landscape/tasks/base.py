@@ -38,8 +38,8 @@ class Split:
     """A fixed set of samples.
 
     Attributes:
-        inputs: what the model sees, (N, n) tokens.
-        targets: what it must say, (N, n) tokens, `IGNORE` where not scored.
+        inputs: what the model sees, (N, n) tokens or (N, n, D) vectors.
+        targets: what it must say, (N, n) tokens, `IGNORE` where not scored; or numbers (N, m).
         family: (N,) index into the task's families.
         information_content: (N,) bits per scored token under the true distribution, NaN if unknown.
     """
@@ -64,10 +64,14 @@ class Task(ABC):
 
     Attributes:
         families: names of the kinds of samples, which metrics tell apart.
+        form: of the inputs, which the model must take: "tokens" (N, n), or "vectors" (N, n, D) of D = `vocabulary`.
+        loss_units: unit of the loss.
         accuracy: what `correct` says of a sample, in a few words.
     """
 
     families: ClassVar[tuple[str, ...]]
+    form: ClassVar[str] = "tokens"
+    loss_units: ClassVar[str] = "nats per token"
     accuracy: ClassVar[str] = "share of scored tokens predicted right"
     config: Any
     vocabulary: int

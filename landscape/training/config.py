@@ -132,6 +132,12 @@ class RunConfig:
             )
         if self.dtype not in ("float32", "float64"):
             raise LandscapeError(f"expected dtype 'float32' or 'float64', found {self.dtype!r}.")
+        form, taken = TASKS[self.task.name][1].form, getattr(self.model, "form", "tokens")
+        if form != taken:
+            raise LandscapeError(
+                f"expected a model that takes the {form} of the task {self.task.name!r}, found {self.model.name!r} for "
+                f"{taken}. Set another model.name, or leave it out."
+            )
         want = lookup(TRAININGS, self.arch, kind="architecture")(*self.shape)
         found = {k: getattr(self.model, k) for k in want}
         if found != want:
@@ -140,8 +146,8 @@ class RunConfig:
             )
         if self.arch == "stacked" and getattr(self.model, "scale", 1) == "learned":
             raise LandscapeError(
-                "the model.scale 'learned' is a weight of the passes after the first; expected an architecture with "
-                "one vector for any number of loops, found 'stacked', which has one pass. Choose 1 or 1/T for it."
+                "the model.scale 'learned' is a weight of the passes after the first; expected another architecture, "
+                "found 'stacked', which has one pass. Choose 1 or 1/T for it."
             )
         self._check_shift()
 
@@ -182,8 +188,8 @@ class RunConfig:
         scale = getattr(self.model, "scale", None)
         if (scale == "learned") != (self.shift.mode == "gate"):
             raise LandscapeError(
-                "the shift.mode 'gate' is the model.scale 'learned' of a run that shifts, whose weight is a parameter: "
-                f"expected both or neither, found {self.shift.mode!r} with {scale!r}."
+                "the shift.mode 'gate' is the model.scale 'learned', whose weight is a parameter: expected both or "
+                f"neither, found {self.shift.mode!r} with {scale!r}."
             )
         if self.gradient == "native" and self.shift.mode == "ramp":
             raise LandscapeError(
@@ -234,8 +240,7 @@ class RunConfig:
         if isinstance(optimizer, GradientDescent) or (isinstance(optimizer, Mapping) and optimizer.get("name") == "gd"):
             settings.setdefault("batch", None)
         if arch == "shift":
-            chosen = settings.get("shift") or {}
-            settings["shift"] = Shift() if settings.get("shift") is None else chosen
+            settings["shift"] = chosen = Shift() if settings.get("shift") is None else settings["shift"]
             mode = chosen.get("mode") if isinstance(chosen, Mapping) else getattr(chosen, "mode", None)
             if mode == "gate" and model.get("name", "attention") == "attention":
                 model.setdefault("scale", "learned")
@@ -252,12 +257,14 @@ class RunConfig:
         }
         defaults = {"task": "markov", "model": "attention", "optimizer": "adamw", "schedule": "constant"}
         out = dict(values)
-        for key, table in kinds.items():
+        for key, table in kinds.items():  # the task first: its inputs say which model is meant
             part = out.get(key)
             if part is None or not dataclasses.is_dataclass(part):
                 part = dict(group({} if part is None else part, key))
                 name = part.setdefault("name", defaults[key])
                 out[key] = build(lookup(table, name, kind=key), part, where=key)
+            if key == "task" and TASKS[out[key].name][1].form == "vectors":
+                defaults["model"] = "regressor"
         for key, part_of in {"origin": Origin, "projection": Projection, "shift": Shift}.items():
             part = out.get(key)
             if part is not None and not dataclasses.is_dataclass(part):

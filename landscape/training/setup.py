@@ -120,8 +120,11 @@ class Setup:
     def batch(self, step: int) -> tuple[Any, Tensor]:
         """Inputs and targets of the update that leads from `step` to `step` + 1."""
         tokens, targets = self.task.batch(step, self.config.batch, seed=self.config.seed)
-        moved: tuple[Any, Tensor] = pytree.tree_map(lambda t: t.to(self.device), (self.inputs(tokens), targets))
+        moved: tuple[Any, Tensor] = pytree.tree_map(self._placed, (self.inputs(tokens), targets))
         return moved
+
+    def _placed(self, x: Tensor) -> Tensor:
+        return x.to(self.device, self.dtype if x.is_floating_point() else x.dtype)
 
     def loss(self, w: Tensor, inputs: Any, targets: Tensor, *, loops: int | Passes) -> Tensor:
         """Mean loss of a batch at w (P,), differentiable in w."""

@@ -229,6 +229,7 @@ BUILDERS = {
     "alignment": alignment,
     "loops": loops,
     "length": builders_length.length,
+    "examples": builders_length.examples,
     **builders_spectra.BUILDERS,
 }
 BUILDERS = {name: _in_nats(build) for name, build in BUILDERS.items()}

@@ -10,7 +10,7 @@ from landscape.settings import overlay
 from landscape.tasks import TASKS
 from landscape.training.presets import load_preset, presets
 
-NAMES = ("markov", "parity", "copy", "addition", "sum", "multiplication", "unique_set", "text")
+NAMES = ("markov", "parity", "copy", "addition", "sum", "multiplication", "unique_set", "text", "regression")
 # Fan et al., arXiv 2409.15647: layers, heads, steps per length, longest trained, longest tested
 PAPER = {
     "parity": (1, 64, 500, 20, 40),

@@ -12,6 +12,7 @@ from landscape.cli.tables import (
     density,
     entropy,
     evolution,
+    examples,
     force,
     hopping,
     length,
@@ -41,4 +42,5 @@ TABLES: dict[str, Callable[[Sequence[xr.Dataset]], Table]] = {
     "split": split.table,
     "evolution": evolution.table,
     "length": length.table,
+    "examples": examples.table,
 }

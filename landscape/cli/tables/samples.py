@@ -33,5 +33,5 @@ def table(results: Sequence[xr.Dataset]) -> Table:
     for f in families:
         columns += [f"loss {f}", f"correct {f}"]
     columns += ["corr(IC, loss)"] if families else []
-    right = ", share of tokens right" if families else ""
+    right = ", correct as the task counts it" if families else ""
     return Table(f"samples: loss per sample ({units_of(results, 'loss')}){right}", columns, rows)
