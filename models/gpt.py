@@ -128,6 +128,11 @@ class LoopedBlocks(nn.Module):
         for _ in range(1, self.loops):
             yield (h := self.step(h, E))
 
+    def passes(self, inputs: Tensor) -> Recursion:
+        """The passes at some inputs, from h_0 = 0 on; what is read off a state is the state."""
+        E = self.embed(inputs)
+        return Recursion(torch.zeros_like(E), lambda h, t: self.first(E) if t == 1 else self.step(h, E), lambda h: h)
+
     def first(self, E: Tensor) -> Tensor:
         """The first pass: LN(blocks(E_0)), which always counts whole."""
         out: Tensor = self.norm(self.blocks(torch.zeros_like(E) + E))
@@ -198,12 +203,9 @@ class GPT(LoopedBlocks):
         return F.linear(h, self.head)
 
     def recursion(self, tokens: Tensor, loops: Tensor | None = None) -> Recursion:
-        """The passes at some tokens (N, n), from h_0 = 0 on, as many as one asks for; `loops` as in `forward`."""
-        E = self.embed(tokens)
+        """The passes at some tokens (N, n), as many as one asks for; `loops` as in `forward`."""
         own = torch.full((len(tokens),), self.loops) if loops is None else loops.clamp(max=self.loops)
-        return Recursion(
-            torch.zeros_like(E), lambda h, t: self.first(E) if t == 1 else self.step(h, E), self.decode, own
-        )
+        return self.passes(tokens)._replace(readout=self.decode, loops=own)
 
     @torch.no_grad()
     def adaptive(self, tokens: Tensor, *, max_loops: int, threshold: float, scored: Tensor | None = None) -> Adapted:

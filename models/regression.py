@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from landscape.models.gpt import Block, LoopedBlocks
+from landscape.models.recursion import Recursion
 
 __all__ = ["Regressor", "RegressorConfig"]
 
@@ -89,6 +90,14 @@ class Regressor(LoopedBlocks):
         """Prompts (N, n, D) -> predictions (N, w, (n + 1) / 2) after each of the last w = min(window, T) loops."""
         read = [self.decode(h) for t, h in enumerate(self.states(vectors)) if t >= self.loops - self.window]
         return torch.stack(read, dim=1)
+
+    def recursion(self, vectors: Tensor) -> Recursion:
+        """The passes at some prompts, as many as one asks for; predictions (N, 1, (n + 1) / 2) are those of one pass.
+
+        With a window of several loops no single pass has the model's loss: its own number is then left open.
+        """
+        own = torch.full((len(vectors),), self.loops) if min(self.window, self.loops) == 1 else None
+        return self.passes(vectors)._replace(readout=lambda h: self.decode(h)[:, None], loops=own)
 
     def embed(self, inputs: Tensor) -> Tensor:
         """The embedded input E_0, (N, n, D) -> (N, n, d)."""

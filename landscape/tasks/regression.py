@@ -175,6 +175,10 @@ class RegressionTask(Task):
         part = self._draw(size, np.random.default_rng([self.config.seed, _BATCH, seed, step]))
         return part.inputs, part.targets
 
+    def population(self, size: int | None) -> int | None:
+        """The fixed training set where a batch is all of it; else batches are fresh."""
+        return self.config.n_train if size is None else None
+
     def samples_seen(self, step: int, size: int | None) -> int:
         """Training prompts in the first `step` batches."""
         return step * (self.config.n_train if size is None else size)

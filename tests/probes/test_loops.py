@@ -346,3 +346,14 @@ def test_a_run_that_shifts_is_asked_on_both_sides(shifted):
     np.testing.assert_allclose(both[0].loss, both[1].loss)
     np.testing.assert_allclose([float(x.own_loss[0]) for x in both], both[0].loss[0, :2])
     assert np.isnan(both[0].radius).all()
+
+
+@pytest.mark.parametrize("window", [1, 2])
+def test_in_context_regression(window, tmp_path):
+    task = {"name": "regression", "dim": 2, "examples": 3, "n_train": 9, "n_probe": 5, "n_test": 5}
+    model = {"name": "regressor", "width": 4, "heads": 1, "window": window}
+    config = RunConfig.make(task=task, model=model, arch="looped", loops=2, steps=1, batch=4)
+    ds = sweep("loops", train(config, tmp_path / "run"), seed=0, steps=[1], jacobians=1)
+    assert ds.loops.item() == (2 if window == 1 else 0)  # the loss of several passes is that of none
+    if window == 1:
+        np.testing.assert_allclose(ds.loss[0, 1], ds.own_loss[0])
