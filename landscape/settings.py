@@ -7,7 +7,7 @@ import dataclasses
 import json
 import math
 import types
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from functools import cache
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -159,7 +159,8 @@ def group(value: Any, where: str) -> Mapping[str, Any]:
 
 def build(cls: type[Any], values: Mapping[str, Any], *, where: str) -> Any:
     """A dataclass from plain values, refusing unknown names and wrong types."""
-    hints = _hints(cls)
+    known: Any = cls
+    hints = _hints(known)
     names = {f.name for f in dataclasses.fields(cls)}
     kwargs = {}
     for key, value in values.items():
@@ -194,7 +195,7 @@ def within(config: Any, **ranges: Range) -> None:
 
 
 @cache
-def _hints(cls: type[Any]) -> dict[str, Any]:
+def _hints(cls: Hashable) -> dict[str, Any]:
     return get_type_hints(cls)
 
 
