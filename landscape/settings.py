@@ -159,7 +159,8 @@ def group(value: Any, where: str) -> Mapping[str, Any]:
 
 def build(cls: type[Any], values: Mapping[str, Any], *, where: str) -> Any:
     """A dataclass from plain values, refusing unknown names and wrong types."""
-    hints = _hints(cls)
+    known: Any = cls
+    hints = _hints(known)
     names = {f.name for f in dataclasses.fields(cls)}
     kwargs = {}
     for key, value in values.items():

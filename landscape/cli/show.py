@@ -105,7 +105,7 @@ def describe(run: Run) -> dict[str, Any]:
         out["metrics"] = {"step": int(end.step), **{str(k): float(v) for k, v in end.data_vars.items()}}
     elif metrics.sizes["step"]:
         # As arrays: of hundreds of runs, selecting by label takes longer than reading.
-        last = {k: metrics[k].values[-1] for k in ("step", "gradient_norm", "tokens", "flops", "seconds")}
+        ends = {k: metrics[k].values[-1] for k in ("step", "gradient_norm", "tokens", "flops", "seconds")}
         families, splits = (metrics[k].values.tolist() for k in ("family", "split"))
         by_split = {
             f"{k}_{split}": dict(zip(families, row, strict=True))
@@ -115,7 +115,7 @@ def describe(run: Run) -> dict[str, Any]:
         limits = {
             k: dict(zip(families, metrics[k].values.tolist(), strict=True)) for k in ("bayes_loss", "bayes_accuracy")
         }
-        out["metrics"] = {"step": int(last.pop("step")), **{k: float(v) for k, v in last.items()}, **by_split, **limits}
+        out["metrics"] = {"step": int(ends.pop("step")), **{k: float(v) for k, v in ends.items()}, **by_split, **limits}
     for path in sorted((run.path / "results").glob("*.nc")):
         out["results"].append(_result(run, path))
     return out

@@ -35,11 +35,11 @@ class Grid:
     Example:
         >>> grid = Grid.make(
         ...     base={"steps": 100, "model": {"width": 8}},
-        ...     vary={"arch": ["single", "shift"], "shift": {"at": [20, 40]}, "seed": [0, 1]},
+        ...     vary={"arch": ["single", "shift"], "shift": {"patience": [2, 5]}, "seed": [0, 1]},
         ...     probes=[{"name": "spectrum", "count": 5, "settings": {"k": 3}}],
         ... )
         >>> list(grid.configs)[:4]
-        ['markov-single-s0', 'markov-single-s1', 'markov-shift-s0-at=20', 'markov-shift-s1-at=20']
+        ['markov-single-s0', 'markov-single-s1', 'markov-shift-s0-patience=2', 'markov-shift-s1-patience=2']
     """
 
     configs: Mapping[str, RunConfig]

@@ -89,7 +89,7 @@ def test_commands_in_the_documents_exist():
     pages = [*ROOT.glob("docs/**/*.md"), ROOT / "docs" / "gallery.toml"]
     for path in (ROOT / "README.md", ROOT / "Makefile", ROOT / "landscape" / "cli" / "__init__.py", *pages):
         text = path.read_text().replace("\\\n", " ")
-        for name, rest in re.findall(r"landscape (train|probe|plot|compare|show)\b([^\n`#>]*)", text):
+        for name, rest in re.findall(r"landscape (train|sweep|probe|plot|compare|show)\b([^\n`#>]*)", text):
             for option in re.findall(r"(?<=\s)(--?[a-z][a-z-]*)", rest):
                 assert option in options[name], f"{path.name}: landscape {name} has no {option}"
                 found += 1
