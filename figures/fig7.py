@@ -61,6 +61,8 @@ def fig7(
     if not width > 0:
         raise LandscapeError(f"expected a kernel width > 0 decades, found {width!r}. Try 0.2.")
     datasets = require_all(_spectra(answers), NEEDED)
+    if _all_exact(answers):
+        datasets = [ds.assign(exact=True) for ds in datasets]
     groups = by_arch(datasets)
     if arch not in groups:
         raise AbsentError(f"expected spectra of {arch!r}, found those of {', '.join(groups)}.")
@@ -152,16 +154,14 @@ def _spectra(answers: Mapping[str, Sequence[xr.Dataset]]) -> list[xr.Dataset]:
 
 
 def _as_density(ds: xr.Dataset) -> xr.Dataset:
-    """All eigenvalues, as nodes that count one each."""
+    """All eigenvalues, as nodes of one vector that weigh the same."""
     values = (
         ds["eigenvalue"] if "step" in ds["eigenvalue"].dims else ds["eigenvalue"].expand_dims(step=[ds.attrs["step"]])
     )
     node = values.transpose("step", "rank").expand_dims(vector=1, axis=1).rename(rank="quad")
     one = xr.ones_like(node)
     size = node.sizes["quad"]
-    out = xr.Dataset({"node": node, "weight": one / size, "count": one, "n_parameters": size}, attrs=ds.attrs)
-    out["exact"] = True
-    return out
+    return xr.Dataset({"node": node, "weight": one / size, "n_parameters": size}, attrs=ds.attrs)
 
 
 def _phase(evolution: Sequence[xr.Dataset], arch: str, step: int) -> str:

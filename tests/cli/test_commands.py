@@ -255,7 +255,7 @@ def test_figures_without_results_say_what_to_run(trained):
     assert code == 2
     assert "landscape probe runs/markov-single-s0 runs/markov-looped-s0 -p spectrum" in err
     code, out, err = trained("plot", "runs", "--format", "svg", "--set", "learning.x=flops")
-    assert (code, out.split()) == (0, ["figures/learning.svg"])
+    assert (code, out.split()) == (0, ["figures/learning.svg", "figures/fig11.svg"])
     assert "Not drawn: eigenvalues, density" in err
     code, _, err = trained("plot", "runs", "learning", "--set", "learning.colour=red")
     assert (code, "learning" in err) == (2, True)
