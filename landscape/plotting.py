@@ -50,6 +50,7 @@ def plot(
     `hopping`                 `hopping`       `step`; `modes`, how many; `scale`
     `alignment`               `alignment`     `scale`
     `length`                  `length`        `step`
+    a `verdict`               `verdict`       `setting`; `a` and `b`, labels of a pair
     a run, or its `metrics`   `learning`      `x`, "step", "flops", "seconds" or "tokens"; `scale`; `split`
     ========================  ==============  ================================================================
 
