@@ -191,13 +191,11 @@ def seeds_needed(effect: float) -> int | None:
     size = abs(effect)
     if np.isinf(size):
         return MINIMUM
-    if not size > 0 or _power(size, MOST) < _T_POWER:
+    if not size > 0:
         return None
-    low, high = MINIMUM - 1, MOST
-    while high - low > 1:  # power grows with n
-        middle = (low + high) // 2
-        low, high = (low, middle) if _power(size, middle) >= _T_POWER else (middle, high)
-    return high
+    # With known spread it would take so many; Student's t takes a few more.
+    least = (stats.norm.ppf((1 + DECISION_LEVEL) / 2) + stats.norm.ppf(_T_POWER)) ** 2 / size**2
+    return next((n for n in range(max(MINIMUM, int(min(least, MOST))), MOST + 1) if _power(size, n) >= _T_POWER), None)
 
 
 def _power(size: float, n: int) -> float:

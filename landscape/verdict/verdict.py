@@ -154,6 +154,8 @@ def _finding(claim: Claim, setting: Setting, a: Kind, b: Kind, *, main: bool, se
     if outcome == "inconclusive" and (claim.refuted_by == "any" or len(effects) == len(parts)):
         needed = seeds_for(effects, refuted_by=claim.refuted_by)
     seeds = sorted(set(a.runs) & set(b.runs))
+    if needed is not None:  # these were not enough
+        needed = max(needed, len(seeds) + 1)
     return Finding(
         claim=claim, a=a.label, b=b.label, main=main, outcome=outcome,
         reasons=tuple(_reason(e) for e in deciding), notes=tuple(_notes(setting, a, b, seeds, found)),

@@ -8,8 +8,9 @@ import pytest
 import xarray as xr
 from support.runs import small_config
 
-from landscape import Study, sweep, train
+from landscape import Study, branch_config, sweep, train
 from landscape.verdict.form import RULE, datasets
+from landscape.verdict.stored import subjects
 from landscape.verdict.verdict import verdict
 
 
@@ -93,3 +94,29 @@ def test_the_dataset_has_every_row(runs):
     assert np.array_equal(ds["mean"], [row.mean for row in rows])
     assert isinstance(ds, xr.Dataset)
     assert ds.attrs["probe"] == "verdict"
+
+
+def test_branches_are_interventions_on_their_origin(tmp_path):
+    """What C7 reads of them, against the metrics of the runs themselves."""
+    run = train(small_config("looped", seed=5), tmp_path / "looped")
+    decay = train(branch_config(run, 11, decay=4), tmp_path / "decay")
+    kept = {
+        name: train(
+            branch_config(run, 11, settings={"steps": 15, "projection": {"subspace": name, "k": 2}}), tmp_path / name
+        )
+        for name in ("river", "valley")
+    }
+    (subject,) = subjects(list(Study.open([tmp_path])))
+    assert subject.name == "looped"
+
+    def fallen(branch):
+        loss = branch.metrics.loss.sel(split="probe", family="all")
+        return float(loss[0] - loss[-1])
+
+    (answer,) = subject.answers("projection")
+    ds = subject.read("projection", answer, ())
+    assert {name: float(ds[f"{name}_decrease"]) for name in kept} == {n: fallen(b) for n, b in kept.items()}
+    (answer,) = subject.answers("decay")
+    assert answer.settings == "decay in 4 updates"
+    ds = subject.read("decay", answer, ())
+    assert float(ds.valley_loss[0]) == fallen(decay)

@@ -35,10 +35,10 @@ def test_an_effect_is_found_and_its_opposite_refuted():
 
 
 def test_nothing_is_rarely_called_something():
-    """Ten studies without effect: 30 outcomes, of which one in a hundred or less is supported by chance."""
-    every = [o for i in range(10) for o in outcomes(judge(study(noise=i + 1), claims=["C3", "C6", "C10"])).values()]
+    """Six studies without effect: 18 outcomes, of which one in a hundred or less is supported by chance."""
+    every = [o for i in range(6) for o in outcomes(judge(study(noise=i + 1), claims=["C3", "C6", "C10"])).values()]
     assert every.count("supported") <= 1
-    assert every.count("inconclusive") >= 28
+    assert every.count("inconclusive") >= 16
 
 
 def test_the_order_of_runs_changes_no_bit():
