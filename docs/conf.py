@@ -86,7 +86,7 @@ nitpick_ignore_regex = [
         r"py:.*",
         r"landscape\.(runs\.reading\.Rows|runs\.updates\.Updates|loss\.ranks\.Alone|training\.trainer\.TrainState|training\.setup\.Setup)",
     ),
-    (r"py:.*", r"landscape\.training\.passes\.Passes"),
+    (r"py:.*", r"landscape\.(training\.passes\.Passes|models\.gpt\.LoopedBlocks)"),
     (r"py:.*", r"landscape\.(models\.gpt\.Adapted|probes\.linalg\.(search\.driver\.T|trace\.intervals\.Estimate))"),
     (r"py:.*", r"landscape\.(probes\.base\.(Extent|Counts)|report\.section\.Finding)"),
     (r"py:.*", r"(DamagedError|early_node|Answer)"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ from landscape.tasks.base import SPLITS, Split, Task
 __all__ = ["RegressionConfig", "RegressionTask"]
 
 Array = NDArray[np.float64]
-_Function = Literal["linear", "sparse", "tree", "relu"]
+_FUNCTIONS = ("linear", "sparse", "tree", "relu")
 _TRAIN, _TEST, _BATCH, _BAYES = range(1, 5)
 
 
@@ -43,7 +43,7 @@ class RegressionConfig:
     """
 
     name: str = "regression"
-    function: _Function = "linear"
+    function: Literal["linear", "sparse", "tree", "relu"] = "linear"
     dim: int = 20
     examples: int = 40
     sparsity: int = 3
@@ -56,8 +56,8 @@ class RegressionConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.function not in get_args(_Function):
-            raise LandscapeError(f"expected task.function one of {get_args(_Function)}, found {self.function!r}.")
+        if self.function not in _FUNCTIONS:
+            raise LandscapeError(f"expected task.function one of {', '.join(_FUNCTIONS)}, found {self.function!r}.")
         for field in ("dim", "examples", "sparsity", "depth", "hidden", "n_probe", "n_test"):
             if getattr(self, field) < 1:
                 raise LandscapeError(f"expected task.{field} >= 1, found {getattr(self, field)}.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 import torch
@@ -26,7 +26,7 @@ CHECKED = {
 }
 """What every check stores, with units and long names."""
 
-_MODE = Literal["hard", "ramp", "gate", "staged", "sample"]
+_MODES = ("hard", "ramp", "gate", "staged", "sample")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +75,7 @@ class Shift:
     smoothing: float = 40.0
     at: int | None = None
     keep_optimizer: bool = True
-    mode: _MODE = "hard"
+    mode: Literal["hard", "ramp", "gate", "staged", "sample"] = "hard"
     ramp_steps: int = 400
     stage_steps: int = 200
     sample_steps: int | None = None
@@ -83,8 +83,8 @@ class Shift:
     def __post_init__(self) -> None:
         if self.criterion not in ("patience", "fixed", "never"):
             raise LandscapeError(f"expected shift.criterion 'patience', 'fixed' or 'never', found {self.criterion!r}.")
-        if self.mode not in get_args(_MODE):
-            raise LandscapeError(f"expected shift.mode one of {', '.join(get_args(_MODE))}, found {self.mode!r}.")
+        if self.mode not in _MODES:
+            raise LandscapeError(f"expected shift.mode one of {', '.join(_MODES)}, found {self.mode!r}.")
         if self.sample_steps is not None and self.sample_steps < 1:
             raise LandscapeError(f"expected shift.sample_steps >= 1, or null; found {self.sample_steps}.")
         for name in ("patience", "check_every", "ramp_steps", "stage_steps"):

@@ -359,7 +359,7 @@ def test_settings_that_would_be_ignored_are_refused(settings, message):
 
 
 def test_every_probe_takes_a_seed_and_those_without_chance_ignore_it(run):
-    assert [n for n, p in PROBES.items() if not p.random] == ["samples", "split", "sharpness", "alignment"]
+    assert [n for n, p in PROBES.items() if not p.random] == ["samples", "split", "sharpness", "alignment", "examples"]
     assert all("seed" in inspect.signature(p.function).parameters for p in PROBES.values())
     objective = toy("single")
     for probe in (samples, split):

@@ -61,6 +61,17 @@ def test_a_tree_is_constant_on_signs_and_looks_at_few_of_them():
             assert cells.setdefault(signs, value) == value
 
 
+def test_a_tree_of_depth_one_is_two_values_by_one_sign():
+    t = task(function="tree", depth=1, dim=3, examples=200, n_train=20)
+    x, _ = t.pairs(t.split("train").inputs)
+    asked = []
+    for prompt, y in zip(x, t.split("train").targets.numpy(), strict=True):
+        assert len(np.unique(y)) == 2
+        asked += [i for i in range(3) if len(np.unique(y[prompt[:, i] > 0])) == 1]
+    assert len(asked) == 20
+    assert set(asked) == {0, 1, 2}
+
+
 def test_batches_are_fresh_and_functions_of_seed_and_step():
     t = task()
     a, b = t.batch(3, 8, seed=0), t.batch(3, 8, seed=0)
