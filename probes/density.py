@@ -92,8 +92,7 @@ def density(
         thresholds: for counts and lower ends of windows, absolute.
         uppers: upper ends of windows, absolute.
         trace_products: products spent on a second estimate of the trace, by Hutch++; 0 leaves it NaN.
-        strategy: how products are computed, see `Objective.hessian`; "compiled" pays from about a thousand products in
-            one process on.
+        strategy: how products are computed, see `Objective.hessian`; "auto" compiles where so many pay for it.
         block: vectors in step; above 1 it pays only for "compiled", which then multiplies them together.
 
     Returns:
@@ -123,7 +122,7 @@ def density(
         )
     if unit and block != 1:
         raise LandscapeError(f'distribution="unit" goes vector by vector: expected block=1, found {block}.')
-    H = objective.hessian(w, strategy=strategy, block=block)
+    H = objective.hessian(w, strategy=strategy, products=vectors * quad + trace_products, block=block)
     if distribution == "unit":
         start = torch.eye(objective.size, dtype=objective.dtype, device=objective.device)
         quadrature = lanczos_quadrature(H, n_vectors=vectors, n_steps=quad, seed=seed, start=start)

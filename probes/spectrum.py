@@ -82,8 +82,8 @@ def spectrum(
             without, `resolved` is False.
         strategy: how products are computed, see `Objective.hessian`; all but "difference" are exact, and the measured
             error of those is added to the residuals. "auto" takes the
-            native kernel where there is one, else keeps gradient graphs, and compiles for a dense matrix of a thousand
-            columns or more.
+            native kernel where there is one, else keeps gradient graphs, and compiles where so many products are to
+            come (a dense matrix, a sweep) that timings say it pays.
         memory: GiB for all vectors of Lanczos, which restarts when they find no room; see `lanczos`.
 
     Returns:

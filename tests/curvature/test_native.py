@@ -316,6 +316,7 @@ def test_without_a_compiler_that_works_auto_compiles_nothing(kind, unsaid, monke
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "inductor"))
     model = torch.nn.Linear(3, 1, dtype=torch.float64)
     objective = Objective(model, lambda y, t: ((y - t) ** 4).sum(1), (torch.ones(5, 3), torch.zeros(5, 1)))
+    monkeypatch.setattr(strategies, "seconds_of", lambda _: 1.0)  # so that compiling would pay
     with pytest.warns(FallbackWarning, match=r"'compiled' failed: torch.compile failed") as said:
         assert objective.hessian(objective.w0, products=10_000, block=BLOCK).strategy == "cached"
     assert len(said) == 1
