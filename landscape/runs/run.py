@@ -290,10 +290,9 @@ class Run:
         return self._backing.updates_from(step)
 
     def replay(self, step: int, n: int) -> Tensor:
-        """Parameters after each of n updates from the checkpoint of `step`, exactly as trained; (n + 1, P).
+        """Parameters after each of n updates from the checkpoint of `step`, (n + 1, P).
 
-        Bit for bit on the machine, torch version and thread count of the training. Of a recorded run they are what was
-        recorded, if each of these updates was.
+        As trained bit for bit on its machine, torch and thread count; of a recorded run as recorded, if each was.
         """
         return self._backing.replay(step, n)
 
