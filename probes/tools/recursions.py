@@ -224,7 +224,7 @@ def _check(objective: Objective, w: Tensor, walk: Walk, passes: int) -> None:
         )
     there = walk.loss[np.arange(len(walk.loss)), walk.loops - 1]
     own = objective.per_sample(w).double().cpu().numpy()
-    rounding = 1e6 * torch.finfo(objective.dtype).eps
+    rounding = 10 * torch.finfo(objective.dtype).eps ** 0.5
     if not np.allclose(there, own, rtol=rounding, atol=rounding * float(np.abs(own).max())):
         i = int(np.argmax(np.abs(there - own)))
         raise LandscapeError(
