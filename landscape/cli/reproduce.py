@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import click
@@ -13,6 +13,7 @@ from landscape.answers.files import write
 from landscape.cli.console import device_option, json_text, progress_bars, resolve_device, show_table
 from landscape.cli.drawing import Drawn, draw, save
 from landscape.cli.tables import grid as tables
+from landscape.errors import LandscapeError
 from landscape.grids.carry import Failure, Standing, carry_out
 from landscape.grids.cluster import Cluster
 from landscape.grids.grid import Grid
@@ -21,6 +22,7 @@ from landscape.grids.presets import STUDIES, study_grids
 from landscape.grids.price import price
 from landscape.report.pictures import Picture, picture
 from landscape.report.study import study_page
+from landscape.runs.run import Run
 from landscape.studies.study import Study
 from landscape.verdict.ends import document
 from landscape.verdict.findings import findings
@@ -94,7 +96,7 @@ def command(
             grid, folder / "runs" / name, plans[name], jobs=jobs, backend=backend, scheduler=scheduler, chunk=chunk,
             quiet=quiet,
         )  # fmt: skip
-    _concluded(folder, list(grids))
+    _concluded(folder, Study(_runs(folder, grids)))
     for failure in failures:
         said = str(failure.error)
         click.echo(f"Error: {said if failure.what in said else f'{failure.what}: {said}'}", err=True)
@@ -142,9 +144,16 @@ def _carried_out(
         ).failures  # fmt: skip
 
 
-def _concluded(folder: Path, names: list[str]) -> None:
+def _runs(folder: Path, grids: Mapping[str, Grid]) -> Iterator[Run]:
+    """Those of the grids that are there; why another is not was told with the failures."""
+    for name, grid in grids.items():
+        for run in grid.configs:
+            with contextlib.suppress(LandscapeError):
+                yield Run.open(folder / "runs" / name / run)
+
+
+def _concluded(folder: Path, study: Study) -> None:
     """Verdict, findings, figures and page of all that is there."""
-    study = Study.open([folder / "runs" / name for name in names])
     found = verdict(study)
     numbers = document(found)
     text = findings(numbers)

@@ -52,6 +52,6 @@ def _ends(runs: Sequence[Subject], *, seed: int) -> dict[str, Any]:
     out = {}
     for name, column in columns.items():
         if known := [x for x in column if math.isfinite(x)]:
-            low, high = interval(known, seed=seed).tolist()
+            ((low, high),) = interval(known, seed=seed).tolist()
             out[name] = {"mean": float(np.mean(known)), "low": low, "high": high, "n": len(known)}
     return out

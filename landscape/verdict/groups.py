@@ -84,7 +84,11 @@ def settings_of(runs: Sequence[Subject]) -> tuple[list[Setting], list[str]]:
         if run.arch is None or run.seed is None:
             lost.append(f"{run.name}: its {'architecture' if run.arch is None else 'seed'} is not known")
             continue
-        flat = {k: v for k, v in _flat(run.described).items() if _setting(k)}
+        every = _flat(run.described)
+        flat = {k: v for k, v in every.items() if _setting(k)}
+        # The learned scale of a gate belongs to its switch: its runs stand beside those of the plain loop.
+        if every.get("shift.mode") == "gate":
+            flat["model.scale"] = 1
         key = json.dumps(flat, sort_keys=True, default=str)
         groups.setdefault(key, []).append(run)
         values[key] = flat
