@@ -11,7 +11,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 .PHONY: demo check test test-fast test-lowest lint format types bench docs gallery dist clean help
 
 help:
-	@echo "make demo       install, train single and looped, probe, plot: about three minutes"
+	@echo "make demo       install, then a small study from training to the page: about three minutes"
 	@echo "make check      before a commit: format, lint, types, the order of the rooms: seconds"
 	@echo "make test-fast  before a push: all but the slow tests: about three minutes"
 	@echo "make test       everything, what CI runs: about seven minutes"
@@ -43,13 +43,9 @@ $(VENV)/docs-$(STAMP):
 	touch $(VENV)/installed-$(STAMP) $(VENV)/developer-$(STAMP) $@
 
 demo: $(VENV)/installed-$(STAMP)
-	$(BIN)/landscape train --arch single --arch looped --seed 0 --steps 1280 --jobs 2 --runs $(DEMO)/runs
-	$(BIN)/landscape probe $(DEMO)/runs -p spectrum -p samples -p surface --every 2 --samples 128 --jobs 2 > /dev/null
-	$(BIN)/landscape probe $(DEMO)/runs -p valley --steps 1280 --samples 128 --jobs 2 \
-	  --set valley.top=3 --set valley.random=1 > /dev/null
-	$(BIN)/landscape plot $(DEMO)/runs -o $(DEMO)/figures
-	$(BIN)/landscape show $(DEMO)/runs
-	@echo "The pictures are in $(DEMO)/figures, the runs in $(DEMO)/runs."
+	$(BIN)/landscape reproduce --preset quick --jobs 2 -o $(DEMO)
+	$(BIN)/landscape verdict $(DEMO)/runs/markov
+	@echo "Open $(DEMO)/report.html; the pictures are in $(DEMO)/figures, the runs in $(DEMO)/runs/markov."
 
 lint: $(VENV)/developer-$(STAMP)
 	$(BIN)/ruff format --check .

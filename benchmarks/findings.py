@@ -2,7 +2,7 @@
 
     python benchmarks/findings.py RUNS
 
-The commands that make RUNS are at the top of docs/findings.md. Numbers are means over seeds ± their standard deviation.
+The commands that make RUNS are at the top of docs/findings-notes.md. Numbers are means over seeds ± their standard deviation.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import xarray as xr
 from scipy import stats
 
 from landscape import Run, Study
-from landscape.answers.files import available
+from landscape.answers.files import headings, load
 
 ARCHS = ("single", "looped", "stacked")
 Pick = Callable[[xr.Dataset], xr.DataArray]
@@ -158,7 +158,7 @@ def _results(runs: list[Run], arch: str, probe: str, metric: str) -> list[xr.Dat
         if probe == "metrics":
             found.append(run.metrics.sel(step=run.steps))
             continue
-        for ds in available(run, probe):
+        for ds in (load(found.path) for found in headings(run, probe)):
             if (
                 probe in ("alignment",)
                 or json.loads(ds.attrs["settings"]).get("metric") in (metric, None)
@@ -237,7 +237,7 @@ def main() -> None:
     parts = [
         "# Tables behind the findings",
         "",
-        "*Written by `benchmarks/findings.py`; see [findings.md](findings.md) for the runs.* Mean over "
+        "*Written by `benchmarks/findings.py`; see [findings-notes.md](findings-notes.md) for the runs.* Mean over "
         "three seeds ± standard deviation over seeds. `–`: not defined there. Curvatures in nats per token per squared "
         "unit of the metric in brackets.",
         "",
