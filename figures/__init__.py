@@ -187,8 +187,8 @@ PAPER: dict[str, PaperFigure] = {
             ("metrics",),
             ("length",),
             "Algorithmic tasks: accuracy during training, and against the length of the query",
-            "The paper's Figures 12 to 16 are about its algorithmic tasks; ours has a row for every task among the runs. Accuracy is exact match over answer and end of sequence; "
-            "the models are as small as the runs say.",
+            "The paper's Figures 12 to 16 are about its algorithmic tasks; ours has a row for every task among the "
+            "runs. Accuracy is exact match over answer and end of sequence; the models are as small as the runs say.",
         ),
     )
 }
