@@ -2,7 +2,8 @@
 
     python benchmarks/findings.py RUNS
 
-The commands that make RUNS are at the top of docs/findings-notes.md. Numbers are means over seeds ± their standard deviation.
+The commands that make RUNS are at the top of docs/findings-notes.md. Numbers are means over seeds ± their standard
+deviation.
 """
 
 from __future__ import annotations

@@ -2,8 +2,9 @@
 
     python benchmarks/hopping.py FOLDER [FOLDER ..] > table.md
 
-Of finished runs with a stored answer of `hopping`, at its last checkpoint; the commands are in docs/findings-notes.md. Cells
-are smallest to largest over the seeds. The edge is that in the metric of the answer: ask of AdamW in its own, adam.
+Of finished runs with a stored answer of `hopping`, at its last checkpoint; the commands are in
+docs/findings-notes.md. Cells are smallest to largest over the seeds. The edge is that in the metric of the answer: ask
+of AdamW in its own, adam.
 """
 
 from __future__ import annotations
