@@ -12,6 +12,7 @@ __all__ = ["STUDIES", "study_grids"]
 
 STUDIES = {
     "quick": "the toy at d = 8, five seeds: minutes on a laptop, and hardly a claim decided",
+    "laptop": "the study of docs/findings.md: eight seeds, loops of three kinds, SHIFT in three modes, parity: hours",
     "paper": "loops of three kinds, SHIFT in three modes, exact spectra, six algorithmic tasks: days",
 }
 """What each is, in a line."""
