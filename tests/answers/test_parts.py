@@ -73,7 +73,7 @@ def test_what_a_lost_worker_had_saved_is_not_computed_again(fresh_run, monkeypat
         landscape.answers.measure, "_measure", lambda q, *a: (measured.append(q.probe.name), measure(q, *a))[1]
     )
     asked = [(i, q.probe, q.settings) for i, q in enumerate((first, second))]
-    found = answers_in_worker(place, asked, os.getpid())
+    found = answers_in_worker(place, asked, 0, os.getpid())
     assert measured == ["split"]
     assert all(ds.drop_attrs().equals(whole[i].drop_attrs()) for i, _, ds in found)
     assert sorted(i for i, _, _ in found) == [0, 1]

@@ -21,7 +21,9 @@ PEERS = {
 
 def run(script, *arguments):
     command = [sys.executable, str(FOLDER / script), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=3000).stdout
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=3000)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 @pytest.fixture

@@ -32,6 +32,7 @@ def grid(**vary) -> Grid:
 def whole(tmp_path_factory):
     """The grid carried out without anything in its way."""
     folder = tmp_path_factory.mktemp("whole") / "runs"
+    SEEN.clear()  # the fixture is made twice where another module's tests come between
     outcome = carry_out(grid(), folder, progress=SEEN.append)
     assert (outcome.runs, outcome.trained, outcome.answers, outcome.computed) == (4, 4, 24, 24)
     assert outcome.failures == ()
@@ -150,11 +151,11 @@ def stay(*a, **k):
     return old(*a, **k)
 m.{name} = stay
 """
-    for module, function, after in [("grids.training", "_train_one", 3), ("answers.measure", "_found", 5)]:
+    for module, function, after in [("grids.training", "_train_one", 3), ("answers.measure", "_found", 4)]:
         process = run_command(*options, cwd=tmp_path, first=hold.format(module=module, name=function, after=after))
         assert process.stdout.readline() == "here\n"
         done = {p: p.stat().st_mtime_ns for p in runs.rglob("*") if p.suffix in (".h5", ".npz", ".nc")}
-        assert len(done) == (2 if module == "grids.training" else 4 + 4)
+        assert len(done) == (2 if module == "grids.training" else 4 + 3)
         process.send_signal(end)
         _, said = process.communicate()
         assert process.returncode == code

@@ -229,8 +229,8 @@ def test_the_wheel_holds_everything_and_works_where_nothing_else_of_the_project_
     inside = {path.relative_to(ROOT).as_posix() for path in MODULES.values()}
     inside = {name if name.startswith("landscape/") else f"landscape/{name}" for name in inside}
     assert {name for name in files if name.endswith(".py")} == inside
-    presets = {path.name for path in ROOT.glob("landscape/training/presets/*.toml")}
-    assert {name.rpartition("/")[2] for name in files if name.endswith(".toml")} == presets
+    presets = {path.relative_to(ROOT).as_posix() for path in ROOT.glob("landscape/**/presets/**/*.toml")}
+    assert {name for name in files if name.endswith(".toml")} == presets
     assert "landscape/models/attention_kernel.cpp" in files
     assert {f"landscape/report/{name}" for name in ("page.html", "fragment.html", "style.css", "tables.js")} <= files
     # -S: no .pth files, so that the only `landscape` is that of the wheel.

@@ -87,10 +87,12 @@ def test_wrong_settings_are_explained(settings, message):
 @pytest.mark.parametrize("model", [{"width": 4}, POST, {"width": 4, "attention": "linear", "inject": True}], ids=str)
 @pytest.mark.parametrize("mode", ["ramp", "gate"])
 def test_ramp_and_gate_start_as_the_single_model(mode, model, tmp_path):
-    """The loss at the switch is that of one pass, to the last bit, and so are all updates up to it."""
+    """The loss at the switch is that of one pass; so are all updates up to it, to the last bit."""
     run = train(config_of(mode, model=model), tmp_path / "a")
     w = run.parameters[run.index(6)]
-    assert torch.equal(run.objective(at=6).per_sample(w), run.objective(at=6, loops=1).per_sample(w))
+    # One pass has a kernel of its own, which rounds otherwise.
+    one, all_passes = run.objective(at=6, loops=1).per_sample(w), run.objective(at=6).per_sample(w)
+    torch.testing.assert_close(all_passes, one, rtol=1e-14, atol=0)
     record = shift_record(run)
     assert int(record.switch_step) == 6
     assert not record.accuracy_drop.any()
