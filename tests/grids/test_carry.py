@@ -128,8 +128,7 @@ train(RunConfig.make(**SMALL), {str(tmp_path / name)!r}, progress=wait)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("end", "code"), [(signal.SIGINT, 130), (signal.SIGKILL, -9)])
-def test_an_interrupted_command_goes_on_where_it_was(whole, tmp_path, end, code):
+def test_an_interrupted_command_goes_on_where_it_was(whole, tmp_path):
     """Stopped in the second training, then among the answers; what was finished is not touched again."""
     runs = tmp_path / "runs"
     name = sorted(grid().configs)[-1]
@@ -151,7 +150,10 @@ def stay(*a, **k):
     return old(*a, **k)
 m.{name} = stay
 """
-    for module, function, after in [("grids.training", "_train_one", 3), ("answers.measure", "_found", 4)]:
+    for module, function, after, end, code in [
+        ("grids.training", "_train_one", 3, signal.SIGINT, 130),
+        ("answers.measure", "_found", 4, signal.SIGKILL, -9),
+    ]:
         process = run_command(*options, cwd=tmp_path, first=hold.format(module=module, name=function, after=after))
         assert process.stdout.readline() == "here\n"
         done = {p: p.stat().st_mtime_ns for p in runs.rglob("*") if p.suffix in (".h5", ".npz", ".nc")}
