@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import io
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import wraps
-from typing import Any, Literal, ParamSpec
+from typing import Any, Literal, ParamSpec, TypeGuard
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
@@ -156,15 +156,19 @@ def _assigned(datasets: Any) -> Iterator[None]:
 
 
 def _every(data: Any) -> list[Any]:
-    """The datasets that a figure is drawn from: one, some, or some of each probe."""
-    if isinstance(data, Mapping) and not hasattr(data, "attrs"):
+    """The datasets that a figure is drawn from: one, some, some of each probe; or none, if from something else."""
+    if _by_probe(data):
         return [ds for answers in data.values() for ds in answers]
-    return list(data) if isinstance(data, list | tuple) else [data]
+    return [x for x in (data if isinstance(data, list | tuple) else [data]) if hasattr(x, "attrs")]
+
+
+def _by_probe(data: Any) -> TypeGuard[Mapping[str, Sequence[Any]]]:
+    return isinstance(data, Mapping) and all(isinstance(answers, list | tuple) for answers in data.values())
 
 
 def _name_metric(figure: Figure, data: Any) -> None:
     """Above the legend, the metric of the data if it is not the Euclidean one that readers expect."""
-    metrics = [str(getattr(ds, "attrs", {}).get("metric", "none")) for ds in _every(data)]
+    metrics = [str(ds.attrs.get("metric", "none")) for ds in _every(data)]
     other = [metric for metric in metrics if metric not in ("euclidean", "none")]
     legends = [*figure.legends, *(legend for part in figure.subfigs for legend in part.legends)]
     for legend in legends[:1] if other else []:
@@ -181,7 +185,7 @@ def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
             first, *others = args if args else (kwargs.pop(next(iter(kwargs))),)
             if isinstance(first, list | tuple):
                 first = completed(first)
-            elif isinstance(first, Mapping) and not hasattr(first, "attrs"):
+            elif _by_probe(first):
                 first = {probe: completed(answers) for probe, answers in first.items()}
             with _assigned(first):
                 figure = draw(first, *others, **kwargs)  # type: ignore[arg-type]

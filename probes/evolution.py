@@ -102,7 +102,8 @@ def evolution(
         w: the last checkpoint (P,).
         seed: of the eigen-solver and of random vectors.
         k: dimension of the eigenspaces; less if P is less.
-        mutual: compute mutual information: one P x P eigenvalue problem per pair of checkpoints.
+        mutual: compute mutual information: one P x P eigenvalue problem per pair of checkpoints, and all eigenvectors
+            of each; without it, the k leading ones by Lanczos.
         signal: phases of constant "level" or of constant "slope" of the entropy.
         penalty: of a change point, in sigma^2 log n; 2 is the Bayesian information criterion.
         penalties: others to be tried, so that one sees how phases depend on it.
@@ -174,24 +175,28 @@ class _Look:
         size = objective.size
         k = min(k, size)
         self.size: Tensor | None = None
-        if exact:
+        if exact and keep:  # the whole of |H| is asked for, so that all eigenvectors are needed
             found = exact_spectrum(objective, w, vectors=True)
             assert found.vectors is not None
             values, self.vectors, n_products = found.values, found.vectors[:, :k].clone(), found.n_products
             residual = math.sqrt(k) * found.residual
             converged = found.residual <= tol * float(values.abs().max())
-            entropy, stderr, *_ = shape_statistics(Atoms.of_values(values))["entropy"]
-            if keep:
-                self.size = (found.vectors * (values.abs() / values.abs().sum())) @ found.vectors.T
+            self.size = (found.vectors * (values.abs() / values.abs().sum())) @ found.vectors.T
         else:
-            H = objective.hessian(w)
-            pairs = lanczos(H, k=min(k + 1, size), which="top", tol=tol, seed=how["seed"])
-            values, self.vectors = pairs.values.cpu().double(), pairs.vectors[:, :k].cpu().double()
+            pairs = lanczos(objective.hessian(w), k=min(k + 1, size), which="top", tol=tol, seed=how["seed"])
+            values = pairs.values.cpu().double()
+            self.vectors = pairs.vectors[:, :k].to("cpu", torch.float64, copy=True)  # not the view of a wider matrix
             residual = float(pairs.residuals[:k].norm())
             converged = bool(pairs.converged.all()) and pairs.resolved
+            n_products = pairs.n_products
+        if exact:
+            found = exact_spectrum(objective, w, vectors=keep)
+            entropy, stderr, *_ = shape_statistics(Atoms.of_values(found.values))["entropy"]
+            n_products += 0 if keep else found.n_products
+        else:
             spectrum = measured(objective, w, **how)
             entropy, stderr, *_ = shape_statistics(spectrum.atoms)["entropy"]
-            n_products = pairs.n_products + int(spectrum.values["n_products"])
+            n_products += int(spectrum.values["n_products"])
         gap = float(values[k - 1] - values[k]) if len(values) > k else math.inf
         # Davis and Kahan: sine of the angle <= residual / distance to the rest of the spectrum.
         sine = residual / gap if gap > 0 else math.inf
@@ -262,14 +267,18 @@ def _cost(settings: Mapping[str, Any], extent: Extent) -> Counts:
     size, points = extent.size, max(1, extent.points)
     how = {name: settings[name] for name in ("exact_up_to", "vectors", "quad")}
     exact, most = dense_or_quadrature(size, **how)
-    if exact:
-        kept = points if settings["mutual"] and 8 * size**2 * points <= DENSE_MEMORY // 2 else 0
-        pairs = kept * (kept + 3) // 2  # an entropy of every checkpoint and of every pair
-        return Counts(forwards=(points, points), dense=points, eigen=5 * points + pairs, matrices=6 + kept)
+    forwards = (points, points)
+    if exact and settings["mutual"] and 8 * size**2 * points <= DENSE_MEMORY // 2:
+        pairs = points * (points + 3) // 2  # an entropy of every checkpoint and of every pair
+        return Counts(forwards=forwards, dense=points, eigen=5 * points + pairs, matrices=6 + points)
     k = min(settings["k"] + 1, size)
     low, high = lanczos_products(k, "top", size)
+    kept = lanczos_vectors(k, "top", size) + points
+    if exact:
+        products = (points * low, points * high)
+        return Counts(forwards=forwards, products=products, dense=points, eigen=points, matrices=6, vectors=kept)
     products = (points * (low + min(most, settings["vectors"])), points * (high + most))
-    return Counts(forwards=(points, points), products=products, vectors=lanczos_vectors(k, "top", size) + points)
+    return Counts(forwards=forwards, products=products, vectors=kept)
 
 
 PROBE = Probe(

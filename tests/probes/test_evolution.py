@@ -110,6 +110,10 @@ def test_large_models_have_estimates_and_lanczos_but_no_mutual_information():
     without = evolution(objective, path[-1], seed=0, k=3, checkpoints=path, mutual=False)
     assert np.isnan(without.mutual_information).all()
     assert "mutual" not in without.attrs["note"]
+    assert without.exact.all()
+    assert without.converged.all()
+    np.testing.assert_allclose(without.entropy, exact.entropy, rtol=1e-12)
+    np.testing.assert_allclose(without.angle, exact.angle, atol=1e-4)
 
 
 def test_planted_change_points_of_the_probe():
