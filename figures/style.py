@@ -163,7 +163,9 @@ def _every(data: Any) -> list[Any]:
 
 
 def _by_probe(data: Any) -> TypeGuard[Mapping[str, Sequence[Any]]]:
-    return isinstance(data, Mapping) and all(isinstance(answers, list | tuple) for answers in data.values())
+    if not isinstance(data, Mapping) or hasattr(data, "attrs"):  # a dataset is a mapping too
+        return False
+    return all(isinstance(answers, list | tuple) for answers in data.values())
 
 
 def _name_metric(figure: Figure, data: Any) -> None:

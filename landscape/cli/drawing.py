@@ -93,6 +93,7 @@ def save(found: Drawn, folder: Path, *, formats: Sequence[str], dpi: int = 200) 
     paths = [folder / f"{found.name}.{kind}" for kind in formats]
     for path in paths:
         save_figure(found.figure, path, dpi)
+        found.figure.set_layout_engine("none")  # where everything stands is found once, for all formats
     write(found.caption.encode(), folder / f"{found.name}.txt")
     return paths
 

@@ -187,7 +187,7 @@ def _of_setting(study: Study, setting: Setting) -> Study:
     """Its runs, of each architecture one kind: figures take runs of one architecture for seeds."""
     first = {kind.arch: kind for kind in reversed(setting.kinds)}
     ids = {subject.id for kind in first.values() for subject in kind.runs.values()}
-    return Study([run for run in study.runs if run.id in ids])
+    return study.among([run for run in study.runs if run.id in ids])
 
 
 def _file_name(label: str) -> str:

@@ -73,7 +73,7 @@ def gathered(
     tasks: dict[str, list[Run]] = {}
     for run in study:
         tasks.setdefault(str(run.labels.get("task", "")), []).append(run)
-    each = [_of_task(runs, probes, optional, metric) for runs in tasks.values()]
+    each = [_of_task(study.among(runs), probes, optional, metric) for runs in tasks.values()]
     complete = [found for found in each if all(probe in found.answers for probe in probes)]
     if not complete:
         raise AbsentError(next(why for found in each for probe, why in found.refused.items() if probe in probes))
@@ -89,20 +89,20 @@ def gathered(
     return out
 
 
-def _of_task(runs: Sequence[Run], probes: Sequence[str], optional: Sequence[str], metric: str | None) -> Gathered:
+def _of_task(study: Study, probes: Sequence[str], optional: Sequence[str], metric: str | None) -> Gathered:
     """What the runs of one task answered."""
     found = Gathered()
     for probe in (*probes, *optional):
         wanted = metric if probe in PROBES and PROBES[probe].metric else None
         try:
-            answered, without = Study(runs).answered(probe, metric=wanted)
+            answered, without = study.answered(probe, metric=wanted)
             found.answers[probe] = answered.results(probe, metric=wanted)
         except AbsentError as error:
-            found.refused[probe], without = str(error), list(runs)
+            found.refused[probe], without = str(error), list(study)
         except LandscapeError as error:
             if probe in probes or isinstance(error, DamagedError):
                 raise
-            found.refused[probe], without = str(error), list(runs)
+            found.refused[probe], without = str(error), list(study)
         if without:
             found.without[probe] = without
     return found

@@ -48,6 +48,13 @@ class Study:
 
     def __init__(self, runs: Iterable[Run]) -> None:
         self.runs = tuple(runs)
+        self._known: dict[tuple[Path, int], xr.Dataset] = {}
+
+    def among(self, runs: Iterable[Run]) -> Study:
+        """A study of other runs, most of them its own: what was read of them is not read again."""
+        study = Study(runs)
+        study._known = self._known
+        return study
 
     @classmethod
     def open(cls, paths: Iterable[str | os.PathLike[str]]) -> Study:
@@ -68,7 +75,7 @@ class Study:
 
     def trunks(self) -> Study:
         """The runs that are no branch of another run; all of them if they all are branches."""
-        return Study([run for run in self.runs if run.described.get("origin") is None] or self.runs)
+        return self.among([run for run in self.runs if run.described.get("origin") is None] or self.runs)
 
     def metrics(self) -> list[xr.Dataset]:
         """Metrics of every run.
@@ -125,7 +132,7 @@ class Study:
                 "version of the probe. "
                 f"Compute them in one command: landscape probe {' '.join(str(r.path) for r in self.runs)} -p {probe}"
             )
-        return [load(a[common[-1]]) for a in answers]
+        return [self._read(a[common[-1]]) for a in answers]
 
     def answered(self, probe: str, *, metric: str | None = None) -> tuple[Study, list[Run]]:
         """The runs that have an answer of a probe to one question, all runs if none has; and those that have not.
@@ -147,11 +154,18 @@ class Study:
                 counts = Counter(question for run in having for question in sorted(known[run]))
                 ((most, _),) = counts.most_common(1)
                 having = [run for run in having if most in known[run]]
-        return Study(having or self.runs), [run for run in self.runs if run not in having] if having else []
+        return self.among(having or self.runs), [run for run in self.runs if run not in having] if having else []
 
     def outcomes(self, *, split: str = "test", against: str | None = None) -> xr.Dataset:
         """The end of training over seeds, see `landscape.studies.outcomes.outcomes`."""
         return outcomes(self.runs, split=split, against=against)
+
+    def _read(self, path: Path) -> xr.Dataset:
+        """A stored answer, read once: many figures are drawn from the same ones."""
+        written = path.stat().st_mtime_ns if path.exists() else 0
+        if (path, written) not in self._known:
+            self._known[path, written] = load(path)
+        return self._known[path, written].copy()
 
     def _without(self, found: Sequence[Sequence[Heading]]) -> str:
         return ", ".join(str(run.path) for run, results in zip(self.runs, found, strict=True) if not results)
