@@ -4,6 +4,7 @@ import doctest
 import importlib
 import inspect
 import io
+import json
 import re
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from support.rooms import ROOT
 
 import landscape
 from landscape.cli import COMMANDS
+from landscape.verdict.findings import findings
 
 MODULES = sorted(rooms.modules())
 
@@ -108,6 +110,11 @@ def test_names_in_docstrings_and_documents_exist():
                 module = getattr(module, part)
             found += 1
     assert found > 20
+
+
+def test_the_findings_are_what_their_numbers_say():
+    numbers = json.loads((ROOT / "docs" / "findings.json").read_text())
+    assert (ROOT / "docs" / "findings.md").read_text() == findings(numbers)
 
 
 def test_links_in_documents_lead_somewhere():
