@@ -59,23 +59,24 @@ def evolution(datasets: Sequence[xr.Dataset]) -> Figure:
     """
     datasets = require_all(datasets, _NEEDED)
     groups = by_arch(datasets)
-    figure, axes = grid(4, len(groups), height=2.0)
     first = [group[0] for group in groups.values()]
     information = np.concatenate([d["mutual_information"].values.ravel() for d in first])
     known = information[np.isfinite(information)]
-    norms = [Normalize(known.min(), known.max()) if len(known) else Normalize(0, 1), Normalize(0, np.pi / 2)]
+    maps = {"angle": (Normalize(0, np.pi / 2), "mean principal\nangle (rad)")}
+    if len(known):  # else it was not asked, or nowhere within memory
+        maps = {"mutual_information": (Normalize(known.min(), known.max()), "mutual information\n(nats)"), **maps}
+    figure, axes = grid(2 + len(maps), len(groups), height=2.0)
     for column, (arch, group) in enumerate(groups.items()):
         _entropies(axes[0][column], group, arch)
         _penalties(axes[1][column], group, arch)
-        maps = (group[0]["mutual_information"].values, group[0]["angle"].mean("mode").values)
         meshes = [
-            _map(axes[row][column], values, group[0]["path_step"].values, norm)
-            for row, values, norm in zip((2, 3), maps, norms, strict=True)
+            _map(row[column], _of_pairs(group[0], name), group[0]["path_step"].values, norm)
+            for row, (name, (norm, _)) in zip(axes[2:], maps.items(), strict=True)
         ]
         axes[0][column].set_title(
             titled(arch, group) + (f"\nrun {group[0].attrs['run']}" if group[0].attrs["run"] != arch else "")
         )
-    labels = ("matrix entropy\n(nats)", "number of\nphases", "training step", "training step")
+    labels = ("matrix entropy\n(nats)", "number of\nphases", *("training step" for _ in maps))
     for row, label in zip(axes, labels, strict=True):
         row[0].set_ylabel(label)
     low, high = (f([ax.get_ylim()[i] for ax in axes[0]]) for i, f in enumerate((min, max)))
@@ -83,12 +84,15 @@ def evolution(datasets: Sequence[xr.Dataset]) -> Figure:
     for above, below in zip(axes[0], axes[1], strict=True):
         above.set_ylim(low, high)
         below.set_ylim(0.5, most + 0.5)
-    for row, mesh, label in zip(
-        axes[2:], meshes, ("mutual information\n(nats)", "mean principal\nangle (rad)"), strict=True
-    ):
+    for row, mesh, (_, label) in zip(axes[2:], meshes, maps.values(), strict=True):
         figure.colorbar(mesh, ax=row, label=label, aspect=14, pad=0.02)
-    figure.legend(handles=_legend(groups, len(known) < len(information)), loc="outside upper center", ncols=2)
+    figure.legend(handles=_legend(groups, 0 < len(known) < len(information)), loc="outside upper center", ncols=2)
     return figure
+
+
+def _of_pairs(ds: xr.Dataset, name: str) -> Array:
+    values: Array = (ds[name].mean("mode") if "mode" in ds[name].dims else ds[name]).values
+    return values
 
 
 def _ticks(steps: Array, gap: float) -> tuple[list[int], list[str]]:

@@ -148,6 +148,8 @@ def _hessian(
 ) -> None:
     """The right half."""
     names = list(_STATISTICS)[: 4 if changes else 2]
+    if not any(ds["mutual_information"].notnull().any() for group in changes.values() for ds in group):
+        names = [name for name in names if name != "information"]  # not asked, or beyond the memory
     axes: list[Axes] = [row[0] for row in part.subplots(len(names), 1, squeeze=False, sharex=True)]
     every = [ds for group in spectra.values() for ds in group]
     paths = [ds["path_step"].values for group in changes.values() for ds in group]

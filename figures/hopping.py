@@ -64,7 +64,8 @@ def hopping(
         scale: of the step axis; the linear part of ``"symlog"`` ends at the first step after 0.
 
     Raises:
-        LandscapeError: if there is no run, a dataset lacks what is drawn, or the step was not measured.
+        LandscapeError: if there is no run, a dataset lacks what is drawn, no update was followed, or the step was not
+            measured.
 
     Example:
         >>> import tempfile
@@ -79,6 +80,10 @@ def hopping(
     datasets = require_all(datasets, _NEEDED)
     if not 1 <= modes <= len(_MARKERS):
         raise LandscapeError(f"expected 1 to {len(_MARKERS)} modes, found {modes}. The figure tells no more apart.")
+    if not any(ds["n_updates"].any() for ds in datasets):
+        raise LandscapeError(
+            "expected updates to follow, found none: after the last step of a run there are none. Ask at one before it."
+        )
     at = _step(datasets, step)
     groups = by_arch(datasets)
     figure, axes = grid(4, len(groups), height=1.75, sharey="row")

@@ -14,7 +14,6 @@ __all__ = ["differing", "findings"]
 MADE = "Made by"
 """Begins the one paragraph that may differ when the findings are made again: with which versions."""
 _STANDING_OUT = 3
-_OUTCOMES = {"supported": "supported", "refuted": "refuted", "inconclusive": "open", "not asked": "not asked"}
 _TOLD = (
     "task.name", "model.name", "model.width", "model.attention", "model.norm", "model.scale", "model.inject",
     "optimizer.name", "optimizer.lr", "batch", "clip", "steps",
@@ -92,10 +91,15 @@ def _about(verdict: Table) -> list[str]:
     ]
     for s in verdict["settings"]:
         values = s["values"]
-        told = ", ".join(f"{k.removeprefix('model.')} {values[k]}" for k in _TOLD if values.get(k) is not None)
+        told = ", ".join(f"{_short(k)} {values[k]}" for k in _TOLD if values.get(k) is not None)
         kinds = ", ".join(f"{label} ({_count(len(seeds), 'seed')})" for label, seeds in s["runs"].items())
         lines.append(f"- **{s['label']}**: {told}. Runs: {kinds}.")
     return lines
+
+
+def _short(name: str) -> str:
+    """A setting without what its place says: "model.name" is the model, "model.width" the width."""
+    return name.removesuffix(".name").removeprefix("model.")
 
 
 def _standing_out(verdict: Table) -> list[str]:
@@ -129,7 +133,7 @@ def _summary(verdict: Table) -> list[str]:
     for claim, first in _claims(verdict).items():
         row = [f"{claim} {first['title']}"]
         for s in settings:
-            said = [(f["a"], _OUTCOMES[f["outcome"]]) for f in s["findings"] if f["claim"] == claim and f["main"]]
+            said = [(f["a"], f["outcome"]) for f in s["findings"] if f["claim"] == claim and f["main"]]
             row.append(said[0][1] if len(said) == 1 else "; ".join(f"{a}: {outcome}" for a, outcome in said))
         rows.append(row)
     return _table(["claim", *(s["label"] for s in settings)], rows)
@@ -160,11 +164,11 @@ def _claim(verdict: Table, claim: str) -> list[str]:
             continue
         lines.append(
             f"- **{s['label']}**, {f['a']} against {f['b']}, {_count(len(f['seeds']), 'seed')}: "
-            f"**{_OUTCOMES[f['outcome']]}**. {' '.join(_evidence(f))}{_needed(f)}"
+            f"**{f['outcome']}**. {' '.join(_evidence(f))}{_needed(f)}"
         )
     for s, f in others:
         if f["outcome"] != "not asked":
-            lines.append(f"- {s['label']}, {f['a']} against {f['b']}: {_OUTCOMES[f['outcome']]}.")
+            lines.append(f"- {s['label']}, {f['a']} against {f['b']}: {f['outcome']}.")
     return lines
 
 
@@ -177,7 +181,7 @@ def _over_settings(mains: Sequence[tuple[Table, Table]]) -> str:
     if not asked:
         return "It was not asked in this study."
     said = [
-        f"{_OUTCOMES[o]} in {len(by[o])} ({'; '.join(by[o])})"
+        f"{o} in {len(by[o])} ({'; '.join(by[o])})"
         for o in ("supported", "refuted", "inconclusive")
         if o in by
     ]

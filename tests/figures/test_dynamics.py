@@ -50,6 +50,12 @@ def test_nothing_is_clipped_or_overlaps(name, archs):
             assert both is None or min(both.width, both.height) < 1.5
 
 
+def test_hopping_where_no_update_was_followed_is_refused():
+    run = hopping("single", 0).isel(step=[-1])
+    with pytest.raises(LandscapeError, match="expected updates to follow, found none"):
+        hopping_module.hopping([run])
+
+
 def test_coefficients_are_those_of_the_first_seed_at_the_last_step_followed_throughout():
     runs = four(hopping)
     ax = hopping_module.hopping(runs).axes[1]

@@ -76,12 +76,18 @@ def test_evolution_draws_phases_maps_and_penalties():
     np.testing.assert_allclose(angle.collections[0].get_array(), runs[2].angle.mean("mode"))
 
 
-def test_evolution_without_mutual_information_or_phases_shows_holes():
+def test_evolution_without_mutual_information_or_phases_has_no_panel_of_holes():
     figure = draw("evolution", [evolution(known=False)])
-    assert figure.axes[2].collections[0].get_array().mask.all()
+    assert [ax.get_ylabel().split("\n")[0] for ax in figure.axes[-1:]] == ["mean principal"]
+    assert len(figure.axes) == 4
     assert np.isnan(of(figure.axes[1], "single")[0].get_ydata()).all()
-    assert "no value" in [t.get_text() for t in figure.legends[0].get_texts()]
+    assert "no value" not in [t.get_text() for t in figure.legends[0].get_texts()]
     assert len(figure.axes[0].lines) == 1
+    half = evolution()
+    half["mutual_information"] = half.mutual_information.where(half.step_a > STEPS[0])
+    figure = draw("evolution", [half])
+    assert figure.axes[2].collections[0].get_array().mask.any()
+    assert "no value" in [t.get_text() for t in figure.legends[0].get_texts()]
     assert len(draw("evolution", [evolution(steps=STEPS[:3])]).axes) == 6
 
 

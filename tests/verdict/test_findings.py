@@ -28,7 +28,7 @@ def test_the_text_says_the_outcomes_of_the_verdict(found):
     for claim in CLAIMS:
         (part,) = re.findall(rf"^### {claim}: .*?(?=^###|^## |\Z)", text, flags=re.S | re.M)
         for f in (f for f in told if f["claim"] == claim and f["main"] and f["outcome"] != "not asked"):
-            word = "open" if f["outcome"] == "inconclusive" else f["outcome"]
+            word = f["outcome"]
             assert f"{f['a']} against {f['b']}, 6 seeds: **{word}**" in part
     assert "has it over Single in 1 of 1 setting, among them 1 of the 1 in which Looped has it" in text
 
