@@ -180,11 +180,7 @@ def _over_settings(mains: Sequence[tuple[Table, Table]]) -> str:
     asked = sum(len(where) for outcome, where in by.items() if outcome != "not asked")
     if not asked:
         return "It was not asked in this study."
-    said = [
-        f"{o} in {len(by[o])} ({'; '.join(by[o])})"
-        for o in ("supported", "refuted", "inconclusive")
-        if o in by
-    ]
+    said = [f"{o} in {len(by[o])} ({'; '.join(by[o])})" for o in ("supported", "refuted", "inconclusive") if o in by]
     return f"Asked in {_count(asked, 'case' if several else 'setting')}, it is {', '.join(said)}."
 
 
