@@ -86,10 +86,13 @@ nitpick_ignore_regex = [
         r"py:.*",
         r"landscape\.(runs\.reading\.Rows|runs\.updates\.Updates|loss\.ranks\.Alone|training\.trainer\.TrainState|training\.setup\.Setup)",
     ),
-    (r"py:.*", r"landscape\.(training\.passes\.Passes|models\.gpt\.LoopedBlocks)"),
+    (
+        r"py:.*",
+        r"landscape\.(training\.passes\.Passes|models\.(gpt\.LoopedBlocks|recursion\.Recursion)|probes\.tools\.noise\.Training)",
+    ),
     (r"py:.*", r"landscape\.(models\.gpt\.Adapted|probes\.linalg\.(search\.driver\.T|trace\.intervals\.Estimate))"),
     (r"py:.*", r"landscape\.(probes\.base\.(Extent|Counts)|report\.section\.Finding)"),
-    (r"py:.*", r"(DamagedError|early_node|Answer)"),
+    (r"py:.*", r"(AbsentError|DamagedError|early_node|Answer)"),
 ]
 
 _ALIASES = {f"{thing.__module__}.{thing.__qualname__}": name for room in ROOMS for name, thing in public(room).items()}
