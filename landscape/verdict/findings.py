@@ -203,17 +203,23 @@ def _evidence(f: Table) -> Iterator[str]:
     for e in f["evidence"]:
         if not e["decides"]:
             continue
-        rows = [r for r in e["rows"] if r["effect"] is not None and not math.isnan(r["effect"])]
+        rows = [r for r in e["rows"] if r["low"] is not None and not math.isnan(r["low"])]
         if not rows:
             yield f"{_raised(e['quantity'])}: {'not asked' if not e['rows'] else 'no interval'}."
             continue
-        text = _raised(_row(e, min(rows, key=lambda r: r["effect"]))) + _margin(e)
+        text = _raised(_row(e, min(rows, key=_distance))) + _margin(e)
         if len(e["rows"]) > 1:
             sides = [r["side"] for r in e["rows"]]
             text += f"; of {len(sides)} rows {sides.count(1)} on the claimed side, {sides.count(-1)} on the other"
         if not e["answered"]:
             text += f"; asked in {_count(len(e['settings']), 'metric')} of the {e['fewest_metrics']} that it takes"
         yield f"{text}."
+
+
+def _distance(r: Table) -> float:
+    """Standard deviations on the claimed side; of numbers that are all the same, however far there is."""
+    known = r["effect"] is not None and not math.isnan(r["effect"])
+    return float(r["effect"]) if known else math.copysign(math.inf, r["side"]) if r["side"] else 0.0
 
 
 def _row(e: Table, r: Table) -> str:

@@ -9,7 +9,7 @@ from support.builders_verdict import study, subject
 
 from landscape import LandscapeError
 from landscape.verdict.ends import document
-from landscape.verdict.findings import differing, findings
+from landscape.verdict.findings import _evidence, differing, findings
 from landscape.verdict.groups import settings_of
 from landscape.verdict.verdict import judge
 
@@ -97,3 +97,13 @@ def test_a_gate_stands_beside_the_plain_loop():
     runs.append(subject("looped", 1, model=own | {"scale": "learned"}))
     settings, _ = settings_of(runs)
     assert sorted([k.arch for k in s.kinds] for s in settings) == [["looped"], ["looped", "shift"]]
+
+
+def test_a_number_that_is_the_same_for_all_seeds_is_told():
+    """Of a switch at a fixed step all runs cost the same: there is no effect in standard deviations, but a number."""
+    row = {"metric": "none", "threshold": "", "mean": 0.7, "low": 0.7, "high": 0.7, "effect": None, "side": 0, "n": 8}
+    evidence = {"quantity": "FLOP ratio", "words": "FLOPs, A over B", "unit": "1", "direction": -1, "margin": 0.7}
+    evidence |= {"decides": True, "answered": True, "rows": [row]}
+    assert list(_evidence({"evidence": [evidence]})) == ["FLOPs, A over B: +0.7 [+0.7, +0.7], claimed below 0.7."]
+    lacking = evidence | {"rows": [row | {"low": None, "high": None}]}
+    assert list(_evidence({"evidence": [lacking]})) == ["FLOP ratio: no interval."]
