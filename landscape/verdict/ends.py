@@ -14,7 +14,7 @@ from landscape.verdict.rule import interval
 from landscape.verdict.stored import Subject
 from landscape.verdict.verdict import Verdict
 
-__all__ = ["FORMAT", "VERSION", "document"]
+__all__ = ["FORMAT", "VERSION", "document", "numbers"]
 
 FORMAT, VERSION = "landscape-findings", 1
 _ENDS = ("accuracy", "loss", "flops")
@@ -25,13 +25,37 @@ def document(verdict: Verdict) -> dict[str, Any]:
 
     Of accuracy and loss on the test split, by family, and of FLOPs. Intervals are those of
     `landscape.verdict.rule.interval` at 95 %. Runs without such metrics are left out, and `n` says how many count.
+    Infinite ends of intervals are the texts "inf" and "-inf": `numbers` reads them.
     """
     found = plain(verdict)
     for told, judged in zip(found["settings"], verdict.settings, strict=True):
         told["ends"] = {
             kind.label: _ends(list(kind.runs.values()), seed=verdict.seed) for kind in judged.setting.kinds if kind.runs
         }
-    return {"format": FORMAT, "format_version": VERSION, "verdict": found}
+    return {"format": FORMAT, "format_version": VERSION, "verdict": _written(found)}
+
+
+def _written(value: Any) -> Any:
+    """With infinite ends of intervals as text, "inf" and "-inf", which JSON has no number for."""
+    if isinstance(value, dict):
+        return {key: _written(x) for key, x in value.items()}
+    if isinstance(value, list | tuple):
+        return [_written(x) for x in value]
+    return str(float(value)) if isinstance(value, float | np.floating) and math.isinf(value) else value
+
+
+def numbers(value: Any) -> Any:
+    """What a document holds, with infinite ends as numbers again.
+
+    Example:
+        >>> numbers({"low": "-inf", "high": 2.0, "words": "none"})
+        {'low': -inf, 'high': 2.0, 'words': 'none'}
+    """
+    if isinstance(value, dict):
+        return {key: numbers(x) for key, x in value.items()}
+    if isinstance(value, list):
+        return [numbers(x) for x in value]
+    return float(value) if isinstance(value, str) and value in ("inf", "-inf") else value
 
 
 def _ends(runs: Sequence[Subject], *, seed: int) -> dict[str, Any]:

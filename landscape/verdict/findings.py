@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from landscape.errors import LandscapeError
-from landscape.verdict.ends import FORMAT, VERSION
+from landscape.verdict.ends import FORMAT, VERSION, numbers
 
 __all__ = ["differing", "findings"]
 
@@ -41,7 +41,7 @@ def findings(found: Table) -> str:
             f"expected a document {FORMAT!r} of version {VERSION}, found {found.get('format')!r} of version "
             f"{found.get('format_version')!r}. Make it with `landscape findings RUNS --json`."
         )
-    verdict = found["verdict"]
+    verdict = numbers(found["verdict"])
     lines = ["# Findings", "", *_about(verdict), ""]
     lines += ["## What stands out", "", *_standing_out(verdict), ""]
     lines += ["## The claims in one table", "", *_summary(verdict), ""]

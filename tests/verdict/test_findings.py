@@ -8,7 +8,8 @@ import pytest
 from support.builders_verdict import study, subject
 
 from landscape import LandscapeError
-from landscape.verdict.ends import document
+from landscape.cli.console import json_text
+from landscape.verdict.ends import _written, document
 from landscape.verdict.findings import _evidence, differing, findings
 from landscape.verdict.groups import settings_of
 from landscape.verdict.verdict import judge
@@ -107,3 +108,15 @@ def test_a_number_that_is_the_same_for_all_seeds_is_told():
     assert list(_evidence({"evidence": [evidence]})) == ["FLOPs, A over B: +0.7 [+0.7, +0.7], claimed below 0.7."]
     lacking = evidence | {"rows": [row | {"low": None, "high": None}]}
     assert list(_evidence({"evidence": [lacking]})) == ["FLOP ratio: no interval."]
+
+
+def test_an_end_at_infinity_survives_the_file(found):
+    row = next(r for s in found["verdict"]["settings"] for f in s["findings"] for e in f["evidence"] for r in e["rows"])
+    low, high = row["low"], row["high"]
+    try:
+        row["low"], row["high"] = -math.inf, math.inf
+        text = findings(found)
+        assert "[−inf, +inf]" in text
+        assert findings(json.loads(json_text(_written(found)))) == text
+    finally:
+        row["low"], row["high"] = low, high
