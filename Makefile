@@ -11,7 +11,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 .PHONY: demo check test test-fast test-lowest lint format types bench docs gallery dist clean help
 
 help:
-	@echo "make demo       install, then a small study from training to the page: about three minutes"
+	@echo "make demo       install, then a small study from training to the page: a few minutes"
 	@echo "make check      before a commit: format, lint, types, the order of the rooms: seconds"
 	@echo "make test-fast  before a push: all but the slow tests: about three minutes"
 	@echo "make test       everything, what CI runs: about seven minutes"
