@@ -232,22 +232,7 @@ def _own_loops(c: Context) -> int:
 
 def _context(c: Context) -> dict[str, Any]:
     run, objective, own = c.run, c.objective, _own_loops(c)
-    names = list(objective.layout.names)
-    held = names != list(run.layout.names)
-
-    def variant(loops: int) -> Objective:
-        return run.objective(
-            c.split,
-            n=c.samples,
-            at=c.step if held else None,
-            dtype=objective.dtype,
-            chunk=objective.chunk,
-            device=objective.device,
-            parameters=names if held else None,
-            loops=loops,
-        )
-
-    context: dict[str, Any] = {"variant": variant, "own": own}
+    context: dict[str, Any] = {"variant": c.with_loops, "own": own}
     module: Any = run.module(c.step, loops=own).to(dtype=objective.dtype, device=objective.device)
     if hasattr(module, "attention"):
         tokens = run.task.split(c.split).head(c.samples).inputs.to(objective.device)

@@ -145,6 +145,15 @@ class Context:
             dtype=own.dtype, chunk=own.chunk, device=own.device,
         )  # fmt: skip
 
+    def with_loops(self, loops: int) -> Objective:
+        """The loss of the model with so many loops, in the same parameters, the others as they are here."""
+        own, names = self.objective, list(self.objective.layout.names)
+        held = names != list(self.run.layout.names)
+        return self.run.objective(
+            self.split, n=self.samples, at=self.step if held else None, parameters=names if held else None, loops=loops,
+            dtype=own.dtype, chunk=own.chunk, device=own.device,
+        )  # fmt: skip
+
     def at(self, step: int) -> Objective:
         """The loss at another checkpoint, in plain coordinates, with what does not vary as it was there."""
         own = self.objective

@@ -203,25 +203,10 @@ def _labelled(walk: Walk, *, margin: float, straight: float, still: float) -> di
 
 
 def _context(c: Context) -> dict[str, Any]:
-    run, own = c.run, c.objective
+    run = c.run
     if run.kind != "trained":
         return {}
-    names = list(own.layout.names)
-    held = names != list(run.layout.names)
-
-    def variant(loops: int) -> Objective:
-        return run.objective(
-            c.split,
-            n=c.samples,
-            at=c.step if held else None,
-            dtype=own.dtype,
-            chunk=own.chunk,
-            device=own.device,
-            parameters=names if held else None,
-            loops=loops,
-        )
-
-    return {"variant": variant, "trained": int(run.config.model.loops), "score": run.task.correct}
+    return {"variant": c.with_loops, "trained": int(run.config.model.loops), "score": run.task.correct}
 
 
 PROBE = Probe(

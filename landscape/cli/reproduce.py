@@ -10,12 +10,12 @@ import click
 import torch
 
 from landscape.answers.files import write
-from landscape.cli.console import device_option, json_text, progress_bars, resolve_device, show_table
+from landscape.cli.carrying import carried_out
+from landscape.cli.console import device_option, json_text, resolve_device, show_table
 from landscape.cli.drawing import Drawn, draw, save
 from landscape.cli.tables import grid as tables
 from landscape.errors import LandscapeError
-from landscape.grids.carry import Failure, Standing, carry_out
-from landscape.grids.cluster import Cluster
+from landscape.grids.carry import Failure
 from landscape.grids.grid import Grid
 from landscape.grids.plan import Plan
 from landscape.grids.presets import STUDIES, study_grids
@@ -92,10 +92,10 @@ def command(
         return
     failures: list[Failure] = []
     for name, grid in grids.items():
-        failures += _carried_out(
+        failures += carried_out(
             grid, folder / "runs" / name, plans[name], jobs=jobs, backend=backend, scheduler=scheduler, chunk=chunk,
-            quiet=quiet,
-        )  # fmt: skip
+            quiet=quiet, label=name,
+        ).failures  # fmt: skip
     _concluded(folder, Study(_runs(folder, grids)))
     for failure in failures:
         said = str(failure.error)
@@ -116,32 +116,6 @@ def _tell_price(plans: Mapping[str, Plan], *, chunk: int | None, jobs: int) -> N
         click.echo(f"{name}: {tables.in_all(found, jobs=jobs)}.")
         for what, error in found.errors.items():
             click.echo(f"Error: {what}: {error}", err=True)
-
-
-def _carried_out(
-    grid: Grid,
-    folder: Path,
-    plan: Plan,
-    *,
-    jobs: int,
-    backend: str,
-    scheduler: str | None,
-    chunk: int | None,
-    quiet: bool,
-) -> tuple[Failure, ...]:
-    """One grid, and what failed of it."""
-    with contextlib.ExitStack() as stack:
-        workers = None
-        if backend == "dask" and not plan.done:
-            workers = stack.enter_context(Cluster(folder, address=scheduler, jobs=jobs))
-        bars = stack.enter_context(progress_bars(quiet=quiet))
-
-        def report(s: Standing) -> None:
-            bars.update(f"{folder.name} {s.phase}", s.done, s.total, s.running, share=s.share)
-
-        return carry_out(
-            grid, folder, jobs=jobs, workers=workers, chunk=chunk, plan=plan, progress=report
-        ).failures  # fmt: skip
 
 
 def _runs(folder: Path, grids: Mapping[str, Grid]) -> Iterator[Run]:

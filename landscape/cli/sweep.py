@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 from pathlib import Path
 from typing import Any
@@ -11,13 +10,13 @@ import click
 import torch
 from click.core import ParameterSource
 
-from landscape.cli.console import device_option, emit_json, progress_bars, resolve_device, show_table
+from landscape.cli.carrying import carried_out
+from landscape.cli.console import device_option, emit_json, resolve_device, show_table
 from landscape.cli.tables import grid
 from landscape.cli.train import command as train
 from landscape.cli.train_grid import collect
 from landscape.errors import LandscapeError
-from landscape.grids.carry import Outcome, Standing, carry_out
-from landscape.grids.cluster import Cluster
+from landscape.grids.carry import Outcome
 from landscape.grids.grid import Grid
 from landscape.grids.plan import Plan
 from landscape.grids.price import price
@@ -129,16 +128,9 @@ def command(
         return
     if estimate and not quiet and not plan.done:
         click.echo(f"{_left(plan)} {grid.in_all(price(plan, chunk=chunk), jobs=jobs)}, about.", err=True)
-    with contextlib.ExitStack() as stack:
-        workers = None
-        if backend == "dask" and not plan.done:
-            workers = stack.enter_context(Cluster(folder, address=scheduler, jobs=jobs))
-        bars = stack.enter_context(progress_bars(quiet=quiet))
-
-        def report(s: Standing) -> None:
-            bars.update(s.phase, s.done, s.total, s.running, share=s.share)
-
-        outcome = carry_out(asked, folder, jobs=jobs, workers=workers, chunk=chunk, plan=plan, progress=report)
+    outcome = carried_out(
+        asked, folder, plan, jobs=jobs, backend=backend, scheduler=scheduler, chunk=chunk, quiet=quiet
+    )  # fmt: skip
     _tell(outcome, folder, as_json=as_json)
 
 
