@@ -102,10 +102,7 @@ def fig8(
 ) -> Figure:
     """Density of the Hessian eigenvalues of one architecture, one panel per step; same axes for all architectures.
 
-    Every eigenvalue is a Gaussian of standard deviation `width`, in decades of the drawn axis, so that the area below
-    the curve is a number of eigenvalues. From all eigenvalues where these are stored for all runs (bands reach over the
-    seeds), else by stochastic Lanczos quadrature (bands: and the standard error over its random vectors). Phases are
-    those of the first seed, from change points of the matrix entropy.
+    As `fig7`, of the architecture that the paper shows beside it.
 
     Args:
         answers: as for `fig7`.

@@ -18,7 +18,7 @@ from landscape.runs.disk import advice
 from landscape.studies.gathered import Gathered, gathered
 from landscape.studies.study import Study
 from landscape.verdict.form import datasets
-from landscape.verdict.verdict import verdict
+from landscape.verdict.verdict import Verdict, verdict
 
 __all__ = ["Drawn", "NotDrawn", "draw", "save", "save_figure"]
 
@@ -59,6 +59,7 @@ def draw(
     names: Sequence[str] = (),
     given: Mapping[str, Mapping[str, Any]] | None = None,
     metric: str | None = None,
+    judged: Verdict | None = None,
 ) -> Iterator[Drawn | NotDrawn]:
     """Figures of what a study has stored.
 
@@ -67,6 +68,7 @@ def draw(
         names: of the figures; none means all that can be drawn.
         given: settings by figure.
         metric: of curvatures and distances.
+        judged: the verdict on these runs, where it is known; else it is made.
 
     Raises:
         LandscapeError: if a figure that was named cannot be drawn.
@@ -74,7 +76,7 @@ def draw(
     for name in names or [*FIGURES, *PAPER]:
         options = dict((given or {}).get(name, {}))
         try:
-            found = _answers(study, name, metric)
+            found = _answers(study, name, metric, judged)
             figure = drawn(name, found.answers, options)
         except LandscapeError as error:
             if names:
@@ -98,14 +100,14 @@ def save(found: Drawn, folder: Path, *, formats: Sequence[str], dpi: int = 200) 
     return paths
 
 
-def _answers(study: Study, name: str, metric: str | None) -> Gathered:
+def _answers(study: Study, name: str, metric: str | None, judged: Verdict | None) -> Gathered:
     """What a figure is drawn from."""
     if name in PAPER:
         found = gathered(study.trunks(), PAPER[name].probes, optional=PAPER[name].optional, metric=metric)
         return found.only(PAPER[name].used(found.answers))
     probe = FIGURES[name].probe
     if probe == "verdict":  # over all metrics at once
-        rows = datasets(verdict(study))
+        rows = datasets(judged or verdict(study))
         if not any((ds.n >= FEWEST).any() for ds in rows):
             raise AbsentError(f"expected at least {FEWEST} seeds of two architectures for a verdict, found fewer.")
         return Gathered({probe: rows}, {})

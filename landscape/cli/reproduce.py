@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import click
 import torch
 
 from landscape.answers.files import write
-from landscape.cli.carrying import carried_out
+from landscape.cli.carrying import carried_out, carrying_options, check_scheduler
 from landscape.cli.console import device_option, json_text, resolve_device, show_table
 from landscape.cli.drawing import Drawn, draw, save
 from landscape.cli.tables import grid as tables
@@ -27,8 +28,8 @@ from landscape.studies.study import Study
 from landscape.verdict.ends import document
 from landscape.verdict.findings import findings
 from landscape.verdict.form import plain
-from landscape.verdict.groups import Setting
-from landscape.verdict.verdict import Verdict, verdict
+from landscape.verdict.groups import Kind
+from landscape.verdict.verdict import Judged, Verdict, verdict
 from landscape.verdict.words import markdown
 
 __all__ = ["command"]
@@ -51,10 +52,7 @@ __all__ = ["command"]
     show_default=True,
     help="Folder for runs, verdict, figures and the page.",
 )
-@click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="Processes, one thread each.")
-@click.option("--backend", type=click.Choice(["loky", "dask"]), default="loky", show_default=True, help="As in sweep.")
-@click.option("--scheduler", metavar="ADDRESS", help="With --backend dask.")
-@click.option("--chunk", type=click.IntRange(1), help="Samples that a probe evaluates at once; bounds memory.")
+@carrying_options
 @device_option
 @click.option("--dry-run", is_flag=True, help="Compute nothing: say what is left, and what it would take.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress.")
@@ -81,8 +79,7 @@ def command(
       landscape reproduce --preset paper --dry-run
       landscape reproduce --preset paper --jobs 16 -o paper
     """
-    if scheduler is not None and backend != "dask":
-        raise click.UsageError("--scheduler is Dask's: add --backend dask.")
+    check_scheduler(backend, scheduler)
     torch.set_num_threads(1)
     grids = study_grids(preset, device=resolve_device(device))
     plans = {name: Plan.of(grid, folder / "runs" / name) for name, grid in grids.items()}
@@ -145,23 +142,29 @@ def _concluded(folder: Path, study: Study) -> None:
 
 
 def _drawn(study: Study, found: Verdict, folder: Path) -> dict[str, list[Picture]]:
-    """The figures of every setting, saved, as pictures of the page."""
+    """The figures of every setting, saved, as pictures of the page; of each architecture its first kind."""
     out: dict[str, list[Picture]] = {}
     for judged in found.settings:
         label = judged.setting.label
         own = folder if len(found.settings) == 1 else folder / _file_name(label)
-        for figure in draw(_of_setting(study, judged.setting)):
+        kinds = {kind.arch: kind for kind in reversed(judged.setting.kinds)}
+        drawn = replace(found, settings=(_among(judged, {kind.label for kind in kinds.values()}),))
+        for figure in draw(_of_kinds(study, kinds.values()), judged=drawn):
             if isinstance(figure, Drawn):  # what was not asked is not drawn
                 save(figure, own, formats=("pdf", "png"))
                 out.setdefault(label, []).append(picture(figure.name, figure.figure, figure.title, label))
     return out
 
 
-def _of_setting(study: Study, setting: Setting) -> Study:
-    """Its runs, of each architecture one kind: figures take runs of one architecture for seeds."""
-    first = {kind.arch: kind for kind in reversed(setting.kinds)}
-    ids = {subject.id for kind in first.values() for subject in kind.runs.values()}
+def _of_kinds(study: Study, kinds: Iterable[Kind]) -> Study:
+    """Their runs, of each architecture one kind: figures take runs of one architecture for seeds."""
+    ids = {subject.id for kind in kinds for subject in kind.runs.values()}
     return study.among([run for run in study.runs if run.id in ids])
+
+
+def _among(judged: Judged, labels: Collection[str]) -> Judged:
+    """What was found of pairs of these kinds."""
+    return replace(judged, findings=tuple(f for f in judged.findings if f.a in labels and f.b in labels))
 
 
 def _file_name(label: str) -> str:

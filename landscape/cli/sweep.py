@@ -10,7 +10,7 @@ import click
 import torch
 from click.core import ParameterSource
 
-from landscape.cli.carrying import carried_out
+from landscape.cli.carrying import carried_out, carrying_options, check_scheduler
 from landscape.cli.console import device_option, emit_json, resolve_device, show_table
 from landscape.cli.tables import grid
 from landscape.cli.train import command as train
@@ -62,18 +62,7 @@ OF_PROBES = ("names", "metrics", "at", "every", "count", "samples", "split", "pr
     show_default=True,
     help="Where run folders are made.",
 )
-@click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="Processes, one thread each.")
-@click.option(
-    "--backend",
-    type=click.Choice(["loky", "dask"]),
-    default="loky",
-    show_default=True,
-    help="Who computes: processes of this machine, or workers of a Dask cluster that share the folder of the runs.",
-)
-@click.option(
-    "--scheduler", metavar="ADDRESS", help="With --backend dask.  [default: a cluster of --jobs workers here]"
-)
-@click.option("--chunk", type=click.IntRange(1), help="Samples that a probe evaluates at once; bounds memory.")
+@carrying_options
 @device_option
 @click.option(
     "--dry-run", is_flag=True, help="Compute nothing: say what is done, what is left, and what it would take."
@@ -118,8 +107,7 @@ def command(
         )
     if grid_file is None and not given:
         raise click.UsageError("expected a GRID.toml, or options that describe runs.")
-    if scheduler is not None and backend != "dask":
-        raise click.UsageError("--scheduler is Dask's: add --backend dask.")
+    check_scheduler(backend, scheduler)
     torch.set_num_threads(1)
     asked = _of_options(device=where, **described) if grid_file is None else Grid.read(grid_file, device=where)
     plan = Plan.of(asked, folder)

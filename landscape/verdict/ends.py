@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from landscape.verdict.rule import interval
 from landscape.verdict.stored import Subject
 from landscape.verdict.verdict import Verdict
 
-__all__ = ["FORMAT", "VERSION", "document", "numbers"]
+__all__ = ["FORMAT", "VERSION", "document", "numbers", "texts"]
 
 FORMAT, VERSION = "landscape-findings", 1
 _ENDS = ("accuracy", "loss", "flops")
@@ -32,16 +32,28 @@ def document(verdict: Verdict) -> dict[str, Any]:
         told["ends"] = {
             kind.label: _ends(list(kind.runs.values()), seed=verdict.seed) for kind in judged.setting.kinds if kind.runs
         }
-    return {"format": FORMAT, "format_version": VERSION, "verdict": _written(found)}
+    return {"format": FORMAT, "format_version": VERSION, "verdict": texts(found)}
 
 
-def _written(value: Any) -> Any:
-    """With infinite ends of intervals as text, "inf" and "-inf", which JSON has no number for."""
+def texts(value: Any) -> Any:
+    """What a document holds, with infinite ends as text, since JSON has no number for them; `numbers` undoes it."""
+    return _walked(value, _text)
+
+
+def _walked(value: Any, leaf: Callable[[Any], Any]) -> Any:
     if isinstance(value, dict):
-        return {key: _written(x) for key, x in value.items()}
+        return {key: _walked(x, leaf) for key, x in value.items()}
     if isinstance(value, list | tuple):
-        return [_written(x) for x in value]
+        return [_walked(x, leaf) for x in value]
+    return leaf(value)
+
+
+def _text(value: Any) -> Any:
     return str(float(value)) if isinstance(value, float | np.floating) and math.isinf(value) else value
+
+
+def _number(value: Any) -> Any:
+    return float(value) if isinstance(value, str) and value in ("inf", "-inf") else value
 
 
 def numbers(value: Any) -> Any:
@@ -51,11 +63,7 @@ def numbers(value: Any) -> Any:
         >>> numbers({"low": "-inf", "high": 2.0, "words": "none"})
         {'low': -inf, 'high': 2.0, 'words': 'none'}
     """
-    if isinstance(value, dict):
-        return {key: numbers(x) for key, x in value.items()}
-    if isinstance(value, list):
-        return [numbers(x) for x in value]
-    return float(value) if isinstance(value, str) and value in ("inf", "-inf") else value
+    return _walked(value, _number)
 
 
 def _ends(runs: Sequence[Subject], *, seed: int) -> dict[str, Any]:

@@ -162,11 +162,11 @@ def _labels(values: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
 
 
 def _label(own: Mapping[str, Any], every: Any, base: str) -> str:
-    """A name with the values of its own that not all others have."""
+    """A name with the values of its own that not all others have; what is None is not there, and not told."""
     every = list(every)
     names = sorted({k for o in every for k in o})
     told = [k for k in names if k not in ("arch", "task.name", "task") and len({str(o.get(k)) for o in every}) > 1]
-    said = ", ".join(f"{k} {own[k]}" for k in told if k in own)
+    said = ", ".join(f"{k} {own[k]}" for k in told if own.get(k) is not None)
     return f"{base} ({said})" if said else base
 
 

@@ -35,7 +35,9 @@ def tiny(monkeypatch):
 
     monkeypatch.setattr(reproduce, "study_grids", grids)
     # The figures have tests of their own; two of them are enough here.
-    monkeypatch.setattr(reproduce, "draw", lambda study: islice((f for f in draw(study) if isinstance(f, Drawn)), 2))
+    monkeypatch.setattr(
+        reproduce, "draw", lambda study, **known: islice((f for f in draw(study, **known) if isinstance(f, Drawn)), 2)
+    )
 
 
 @pytest.mark.slow

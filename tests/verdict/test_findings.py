@@ -9,7 +9,7 @@ from support.builders_verdict import study, subject
 
 from landscape import LandscapeError
 from landscape.cli.console import json_text
-from landscape.verdict.ends import _written, document
+from landscape.verdict.ends import document, texts
 from landscape.verdict.findings import _evidence, differing, findings
 from landscape.verdict.groups import settings_of
 from landscape.verdict.verdict import judge
@@ -117,6 +117,6 @@ def test_an_end_at_infinity_survives_the_file(found):
         row["low"], row["high"] = -math.inf, math.inf
         text = findings(found)
         assert "[−inf, +inf]" in text
-        assert findings(json.loads(json_text(_written(found)))) == text
+        assert findings(json.loads(json_text(texts(found)))) == text
     finally:
         row["low"], row["high"] = low, high
