@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import xarray as xr
+
 from landscape.answers.files import write
 from landscape.captions import caption
 from landscape.errors import AbsentError, LandscapeError, RunFailedError
@@ -18,7 +20,7 @@ from landscape.runs.disk import advice
 from landscape.studies.gathered import Gathered, gathered
 from landscape.studies.study import Study
 from landscape.verdict.form import datasets
-from landscape.verdict.verdict import Verdict, verdict
+from landscape.verdict.verdict import verdict
 
 __all__ = ["Drawn", "NotDrawn", "draw", "save", "save_figure"]
 
@@ -59,7 +61,8 @@ def draw(
     names: Sequence[str] = (),
     given: Mapping[str, Mapping[str, Any]] | None = None,
     metric: str | None = None,
-    judged: Verdict | None = None,
+    judged: Sequence[xr.Dataset] | None = None,
+    strict: bool = True,
 ) -> Iterator[Drawn | NotDrawn]:
     """Figures of what a study has stored.
 
@@ -68,10 +71,11 @@ def draw(
         names: of the figures; none means all that can be drawn.
         given: settings by figure.
         metric: of curvatures and distances.
-        judged: the verdict on these runs, where it is known; else it is made.
+        judged: rows of the verdict on these runs, where they are known; else they are made.
+        strict: whether a figure that was named has to be there.
 
     Raises:
-        LandscapeError: if a figure that was named cannot be drawn.
+        LandscapeError: if a figure that was named cannot be drawn, unless not `strict`.
     """
     for name in names or [*FIGURES, *PAPER]:
         options = dict((given or {}).get(name, {}))
@@ -79,7 +83,7 @@ def draw(
             found = _answers(study, name, metric, judged)
             figure = drawn(name, found.answers, options)
         except LandscapeError as error:
-            if names:
+            if names and strict:
                 raise
             yield NotDrawn(name, error)
             continue
@@ -100,14 +104,14 @@ def save(found: Drawn, folder: Path, *, formats: Sequence[str], dpi: int = 200) 
     return paths
 
 
-def _answers(study: Study, name: str, metric: str | None, judged: Verdict | None) -> Gathered:
+def _answers(study: Study, name: str, metric: str | None, judged: Sequence[xr.Dataset] | None) -> Gathered:
     """What a figure is drawn from."""
     if name in PAPER:
         found = gathered(study.trunks(), PAPER[name].probes, optional=PAPER[name].optional, metric=metric)
         return found.only(PAPER[name].used(found.answers))
     probe = FIGURES[name].probe
     if probe == "verdict":  # over all metrics at once
-        rows = datasets(judged or verdict(study))
+        rows = datasets(verdict(study)) if judged is None else list(judged)
         if not any((ds.n >= FEWEST).any() for ds in rows):
             raise AbsentError(f"expected at least {FEWEST} seeds of two architectures for a verdict, found fewer.")
         return Gathered({probe: rows}, {})

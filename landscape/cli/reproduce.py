@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import click
@@ -13,7 +12,7 @@ import torch
 from landscape.answers.files import write
 from landscape.cli.carrying import carried_out, carrying_options, check_scheduler
 from landscape.cli.console import device_option, json_text, resolve_device, show_table
-from landscape.cli.drawing import Drawn, draw, save
+from landscape.cli.pictured import study_pictures
 from landscape.cli.tables import grid as tables
 from landscape.errors import LandscapeError
 from landscape.grids.carry import Failure
@@ -21,15 +20,13 @@ from landscape.grids.grid import Grid
 from landscape.grids.plan import Plan
 from landscape.grids.presets import STUDIES, study_grids
 from landscape.grids.price import price
-from landscape.report.pictures import Picture, picture
 from landscape.report.study import study_page
 from landscape.runs.run import Run
 from landscape.studies.study import Study
 from landscape.verdict.ends import document
 from landscape.verdict.findings import findings
 from landscape.verdict.form import plain
-from landscape.verdict.groups import Kind
-from landscape.verdict.verdict import Judged, Verdict, verdict
+from landscape.verdict.verdict import verdict
 from landscape.verdict.words import markdown
 
 __all__ = ["command"]
@@ -93,7 +90,7 @@ def command(
             grid, folder / "runs" / name, plans[name], jobs=jobs, backend=backend, scheduler=scheduler, chunk=chunk,
             quiet=quiet, label=name,
         ).failures  # fmt: skip
-    _concluded(folder, Study(_runs(folder, grids)))
+    _concluded(folder, Study(_runs(folder, grids)), jobs=jobs)
     for failure in failures:
         said = str(failure.error)
         click.echo(f"Error: {said if failure.what in said else f'{failure.what}: {said}'}", err=True)
@@ -123,7 +120,7 @@ def _runs(folder: Path, grids: Mapping[str, Grid]) -> Iterator[Run]:
                 yield Run.open(folder / "runs" / name / run)
 
 
-def _concluded(folder: Path, study: Study) -> None:
+def _concluded(folder: Path, study: Study, *, jobs: int) -> None:
     """Verdict, findings, figures and page of all that is there."""
     found = verdict(study)
     numbers = document(found)
@@ -136,36 +133,6 @@ def _concluded(folder: Path, study: Study) -> None:
     ):
         write(content.encode(), folder / name)
         click.echo(str(folder / name))
-    page = study_page(text, _drawn(study, found, folder / "figures"))
+    page = study_page(text, study_pictures(study, found, folder / "figures", jobs=jobs))
     write(page.encode(), folder / "report.html")
     click.echo(str(folder / "report.html"))
-
-
-def _drawn(study: Study, found: Verdict, folder: Path) -> dict[str, list[Picture]]:
-    """The figures of every setting, saved, as pictures of the page; of each architecture its first kind."""
-    out: dict[str, list[Picture]] = {}
-    for judged in found.settings:
-        label = judged.setting.label
-        own = folder if len(found.settings) == 1 else folder / _file_name(label)
-        kinds = {kind.arch: kind for kind in reversed(judged.setting.kinds)}
-        drawn = replace(found, settings=(_among(judged, {kind.label for kind in kinds.values()}),))
-        for figure in draw(_of_kinds(study, kinds.values()), judged=drawn):
-            if isinstance(figure, Drawn):  # what was not asked is not drawn
-                save(figure, own, formats=("pdf", "png"))
-                out.setdefault(label, []).append(picture(figure.name, figure.figure, figure.title, label))
-    return out
-
-
-def _of_kinds(study: Study, kinds: Iterable[Kind]) -> Study:
-    """Their runs, of each architecture one kind: figures take runs of one architecture for seeds."""
-    ids = {subject.id for kind in kinds for subject in kind.runs.values()}
-    return study.among([run for run in study.runs if run.id in ids])
-
-
-def _among(judged: Judged, labels: Collection[str]) -> Judged:
-    """What was found of pairs of these kinds."""
-    return replace(judged, findings=tuple(f for f in judged.findings if f.a in labels and f.b in labels))
-
-
-def _file_name(label: str) -> str:
-    return "".join(c if c.isalnum() or c in "-._" else "-" for c in label).strip("-")
