@@ -33,6 +33,8 @@ MARGIN = 1.3
 PER_NODE, SHARE = 0.015, 0.75
 """Seconds of compiling per node of a graph, and the part of a product's time that is left: of a GPT block."""
 _FILE = "compiling.json"
+_HERE: set[str] = set()
+"""Graphs that this process has compiled: once more they take no time, and no word."""
 _LOG = logging.getLogger(__name__)
 
 
@@ -77,6 +79,8 @@ def worth(linear: Callable[[], Linear], each: float, *, products: int, block: in
         rates, shares = [e.start / e.nodes for e in known.values()], [e.share for e in known.values()]
         found = Experience(nodes, nodes * median(rates or [PER_NODE]), median(shares or [SHARE]))
     saved = products * each * (1 - found.share)
+    if digest in _HERE:
+        return saved > 0
     if saved < MARGIN * found.start:
         return False
     _LOG.info(
@@ -102,8 +106,10 @@ def remembered(linear: Callable[[], Linear], H: Symmetric, *, plain: float, bloc
     start = _timed(lambda: _wait(H.mm(v)))
     each = min(_timed(lambda: _wait(H.mm(v))) for _ in range(2)) / block
     nodes, digest = linear().size(block)
-    _keep(digest, Experience(nodes, start, each / plain))
-    _LOG.info("compiled in %.1f s: a product takes %.3g ms, and %.3g ms without", start, 1e3 * each, 1e3 * plain)
+    if digest not in _HERE:  # else `start` is not what a later process has to expect
+        _HERE.add(digest)
+        _keep(digest, Experience(nodes, start, each / plain))
+        _LOG.info("compiled in %.1f s: a product takes %.3g ms, and %.3g ms without", start, 1e3 * each, 1e3 * plain)
     return each < plain
 
 

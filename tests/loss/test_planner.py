@@ -17,6 +17,7 @@ from landscape.loss.planner import Experience, experiences, worth
 def folder(monkeypatch, tmp_path):
     """No experience at the start."""
     monkeypatch.setenv("LANDSCAPE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(planner, "_HERE", set())
     return tmp_path / "cache"
 
 
@@ -92,6 +93,12 @@ def test_auto_compiles_where_it_pays_says_so_and_gives_the_same(uncompiled, monk
     assert kept["nodes"] > 100
     assert objective.hessian(objective.w0 + 0.1).strategy == "compiled", "what is there is used"
     assert toy(loops=2).at(objective.w0).hessian(objective.w0).strategy == "cached", "another objective asks anew"
+    (folder / "compiling.json").write_text(json.dumps({next(iter(experiences())): kept | {"start": 1e9}}))
+    caplog.clear()
+    with caplog.at_level("INFO", logger=planner.__name__):
+        assert toy(loops=2).hessian(objective.w0, products=10_000).strategy == "compiled", "it starts at once here"
+    assert not caplog.records, "said once"
+    assert next(iter(experiences().values())).start == 1e9, "a later process has to compile"
 
 
 def test_what_is_slower_compiled_is_not_used(uncompiled, monkeypatch):
