@@ -32,6 +32,7 @@ ORDER = (
     "landscape.probes.tools",
     "landscape.probes",
     "landscape.answers",
+    "landscape.connections",
     "landscape.grids",
     "landscape.studies",
     "landscape.verdict",
