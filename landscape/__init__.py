@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from landscape.answers.files import load, save
     from landscape.answers.points import parallel
     from landscape.answers.sweep import sweep
+    from landscape.connections.connect import connect
     from landscape.curvature.symmetric import Symmetric
     from landscape.errors import LandscapeError, RunFailedError
     from landscape.layout import Layout
@@ -48,6 +49,7 @@ __all__ = [
     "__version__",
     "analyze",
     "branch_config",
+    "connect",
     "decay_table",
     "distributed",
     "export_checkpoint",
@@ -76,6 +78,7 @@ _HOME = {
     "Symmetric": "curvature.symmetric",
     "analyze": "report.analyze",
     "branch_config": "runs.branch",
+    "connect": "connections.connect",
     "decay_table": "studies.decay",
     "distributed": "loss.distributed",
     "export_checkpoint": "recording.imports",

@@ -162,5 +162,6 @@ def _evenly(a: Tensor, b: Tensor, bends: int) -> Tensor:
 def _offset(bends: Tensor, seed: int) -> Tensor:
     """A direction of length 1 for all bends together."""
     generator = torch.Generator().manual_seed(seed)
-    drawn = torch.randn(bends.shape, generator=generator, dtype=torch.float64).to(bends)
-    return drawn / drawn.norm()
+    drawn: Tensor = torch.randn(bends.shape, generator=generator, dtype=torch.float64).to(bends)
+    found: Tensor = drawn / drawn.norm()
+    return found

@@ -111,18 +111,18 @@ class _Blocks:
 
     def __init__(self, symmetry: Symmetry, layout: Layout, a: Tensor, b: Tensor) -> None:
         sides = [layout.unflatten(w.detach().cpu().double()) for w in (a, b)]
-        self.pieces = [
-            (piece.labels, *(_cut(piece, side, layout).numpy() for side in sides)) for piece in symmetry.pieces
-        ]
+        self.labels = [piece.labels for piece in symmetry.pieces]
+        self.a, self.b = ([_cut(p, side, layout).numpy() for p in symmetry.pieces] for side in sides)
 
     def product(self, places: Places) -> float:
         """The sum of a_i b[order]_i over what can move."""
-        return float(sum(np.vdot(a, _taken(b, labels, places)) for labels, a, b in self.pieces))
+        pieces = zip(self.labels, self.a, self.b, strict=True)
+        return float(sum(np.vdot(a, _taken(b, labels, places)) for labels, a, b in pieces))
 
     def scores(self, label: str, size: int, places: Places) -> Array:
         """(size, size): what unit j of b adds to the product in place i, the other axes as they are."""
         total = np.zeros((size, size))
-        for labels, a, b in self.pieces:
+        for labels, a, b in zip(self.labels, self.a, self.b, strict=True):
             for axis in (i for i, own in enumerate(labels) if own == label):
                 others = [None if i == axis else own for i, own in enumerate(labels)]
                 moved = np.moveaxis(_taken(b, others, places), axis, 0).reshape(size, -1)

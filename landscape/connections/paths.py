@@ -77,10 +77,7 @@ def connect_points(
     order: Tensor | None = None,
     moved: float = 0.0,
     points: int = 61,
-    bends: int = 1,
-    nodes: int | None = None,
-    tol: float = 1e-3,
-    iterations: int = 200,
+    curve: CurveSettings | None = None,
     keep_bends: bool = False,
     curves: MutableMapping[str, Fitted] | None = None,
     progress: Callable[[str, int], None] | None = None,
@@ -105,10 +102,7 @@ def connect_points(
         order: (P,) a permutation of the entries of b that does not change its function.
         moved: share of units that `order` moves, to be noted.
         points: of the grid of t, evenly spaced from 0 to 1.
-        bends: of the curve.
-        nodes: of the quadrature that the curve is trained on; None is 6 (bends + 1).
-        tol: of the curve's training, see `landscape.connections.curve.CurveSettings`.
-        iterations: most steps of it.
+        curve: how the curve is trained; None is `CurveSettings()`.
         keep_bends: store the bends (and `order`), a vector of P numbers each.
         curves: curves that were trained before, by name; those that are trained are put there.
         progress: called with the name of a curve and the steps made.
@@ -141,7 +135,7 @@ def connect_points(
             "expected losses of the same parameters, found different layouts. Connect them one by one."
         )
     a, b = own.vector(a), own.vector(b)
-    settings = CurveSettings(bends=bends, nodes=nodes, tol=tol, iterations=iterations)
+    settings = CurveSettings() if curve is None else curve
     ends = {"none": b} if order is None else {"none": b, "matched": b[_permutation(order, b)]}
     t = np.linspace(0.0, 1.0, points)
     curves = {} if curves is None else curves
