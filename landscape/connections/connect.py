@@ -24,7 +24,7 @@ def connect(
     points: int = 61,
     nodes: int | None = None,
     tol: float = 1e-3,
-    iterations: int = 200,
+    iterations: int = 100,
     align: bool = True,
     restarts: int = 5,
     keep_bends: bool = False,

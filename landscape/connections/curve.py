@@ -15,6 +15,7 @@ from landscape.connections.bezier import Bezier, bernstein
 from landscape.errors import LandscapeError
 from landscape.loss.objective import Objective
 from landscape.loss.plane import losses_along
+from landscape.loss.points import kernel_gradient
 from landscape.probes.linalg.search.minimum import minimise
 
 __all__ = ["CurveSettings", "Fitted", "fit"]
@@ -43,7 +44,7 @@ class CurveSettings:
     bends: int = 1
     nodes: int | None = None
     tol: float = 1e-3
-    iterations: int = 200
+    iterations: int = 100
 
     def __post_init__(self) -> None:
         if self.bends < 1 or self.iterations < 0 or (self.nodes is not None and self.nodes < 2) or not self.tol >= 0:
@@ -137,7 +138,10 @@ def fit(
     def gradient(x: Tensor) -> Tensor:
         path, total = Bezier(a, b, x.view_as(bends)), torch.zeros_like(bends)
         for at, part, row in zip(t, q, weights, strict=True):
-            slope = objective.grad(path.at(at))
+            point = path.at(at)
+            # By the kernel where it knows the loss: several times as fast as autograd.
+            slope = kernel_gradient(objective.chunks, point)
+            slope = objective.grad(point) if slope is None else slope
             for k, weight in enumerate(row):
                 total[k] += float(part * weight) * slope
         return total.flatten()

@@ -124,14 +124,20 @@ def losses_of(a: End, b: End, spec: LossSpec, chunk: int | None) -> dict[str, Ob
         return {a.arch if a.arch == b.arch else f"{a.arch} and {b.arch}": own[0]}
     labels = [a.arch, b.arch]
     if labels[0] == labels[1]:
-        passes = [e.run.passes_at(e.step) for e in (a, b)]
-        labels = [
-            e.label if p is None else f"{e.arch}, {p.loops} loops x {p.weight:g}"
-            for e, p in zip((a, b), passes, strict=True)
-        ]
+        labels = [_passes(a), _passes(b)]
     if labels[0] == labels[1]:  # two runs of one name
         labels = [f"{which}: {label}" for which, label in zip("ab", labels, strict=True)]
     return dict(zip(labels, own, strict=True))
+
+
+def _passes(end: End) -> str:
+    """What tells a model from another of the same architecture."""
+    p = end.run.passes_at(end.step)
+    if p is None:
+        return end.label
+    return f"{end.arch}, {p.loops} loop{'s' if p.loops > 1 else ''}" + (
+        f", share {p.weight:g}" if p.weight != 1 else ""
+    )
 
 
 def _same(a: End, b: End, spec: LossSpec) -> bool:

@@ -142,6 +142,9 @@ def connect_points(
     walked: list[list[dict[str, Any]]] = []
     fitted: list[list[Fitted]] = []
     for alignment, end in ends.items():
+        if fitted and torch.equal(end, b):  # nothing took another place
+            walked, fitted = walked * 2, fitted * 2
+            continue
         fits = []
         for label, objective in named.items():
             if (name := f"{alignment} {label}") not in curves:
