@@ -68,6 +68,7 @@ FIGURES: dict[str, FigureSpec] = {
             "kappa", "split", "Condition number of the valley against its threshold, and what it is by construction"
         ),
         FigureSpec("surface", "surface", "Loss on a plane, with the training path projected on it"),
+        FigureSpec("connect", "connect", "Loss on the straight line and on a trained curve between two checkpoints"),
         FigureSpec(
             "sharpness", "sharpness", "Critical sharpness along the optimiser's update, and what one update does"
         ),

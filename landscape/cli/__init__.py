@@ -31,6 +31,7 @@ COMMANDS = {
     "show": ("landscape.cli.show", "Say what is in a run, or compare several."),
     "report": ("landscape.cli.report", "Make one page that says what was found, with pictures."),
     "compare": ("landscape.cli.compare", "Compare two runs at the same step, loss or compute."),
+    "connect": ("landscape.cli.connect", "Measure the barrier between two checkpoints, on a line and a curve."),
     "verdict": ("landscape.cli.verdict", "Judge the claims by what a study has stored."),
     "findings": ("landscape.cli.findings", "Say in words what a study found, or check such a text."),
     "reproduce": ("landscape.cli.reproduce", "From nothing to verdict, figures and page, in one command."),
