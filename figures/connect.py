@@ -34,17 +34,18 @@ _FAR = 20.0
 """Times that the largest loss may be the smallest on a linear axis."""
 _COLORS = {"line": family_color(2), "curve": family_color(1)}
 _STYLES = {"none": "-", "matched": "--"}
-_WORDS = {"none": "", "matched": ", units aligned"}
+_WORDS = {"none": "", "matched": ", aligned"}
 
 
 @styled
 def connect(datasets: Sequence[xr.Dataset], *, scale: Literal["auto", "linear", "log"] = "auto") -> Figure:
     """Loss against the place t on the path from a (t = 0) to b (t = 1), one panel for each pair and loss.
 
-    Solid lines are of b as it is, dashed ones after its units were put in the order of a's. The dotted line joins the
-    losses at the ends; the bar from there to the highest place over it is the barrier, written beside it. A barrier
-    without a bar is 0, or not known where the loss is not finite. Losses that are not finite are gaps. The axis of the
-    loss is logarithmic where it spans more than a factor of 20, and says so.
+    Solid lines are of b as it is, dashed ones after its units were put in the order of a's; there are none where all
+    were in that order already. The dotted line joins the losses at the ends; the bar from there to the highest place
+    over it is the barrier, written beside it. A barrier without a bar is 0, or not known where the loss is not finite.
+    Losses that are not finite are gaps. The axis of the loss is logarithmic where it spans more than a factor of 20,
+    and says so.
 
     Args:
         datasets: one dataset of `landscape.connect` for each pair.
@@ -103,6 +104,8 @@ def _panel(ax: Axes, ds: xr.Dataset, scale: str) -> str:
         ax.set_yscale("log")
     for j, path in enumerate(ds["path"].values):
         for i, alignment in enumerate(ds["alignment"].values):
+            if i > 0 and np.array_equal(losses[i], losses[0], equal_nan=True):  # nothing took another place
+                continue
             y = np.where(np.isfinite(losses[i, j]), losses[i, j], np.nan)
             color = _COLORS.get(str(path), NEUTRAL)
             ax.plot(t, y, color=color, linestyle=_STYLES.get(str(alignment), ":"), zorder=2 + j)
@@ -131,9 +134,10 @@ def _bar(ax: Axes, at: xr.Dataset, y: Any, color: str) -> None:
 
 
 def _handles(found: Sequence[xr.Dataset]) -> list[Line2D]:
-    alignments = list(dict.fromkeys(str(v) for ds in found for v in ds["alignment"].values))
+    moved = [ds for ds in found if not np.array_equal(ds["loss"][0], ds["loss"][-1], equal_nan=True)]
+    alignments = list(dict.fromkeys(str(v) for ds in moved for v in ds["alignment"].values)) or ["none"]
     marks = []
-    for path, words in (("line", "straight line"), ("curve", "trained curve")):
+    for path, words in (("line", "line"), ("curve", "trained curve")):
         for alignment in alignments:
             look: dict[str, Any] = {"color": _COLORS[path], "linestyle": _STYLES.get(alignment, ":")}
             marks.append(Line2D([], [], label=words + _WORDS.get(alignment, f", {alignment}"), **look))

@@ -18,7 +18,7 @@ from landscape.runs.run import Run
 __all__ = ["caption"]
 
 _WIDTH = 100
-_FLAGS = ("converged", "exact", "resolved", "floor_converged", "complete", "censored")
+_FLAGS = ("converged", "curve_converged", "exact", "resolved", "floor_converged", "complete", "censored")
 """Variables of truth that say whether to believe a number."""
 _MOST = 60
 """Settings of training that are listed, at most: a recorded run may have been given anything."""
@@ -58,7 +58,7 @@ def caption(
         shown.append("Drawn with " + ", ".join(f"{k} = {v}" for k, v in options.items()) + ".")
     parts = ["\n\n".join(_folded(text) for text in shown)]
     parts.append(_section("Data", [line for probe, found in answers.items() for line in _data(probe, found)]))
-    names = {str(ds.attrs.get("run_id")) for ds in datasets}
+    names = {str(ds.attrs.get(name)) for ds in datasets for name in ("run_id", "run_id_b")}
     trained = [run for run in runs if run.id in names]
     parts.append(_section("Runs", [*_runs(datasets, trained), *_training(trained)]))
     missing = [
@@ -133,6 +133,11 @@ def _runs(datasets: Sequence[xr.Dataset], trained: Sequence[Run]) -> list[str]:
             said.append(f"{int(known[key].steps[-1])} steps")
         said += [f"*{attrs['status']}*"] if attrs.get("status", "complete") != "complete" else []
         lines.setdefault(key, ", ".join(said))
+    for attrs in (ds.attrs for ds in datasets if "run_b" in ds.attrs):  # the other ends of connections
+        said = [str(attrs["run_b"]), f"id {attrs['run_id_b']}"]
+        said += [str(attrs["arch_b"])] if "arch_b" in attrs else []
+        said += [f"seed {int(attrs['run_seed_b'])}"] if "run_seed_b" in attrs else []
+        lines.setdefault(str(attrs["run_id_b"]), ", ".join(said))
     return list(lines.values())
 
 

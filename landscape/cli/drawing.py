@@ -12,6 +12,7 @@ import xarray as xr
 
 from landscape.answers.files import write
 from landscape.captions import caption
+from landscape.connections.asking import stored_connections
 from landscape.errors import AbsentError, LandscapeError, RunFailedError
 from landscape.figures import FIGURES, PAPER
 from landscape.figures.style import paper
@@ -115,6 +116,11 @@ def _answers(study: Study, name: str, metric: str | None, judged: Sequence[xr.Da
         if not any((ds.n >= FEWEST).any() for ds in rows):
             raise AbsentError(f"expected at least {FEWEST} seeds of two architectures for a verdict, found fewer.")
         return Gathered({probe: rows}, {})
+    if probe == "connect":  # of pairs of runs, each for itself
+        pairs = stored_connections(study)
+        if not pairs:
+            raise AbsentError("found no connection that starts in one of these runs: landscape connect RUN_A RUN_B")
+        return Gathered({probe: pairs}, {})
     # A branch has the architecture and seed of its origin: beside it, it would count as the same run twice.
     answered, without = (study if probe == "decay" else study.trunks()).answered(probe, metric=metric)
     return Gathered({probe: answered.results(probe, metric=metric)}, {probe: without} if without else {})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
+import json
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -131,12 +132,17 @@ def answered(
 
 
 def stored_connections(runs: Iterable[Run]) -> list[xr.Dataset]:
-    """All stored connections that start in one of these runs, the oldest first.
+    """The stored connections that start in one of these runs, of each pair of checkpoints the newest.
 
     Raises:
         DamagedError: if one of them is damaged.
     """
-    return [load(found.path) for run in runs for found in reversed(headings(run, PROBE.name))]
+    newest = {}
+    for run in runs:
+        for found in reversed(headings(run, PROBE.name)):
+            settings = json.loads(found.attrs["settings"])
+            newest[run.id, *(settings[name] for name in ("step", "run_b", "step_b"))] = found.path
+    return [load(path) for path in newest.values()]
 
 
 def _curve(settings: dict[str, Any]) -> CurveSettings:

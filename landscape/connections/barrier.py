@@ -63,9 +63,9 @@ def barrier(loss: Callable[[float], float], t: Array, losses: Array) -> tuple[Pe
 def peak(function: Callable[[float], float], t: Array, values: Array) -> Peak:
     """The largest value of a function, of which values on a grid are known.
 
-    Every place of the grid that is not below its neighbours may have the largest value beside it. Those where the
-    parabola through it and its neighbours, with as much again above the grid, reaches the largest value on the grid are
-    searched by Brent's method between the neighbours. A hump that no point of the grid shows is not seen.
+    Every place of the grid that is not below its neighbours may have the largest value beside it. The three highest
+    are searched by Brent's method between their neighbours, of those that reach the largest value on the grid when what
+    lies between them and the lower neighbour is added. A hump that no point of the grid shows is not seen.
 
     Args:
         function: of t.
@@ -92,8 +92,8 @@ def _places(values: Array) -> list[int]:
     before, after = np.r_[-np.inf, values[:-1]], np.r_[values[1:], -np.inf]
     local = np.flatnonzero((values >= before) & (values >= after))
     # A parabola through three points of the grid rises above the middle one, if that is the highest, by at most an
-    # eighth of its larger drop to the others; half of it leaves room for what is no parabola.
+    # eighth of its larger drop to the others; all of it leaves room for humps that are as narrow as the grid.
     steepest = np.maximum(*(np.where(np.isinf(x), 0.0, np.abs(values - x)) for x in (before, after)))
-    reach = values + steepest / 2
+    reach = values + steepest
     likely = [int(i) for i in local if reach[i] >= values.max()]
     return sorted(likely, key=lambda i: -reach[i])[:MOST]

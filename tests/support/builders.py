@@ -8,7 +8,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from landscape.figures import FIGURES
 from landscape.figures.style import paper
-from support import builders_length, builders_spectra, builders_verdict
+from support import builders_connect, builders_length, builders_spectra, builders_verdict
 from support.builders_dynamics import alignment, hopping, loops, sharpness
 from support.builders_spectra import STEPS, attrs, generator
 
@@ -240,6 +240,7 @@ BUILDERS = {
     "length": builders_length.length,
     "examples": builders_length.examples,
     "verdict": builders_verdict.rows,
+    "connect": builders_connect.connect,
     **builders_spectra.BUILDERS,
 }
 BUILDERS = {name: _in_nats(build) for name, build in BUILDERS.items()}
