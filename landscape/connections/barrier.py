@@ -14,8 +14,10 @@ __all__ = ["Peak", "barrier", "peak"]
 
 Array = NDArray[np.float64]
 
-XATOL = 1e-6
+XATOL = 1e-5
 """To which t is found; a maximum that is smooth there is then known to about its square."""
+NEAR = 1e-3
+"""Part of a cell beyond an end at which is seen whether the function rises from there."""
 MOST = 3
 """Places that are refined at most."""
 
@@ -80,6 +82,8 @@ def peak(function: Callable[[float], float], t: Array, values: Array) -> Peak:
     best = Peak(float(t[top]), float(values[top]), 0.0)
     for i in _places(values):
         low, high = t[max(i - 1, 0)], t[min(i + 1, len(t) - 1)]
+        if i in (0, len(t) - 1) and function(t[i] + NEAR * (low + high - 2 * t[i])) <= values[i]:
+            continue  # an end, from which it falls
         found = minimize_scalar(lambda x: -function(float(x)), bounds=(low, high), method="bounded",
                                 options={"xatol": XATOL})  # fmt: skip
         if math.isnan(found.fun) or -found.fun > best.height:

@@ -146,7 +146,8 @@ def _same(a: End, b: End, spec: LossSpec) -> bool:
         return a.run.passes_at(a.step) == b.run.passes_at(b.step)
     if a.run.apart(spec.objective) or b.run.apart(spec.objective):
         return a.run.id == b.run.id and a.step == b.step
-    return a.run.check(spec.objective, spec.split) == b.run.check(spec.objective, spec.split)
+    named = [spec.objective or next(iter(run.objectives), None) for run in (a.run, b.run)]
+    return a.run.kind != "trained" != b.run.kind and named[0] == named[1]
 
 
 def _settings(a: End, b: End) -> str:

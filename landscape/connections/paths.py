@@ -177,7 +177,7 @@ def _along(objective: Objective, path: Bezier, t: NDArray[np.float64]) -> dict[s
     """What is measured on one path under one loss."""
 
     def loss(x: float) -> float:
-        return float(objective.loss(path.at(x)))
+        return float(objective.losses(path.at(x)[None])[0])  # by the kernel where it knows the loss
 
     losses = losses_along(objective, path.a, path.moves, path.coordinates(t)).double().cpu().numpy()
     with np.errstate(invalid="ignore"):  # infinite losses are what they are
