@@ -54,6 +54,7 @@ def plot(
     `loops`                   `loops`         `steps`, which checkpoints
     `length`                  `length`        `step`
     `examples`                `examples`      `step`
+    `landscape.connect`       `connect`       `scale` of the loss, "auto", "linear" or "log"
     a `verdict`               `verdict`       `setting`; `a` and `b`, labels of a pair
     a run, or its `metrics`   `learning`      `x`, "step", "flops", "seconds" or "tokens"; `scale`; `split`
     ========================  ==============  ================================================================

@@ -147,7 +147,7 @@ def _same(a: End, b: End, spec: LossSpec) -> bool:
     if a.run.apart(spec.objective) or b.run.apart(spec.objective):
         return a.run.id == b.run.id and a.step == b.step
     named = [spec.objective or next(iter(run.objectives), None) for run in (a.run, b.run)]
-    return a.run.kind != "trained" != b.run.kind and named[0] == named[1]
+    return "trained" not in (a.run.kind, b.run.kind) and named[0] == named[1]
 
 
 def _settings(a: End, b: End) -> str:
