@@ -43,8 +43,8 @@ def connect(datasets: Sequence[xr.Dataset], *, scale: Literal["auto", "linear", 
 
     Solid lines are of b as it is, dashed ones after its units were put in the order of a's; there are none where all
     were in that order already. The dotted line joins the losses at the ends; the bar from there to the highest place
-    over it is the barrier, written beside it. A barrier without a bar is 0, or not known where the loss is not finite.
-    Losses that are not finite are gaps. The axis of the loss is logarithmic where it spans more than a factor of 20,
+    over it is the barrier, written beside it. Without a bar it is less than a hundredth of what the curve spans, or not
+    finite, as the loss is in the gaps. The axis of the loss is logarithmic where it spans more than a factor of 20,
     and says so.
 
     Args:
