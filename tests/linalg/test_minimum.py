@@ -46,6 +46,11 @@ def test_values_that_are_not_finite_are_steps_too_far():
         torch.zeros(3, dtype=torch.float64), first=50.0, tol=1e-9, iterations=100,
     )  # fmt: skip
     np.testing.assert_allclose(found.x, 1 - math.sqrt(2), atol=1e-8)
+    pit = minimise(
+        lambda x: float(x @ x) if float(x.abs().max()) < 1.5 else -math.inf, lambda x: 2 * x, torch.ones(2).double(),
+        first=50.0, tol=1e-9, iterations=100,
+    )  # fmt: skip
+    np.testing.assert_allclose(pit.x, 0, atol=1e-8)
     nowhere = minimise(lambda x: math.nan, lambda x: x, torch.ones(2), first=1.0, tol=0.0, iterations=5)
     assert (nowhere.converged, nowhere.reason, nowhere.iterations) == (False, "not finite", 0)
     assert math.isnan(nowhere.gradient_norm)
