@@ -83,8 +83,10 @@ def connect(
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     runs = [train(RunConfig.make(arch=arch, **small), f"{folder}/{arch}") for arch in ("single", "looped")]
         ...     ds = connect(*runs, seed=0, points=5, iterations=2)
-        >>> dict(ds.sizes), ds.objective.values.tolist(), bool((ds.barrier >= 0).all())
-        ({'t': 5, 'alignment': 2, 'path': 2, 'objective': 2}, ['single', 'looped'], True)
+        >>> ds.loss.dims, ds.loss.shape
+        (('alignment', 'path', 'objective', 't'), (2, 2, 2, 5))
+        >>> ds.objective.values.tolist(), bool((ds.barrier >= 0).all())
+        (['single', 'looped'], True)
     """
     loss = LossSpec(split=split, samples=samples, dtype=dtype, device=device, objective=objective)
     settings = {
