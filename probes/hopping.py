@@ -11,10 +11,11 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from landscape.errors import DivergedError, LandscapeError
+from landscape.errors import LandscapeError
 from landscape.loss.objective import Objective
 from landscape.probes.base import CURVATURE, LOSS, SLOPE, Context, Counts, Extent, Probe, Schema, Variable
 from landscape.probes.linalg import lanczos
+from landscape.probes.tools.around import replayed
 from landscape.probes.tools.counts import lanczos_products, lanczos_vectors, plus
 from landscape.probes.tools.directions import oriented
 from landscape.probes.tools.noise import Training, along, batch_sharpness, variance
@@ -232,19 +233,11 @@ def _training(c: Context) -> Training | None:
 
 
 def _context(c: Context) -> dict[str, Any]:
-    def replay(n: int) -> Tensor:
-        n = min(n, c.run.updates_from(c.step))
-        while True:
-            try:
-                rows = c.run.replay(c.step, n)
-                break
-            except DivergedError as error:  # the last finite parameters are those at this step, or the one before
-                n = min(n - 1, error.step - c.step)
-                if n < 0:
-                    raise
-        return c.objective.coordinates(rows[:, c.run.layout.mask(c.objective.layout.names)])
-
-    return {"replay": replay, "training": _training(c), "edge": c.run.updates.edge(c.step, c.metric)}
+    return {
+        "replay": lambda n: replayed(c, c.step, n),
+        "training": _training(c),
+        "edge": c.run.updates.edge(c.step, c.metric),
+    }
 
 
 def _cost(settings: Mapping[str, Any], extent: Extent) -> Counts:

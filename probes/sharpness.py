@@ -14,6 +14,7 @@ from landscape.errors import LandscapeError
 from landscape.loss.objective import Objective
 from landscape.probes.base import CURVATURE, LOSS, SLOPE, Context, Counts, Extent, Probe, Schema, Variable
 from landscape.probes.linalg.search.rise import NARROWEST, Rise, first_rise
+from landscape.probes.tools.around import update as update_of
 
 __all__ = ["PROBE", "sharpness"]
 
@@ -181,20 +182,14 @@ def _found(rise: Rise, *, limit: float, tol: float) -> dict[str, Any]:
 
 
 def _context(c: Context) -> dict[str, Any]:
-    run, own = c.run, c.objective
-
-    def update() -> Tensor:
-        """What the optimiser makes of the gradient in all parameters, whose part and coordinates are then taken."""
-        whole = c.whole()
-        gradient = torch.zeros(run.layout.size, dtype=own.dtype, device=own.device)
-        gradient[run.layout.mask(whole.layout.names)] = whole.grad(whole.w0)
+    def made() -> Tensor:
+        """What the optimiser makes of the gradient."""
         try:
-            u = run.updates.direction(c.step, gradient)
+            return update_of(c)
         except LandscapeError as error:
             raise LandscapeError(f"{error} Or look along the gradient: sharpness.direction=gradient.") from error
-        return own.coordinates(u[run.layout.mask(own.layout.names)])
 
-    return {"update": update, "learning_rate": run.updates.learning_rate(c.step)}
+    return {"update": made, "learning_rate": c.run.updates.learning_rate(c.step)}
 
 
 def _cost(settings: Mapping[str, Any], extent: Extent) -> Counts:  # noqa: ARG001

@@ -21,6 +21,7 @@ __all__ = [
     "eigen_directions",
     "filter_normalised",
     "gradient_direction",
+    "layer_normalised",
     "oriented",
     "random_directions",
 ]
@@ -80,3 +81,19 @@ def filter_normalised(objective: Objective, direction: Tensor, w: Tensor) -> Ten
     norms = objective.layout.filter_norms(direction)
     scale = torch.where(norms > 0, objective.layout.filter_norms(w) / norms, torch.zeros_like(norms))
     return direction * scale
+
+
+def layer_normalised(objective: Objective, direction: Tensor, w: Tensor) -> Tensor:
+    """The direction with every parameter tensor scaled to the norm of the same tensor of w; not unit.
+
+    Example:
+        >>> model = torch.nn.Linear(2, 1)
+        >>> objective = Objective(model, lambda y, t: ((y - t) ** 2).sum(1), (torch.ones(1, 2), torch.ones(1, 1)))
+        >>> layer_normalised(objective, torch.ones(3), torch.tensor([0.0, 2.0, 3.0])).square().tolist()
+        [2.0, 2.0, 9.0]
+    """
+    scaled = [
+        d * (p.norm() / norm if (norm := d.norm()) > 0 else 0.0)
+        for d, p in zip(*(objective.layout.unflatten(x).values() for x in (direction, w)), strict=True)
+    ]
+    return torch.cat([d.reshape(-1) for d in scaled])

@@ -117,8 +117,26 @@ def test_probes_of_a_whole_run_tell_their_products(fresh_run):
 
 def test_a_surface_takes_its_points_and_its_path(fresh_run):
     cost = costs([plan(PROBES["surface"], fresh_run, seed=0, settings={"points": 5})])[0]
-    assert cost.forwards == (25 + len(fresh_run.steps) + 1,) * 2
+    assert cost.forwards == (25 + 2 * len(fresh_run.steps) + 1,) * 2, "a checkpoint, and its place on the plane"
     assert cost.products == (0, 0)
+
+
+def test_what_is_asked_of_a_surface_beside_its_points_is_counted(fresh_run):
+    T = len(fresh_run.steps)
+    beside = 2 * T + 1
+    for given, low, high, products in (
+        ({"directions": "random", "draws": 3, "points": (5, 4)}, 60 + beside, 60 + beside, 0),
+        ({"frames": "all", "points": 2}, 4 * (T + 1) + beside, 4 * (T + 1) + beside, 0),
+        ({"dimensions": 1, "points": 5, "refine": 1, "directions": "gradient"}, 5 + beside, 9 + beside, 0),
+        ({"points": 3, "replay": 2, "replay_from": 0}, 9 + beside + 6, 9 + beside + 6, 0),
+        ({"points": 3, "directions": "towards", "target": "@0"}, 9 + beside, 9 + beside, 1),
+    ):
+        cost = costs([plan(PROBES["surface"], fresh_run, seed=0, settings=given)])[0]
+        assert cost.forwards == (low, high), given
+        assert (cost.products[1] > 0) == products, given
+    cost = costs([plan(PROBES["surface"], fresh_run, seed=0, settings={"points": 3, "span": "walls"})])[0]
+    assert cost.forwards[1] > cost.forwards[0] > 9 + beside
+    assert cost.products == (2, 2)
 
 
 def test_only_what_measures_other_models_or_passes_cannot_tell_its_cost():
