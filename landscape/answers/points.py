@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import hashlib
+import logging
 import math
 import os
 import time
@@ -30,10 +31,13 @@ __all__ = ["helped", "parallel"]
 
 SECONDS = 1.0
 """Of one process's work on a block of points: what is lost if it is killed."""
+TOLD = 10.0
+"""Seconds between two lines of progress."""
 WORTH = 8.0
 """Seconds of work from which on others are started, which have to import torch first."""
 
 Array = NDArray[Any]
+LOG = logging.getLogger(__name__)
 
 
 def parallel(objective: Objective, *, jobs: int) -> Objective:
@@ -119,7 +123,7 @@ class _Helpers:
             if self.question is not None:
                 self.question.keep_points(found, known, digest)
 
-        saved = time.monotonic()
+        saved = told = time.monotonic()
         try:
             with contextlib.closing(self._blocks(w, D, c, np.flatnonzero(~known))) as blocks:
                 for index, losses in blocks:
@@ -127,6 +131,9 @@ class _Helpers:
                     if time.monotonic() - saved > SECONDS:
                         save()
                         saved = time.monotonic()
+                    if time.monotonic() - told > TOLD:
+                        LOG.info("%d of %d points of a grid", known.sum(), len(c))
+                        told = time.monotonic()
         except BaseException:
             save()
             raise

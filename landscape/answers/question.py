@@ -201,27 +201,29 @@ class Question:
         write(sealed(packed(ds)), self.partial / f"{step}{_PART}")
 
     def keep_points(self, losses: NDArray[Any], known: NDArray[np.bool_], digest: str) -> None:
-        """Write those losses (B,) that are known of the points with this digest, in place of what was kept before.
+        """Write those losses (B,) that are known of the points with this digest, in place of what was kept of them.
+
+        An answer may ask for several grids, one after the other: each has a file of its own.
 
         Raises:
             RunFailedError: as `save`.
         """
         ds = xr.Dataset({"loss": ("point", losses), "known": ("point", known)}, attrs=self.attributes())
-        write(sealed(packed(ds.assign_attrs(points=digest))), self._points)
+        write(sealed(packed(ds.assign_attrs(points=digest))), self._points(digest))
 
     def points(self, digest: str) -> tuple[NDArray[Any], NDArray[np.bool_]] | None:
         """The losses that an interrupted command left of the points with this digest, and which are known."""
         with contextlib.suppress(OSError, ValueError, KeyError):  # damaged or not there: computed again
-            content, verified = unsealed(self._points.read_bytes())
+            content, verified = unsealed(self._points(digest).read_bytes())
             if verified and self.matches(ds := unpacked(content)) and ds.attrs["points"] == digest:
                 return ds["loss"].values.copy(), ds["known"].values.copy()
         return None
 
-    @property
-    def _points(self) -> Path:
-        return self.partial / f"{self.settings['step']}{_POINTS}"
+    def _points(self, digest: str) -> Path:
+        return self.partial / f"{self.settings['step']}-{digest[:12]}{_POINTS}"
 
     def forget(self, step: int) -> None:
         """Remove the answer at a checkpoint, also one that an earlier version wrote."""
-        for suffix in (_PART, _POINTS, ".nc"):
-            (self.partial / f"{step}{suffix}").unlink(missing_ok=True)
+        grids = [path.name for path in self.partial.glob(f"{step}-*{_POINTS}")]
+        for name in (*grids, *(f"{step}{suffix}" for suffix in (_PART, _POINTS, ".nc"))):
+            (self.partial / name).unlink(missing_ok=True)

@@ -163,7 +163,11 @@ def command(
             click.echo(f"Times are those of one process; here {team.size} ranks share the samples.", err=True)
         return
     now = [0] * len(requests)
-    with progress_bars(quiet=quiet) as bars, told("landscape.loss.planner", quiet=quiet):
+    with (
+        progress_bars(quiet=quiet) as bars,
+        told("landscape.loss.planner", quiet=quiet),
+        told("landscape.answers.points", quiet=quiet),
+    ):
 
         def report(i: int, done: int, total: int) -> None:
             now[i] = done

@@ -84,6 +84,33 @@ def test_an_interrupted_grid_goes_on_where_it_stopped(fresh_run, shared, monkeyp
     assert again.equals(found)
 
 
+def test_grids_that_are_done_are_kept_when_a_later_one_is_interrupted(fresh_run, shared, monkeypatch, caplog):
+    asked = {"seed": 0, "points": 3, "directions": "random", "draws": 3}
+    computed = []
+    block = points._block
+
+    def stopping(make, index, *more):
+        if len(computed) >= limit:
+            raise KeyboardInterrupt
+        computed.extend(index)
+        return block(make, index, *more)
+
+    monkeypatch.setattr(points, "_block", stopping)
+    monkeypatch.setattr(points, "TOLD", -1.0)
+    limit = 7 + 3  # of every grid two of nine points are computed first, to be timed
+    with pytest.raises(KeyboardInterrupt):
+        sweep("surface", fresh_run, **asked)
+    assert len(left(fresh_run)) == 2
+    computed.clear()
+    limit = 1000
+    with caplog.at_level("INFO"):
+        found = sweep("surface", fresh_run, **asked)
+    assert len(computed) == 2 + 7, "of the second grid and of the third"
+    assert caplog.messages[-1] == "9 of 9 points of a grid"
+    assert not left(fresh_run)
+    assert found.equals(sweep("surface", fresh_run, recompute=True, **asked))
+
+
 def test_damaged_points_are_computed_again(fresh_run, shared, monkeypatch):
     monkeypatch.setattr(points, "_block", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
