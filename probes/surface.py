@@ -76,9 +76,10 @@ def surface(
         dimensions: 2 for a plane, 1 for the line along the first direction; None is what a tensor has, else 2.
         points: grid points per axis, one number for both or one for each, if `alpha` and `beta` are not given.
         span: the grid goes from -span to span, one number for both axes or one for each. "walls": from wall to wall
-            (see `walls`) with a margin of 10 %, where there are any. None: 1 for random and given directions, -0.25 to
-            1.25 of the way to a target; else just wide enough for the path with a margin of 20 %, or a tenth of the
-            norm of w where there is no path.
+            (see `walls`) where there are any, with a margin of 10 %, shifted so that a point is at 0. None: 1 for
+            random and given directions, -0.25 to 1.25 of the way to a target; else just wide enough for the path with a
+            margin of 20 %, or a tenth of the norm of w where there is no path. With `frames` it is as wide, with 0 in
+            the middle.
         alpha: coordinates along d1; overrides `points` and `span`.
         beta: coordinates along d2; likewise.
         target: of "towards": parameters (P,), or of a run ``RUN@STEP``, ``@STEP`` for a checkpoint of the same.
@@ -147,7 +148,16 @@ def surface(
     if walls or span == "walls":
         values |= measured_walls(objective, w, flat, rise=rise)
         coords["side"] = np.array(["-", "+"])
-    grid = axes(flat, w, points=points, span=span, given=(alpha, beta), where=where, wall=values.get("wall"))
+    grid = axes(
+        flat,
+        w,
+        points=points,
+        span=span,
+        given=(alpha, beta),
+        where=where,
+        wall=values.get("wall"),
+        centred=bool(frames),
+    )
     found, known, axis = on_grid(centre, flat, grid, refine=refine, bend=bend)
     values |= found
     coords |= dict(zip(("alpha", "beta"), axis, strict=True))

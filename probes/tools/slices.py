@@ -34,8 +34,8 @@ def walls(objective: Objective, w: Tensor, plane: Plane, *, rise: float) -> dict
     risen by `rise` above the floor; slope d'g and curvature d'Hd at w. The search goes as far as w is long.
 
     Returns:
-        `wall` (K, 2), `wall_censored` (K, 2), `floor` (K,), `floor_converged` (K,), `slope` (K,), `curvature` (K,),
-        `centre_loss`, `rise`; NaN walls where there is no floor.
+        `wall` (K, 2), `wall_censored` (K, 2), `floor` (K,), `floor_loss` (K,), `floor_converged` (K,), `slope` (K,),
+        `curvature` (K,), `centre_loss`, `rise`; NaN walls where there is no floor.
 
     Raises:
         LandscapeError: for a rise that is not positive and finite, or a loss without derivatives.
@@ -64,6 +64,7 @@ def walls(objective: Objective, w: Tensor, plane: Plane, *, rise: float) -> dict
         "wall": (floor[:, None] + np.array(SIDES) * half) / size[:, None],
         "wall_censored": found["censored"][:, :, 0] | ~found["converged"][:, :, 0],
         "floor": floor / size,
+        "floor_loss": lines.start - found["floor_drop"],
         "floor_converged": found["floor_converged"],
         "centre_loss": lines.start,
         "slope": lines.slope * size,
@@ -81,6 +82,7 @@ def axes(
     given: Sequence[Any],
     where: Tensor | None,
     wall: Array | None,
+    centred: bool = False,
 ) -> list[Array]:
     """Coordinates along both directions; along the second of a line the one number 0.
 
@@ -92,6 +94,7 @@ def axes(
         given: for each axis coordinates in place of these, or None.
         where: (T, K) places of the path.
         wall: (K, 2) crossings of the walls; NaN where there are none.
+        centred: whether a range as wide as the path has the centre in its middle.
 
     Raises:
         LandscapeError: for fewer than two points, spans that are not positive, or coordinates that are not finite.
@@ -115,7 +118,11 @@ def axes(
             axis = np.zeros(1)
         else:
             low, high = _reach(plane, w, i, spans[i], None if where is None else where[:, i], wall)
+            if centred and spans[i] is None and plane.ranges[i] is None:
+                low, high = (low - high) / 2, (high - low) / 2
             axis = np.linspace(low, high, counts[i])
+            if spans[i] == "walls":  # a point of the grid is the centre itself
+                axis -= axis[np.abs(axis).argmin()]
         if axis.ndim != 1 or len(axis) == 0 or not np.isfinite(axis).all():
             raise LandscapeError("expected finite coordinates alpha and beta, at least one of each.")
         out.append(axis)

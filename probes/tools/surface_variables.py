@@ -48,6 +48,7 @@ _OPTIONAL = {
     "wall": Variable(("direction", "side"), "lengths of the direction", "where the loss has risen above the floor"),
     "wall_censored": Variable(("direction", "side"), "1", "not reached or located; wall is no crossing", "b"),
     "floor": Variable(("direction",), "lengths of the direction", "nearest minimum along the direction"),
+    "floor_loss": Variable(("direction",), LOSS, "loss at the floor"),
     "floor_converged": Variable(("direction",), "1", "the floor is a minimum, located to tolerance", "b"),
     "slope": Variable(("direction",), _PER_LENGTH, "d'g at the centre"),
     "curvature": Variable(("direction",), _PER_LENGTH.replace("per", "per squared"), "d'Hd at the centre"),

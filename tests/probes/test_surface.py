@@ -51,10 +51,11 @@ def test_points_and_span_may_differ_between_axes():
 def test_walls_of_a_parabola_are_where_they_are_and_the_grid_holds_them():
     objective = function_objective(lambda w: 3 * (w[:, 0] - 0.5) ** 2 + w[:, 1] ** 2 / 2, torch.zeros(2))
     D = torch.tensor([[0.5, 0.0], [0.0, 2.0]])
-    ds = surface(objective, torch.tensor([1.0, 0.0]), seed=0, directions=D, span="walls", rise=0.2, points=5)
+    ds = surface(objective, torch.tensor([1.0, 0.0]), seed=0, directions=D, span="walls", rise=0.2, points=9)
     # Along the first f = 3 (alpha + 1)^2 / 4, along the second 3 / 4 + 2 beta^2.
     half = 2 * np.sqrt(0.2 / 3), np.sqrt(0.2 / 2)
     np.testing.assert_allclose(ds.floor, [-1, 0], atol=1e-6)
+    np.testing.assert_allclose(ds.floor_loss, [0, 0.75], atol=1e-10)
     np.testing.assert_allclose(ds.wall[0], [-1 - half[0], -1 + half[0]], rtol=1e-5)
     np.testing.assert_allclose(ds.wall[1], [-half[1], half[1]], rtol=1e-5)
     np.testing.assert_allclose(ds.curvature, [1.5, 4])
@@ -62,9 +63,11 @@ def test_walls_of_a_parabola_are_where_they_are_and_the_grid_holds_them():
     assert ds.floor_converged.all()
     assert not ds.wall_censored.any()
     assert float(ds.centre_loss) == 0.75
-    margin = 0.1 * (half[0] + 1)  # from the far wall to the checkpoint itself
-    np.testing.assert_allclose([ds.alpha[0], ds.alpha[-1]], [-1 - half[0] - margin, margin], rtol=1e-5)
-    np.testing.assert_allclose([ds.beta[0], ds.beta[-1]], [-1.2 * half[1], 1.2 * half[1]], rtol=1e-5)
+    for axis, ends in ((ds.alpha, (-1 - half[0], 0)), (ds.beta, (-half[1], half[1]))):
+        assert 0 in axis.values
+        assert ends[0] - 0.2 * np.ptp(ends) < float(axis[0]) < ends[0]
+        assert ends[1] < float(axis[-1]) < ends[1] + 0.2 * np.ptp(ends)
+        np.testing.assert_allclose(np.ptp(axis.values), 1.2 * np.ptp(ends), rtol=1e-5)
 
 
 def test_without_walls_the_grid_is_as_without_being_asked():
@@ -92,9 +95,10 @@ def test_only_where_it_bends_new_points_are_evaluated():
     assert np.isnan(ds.loss.values[~known]).all()
 
 
-def test_a_kink_and_a_hole_are_closed_in_on():
+@pytest.mark.parametrize("hole", [np.inf, np.nan])
+def test_a_kink_and_a_hole_are_closed_in_on(hole):
     def f(x):
-        return np.where(x[:, 0] > 2.3, np.inf, np.abs(x[:, 0] + 1.6))
+        return np.where(x[:, 0] > 2.3, hole, np.abs(x[:, 0] + 1.6))
 
     (alpha, _), z, known = sampled([np.arange(-4.0, 5), np.zeros(1)], f, rounds=3, bend=0.01)
     spaces = np.diff(alpha[known[:, 0]])
@@ -102,7 +106,7 @@ def test_a_kink_and_a_hole_are_closed_in_on():
     assert spaces[np.abs(inside + 1.6) < 0.2].max() == 1 / 8, "around the kink"
     assert spaces[np.abs(inside - 2.3) < 0.2].max() == 1 / 8, "at the edge of the hole"
     assert spaces[np.abs(inside) < 0.9].max() == 1, "where it is straight"
-    assert np.isinf(z[alpha == 4, 0]).all(), "infinity stays"
+    np.testing.assert_array_equal(z[alpha == 4, 0], hole)
 
 
 def test_a_twist_bends_and_a_plane_does_not():
@@ -121,6 +125,8 @@ def test_rows_and_columns_of_a_refined_grid_agree(axes):
 
     (alpha, beta), z, known = sampled(grid, f, rounds=1, bend=1e-9)
     assert known.all()
+    for fine, coarse in zip((alpha, beta), grid, strict=True):
+        np.testing.assert_array_equal(fine if len(coarse) == 1 else fine[::2], coarse)
     np.testing.assert_allclose(z, alpha[:, None] + 10 * beta + alpha[:, None] ** 4 - beta**4)
 
 
@@ -232,7 +238,7 @@ def test_measures_at_the_centre_are_those_of_the_training(fresh_run):
 
 
 def test_measures_are_not_told_where_nothing_was_evaluated(fresh_run):
-    asked = {"points": 3, "directions": "random", "refine": 1, "bend": 0.3, "measures": ["accuracy", "content"]}
+    asked = {"points": [3, 4], "directions": "random", "refine": 1, "bend": 0.3, "measures": ["accuracy", "content"]}
     ds = sweep("surface", fresh_run, seed=0, **asked)
     assert not ds.evaluated.all()
     np.testing.assert_array_equal(np.isnan(ds.accuracy), ~ds.evaluated)
@@ -254,6 +260,13 @@ def test_frames_are_the_plane_laid_through_other_checkpoints_with_their_own_mode
     assert sweep("surface", shifted, frames="all", **asked).frame_step.values.tolist() == shifted.steps.tolist()
     with pytest.raises(LandscapeError, match='training steps or "all"'):
         sweep("surface", shifted, frames="some", **asked)
+
+
+def test_frames_have_their_checkpoint_in_the_middle(shifted):
+    plain, ds = (sweep("surface", shifted, seed=0, points=3, **more) for more in ({}, {"frames": [0]}))
+    for axis in ("alpha", "beta"):
+        np.testing.assert_allclose(np.ptp(ds[axis].values), np.ptp(plain[axis].values))
+        np.testing.assert_allclose(ds[axis][1], 0, atol=1e-12)
 
 
 def test_the_switch_is_on_the_path_with_the_loss_of_each_own_model(shifted):
