@@ -69,6 +69,11 @@ FIGURES: dict[str, FigureSpec] = {
         ),
         FigureSpec("surface", "surface", "Loss on a plane, with the training path projected on it"),
         FigureSpec("connect", "connect", "Loss on the straight line and on a trained curve between two checkpoints"),
+        FigureSpec("surface3d", "surface", "Loss on a plane as a shaded surface, with the training path on it"),
+        FigureSpec(
+            "cuts", "surface", "Loss along lines through a checkpoint, with floor, walls, parabola and other draws"
+        ),
+        FigureSpec("frames", "surface", "Loss on one plane through checkpoint after checkpoint"),
         FigureSpec(
             "sharpness", "sharpness", "Critical sharpness along the optimiser's update, and what one update does"
         ),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -14,7 +13,7 @@ from matplotlib.patches import Patch
 
 from landscape.errors import LandscapeError
 from landscape.figures.choices import common_step
-from landscape.figures.contours import POINT, Levels, draw_path, plane_handles
+from landscape.figures.contours import SWITCH, Levels, draw_path, plane_handles
 from landscape.figures.datasets import (
     NO_STEP,
     Array,
@@ -46,7 +45,6 @@ _WALLS = {
     "rise": ("rise",),
     "step": ("step",),
 }
-_SWITCH: dict[str, Any] = POINT | {"marker": "*", "markersize": 9}
 
 
 @styled
@@ -125,7 +123,7 @@ def _draw_switch(ax: Axes, ds: xr.Dataset, step: int, lengths: Array) -> None:
     found = np.flatnonzero(ds["path_step"].values == step)
     if step >= 0 and len(found):
         i = int(found[0])
-        ax.plot(ds["path_alpha"].values[i] * lengths[0], ds["path_beta"].values[i] * lengths[1], **_SWITCH)
+        ax.plot(ds["path_alpha"].values[i] * lengths[0], ds["path_beta"].values[i] * lengths[1], **SWITCH)
 
 
 def _draw_cuts(ax: Axes, arch: str, group: Sequence[xr.Dataset], cuts: int) -> None:
@@ -179,7 +177,7 @@ def _legend(
     hatched.set_label("not measured")
     marks.append(hatched)
     if any(switches.get(str(ds.attrs["run"]), -1) >= 0 for ds in maps):
-        marks.append(Line2D([], [], label="switch from one pass to T", **_SWITCH))
+        marks.append(Line2D([], [], label="switch from one pass to T", **SWITCH))
     for i in range(cuts if walls else 0):
         marks.append(
             Line2D([], [], color=tint("0.1", 0.7 * i / max(1, cuts - 1)), marker=".", label=f"along top {i + 1}")

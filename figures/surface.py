@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 
-from landscape.errors import LandscapeError
-from landscape.figures.contours import Levels, draw_path, plane_handles
+from landscape.errors import AbsentError, LandscapeError
+from landscape.figures.contours import Levels, direction_name, draw_path, draw_walk, measured, plane_handles
 from landscape.figures.datasets import NO_STEP, Array, loss_unit, require_all, say_step
 from landscape.figures.style import grid, styled
 
@@ -26,7 +26,6 @@ _NEEDED = {
     "path_distance": ("path_step",),
     "path_step": ("path_step",),
 }
-_NAMES = {"eigen": "eigen direction", "random": "random direction", "pca": "PCA direction"}
 
 
 @styled
@@ -36,6 +35,8 @@ def surface(datasets: Sequence[xr.Dataset], *, levels: Literal["auto", "linear",
     Colours are shared by all panels. If the loss rises far, they show the loss above the minimum of the slice, with
     levels spaced logarithmically; the colour bar says which. Hatched parts of the plane have no value. The title gives
     the largest distance of the path from the plane, and the cosine of the two directions if they are not orthogonal.
+    Single updates that were replayed, and the switch of SHIFT, are marked. Of a refined grid the points that were
+    evaluated are joined by triangles.
 
     Args:
         datasets: one ``surface`` dataset per run.
@@ -56,6 +57,8 @@ def surface(datasets: Sequence[xr.Dataset], *, levels: Literal["auto", "linear",
     """
     extra = [d["explained_variance"].values if "explained_variance" in d else None for d in datasets]
     slices = require_all([_with_path(d) for d in datasets], _NEEDED)
+    if any(min(d.sizes["alpha"], d.sizes["beta"]) < 2 for d in slices):
+        raise AbsentError("expected a plane, found a line of points. Draw it with the figure `cuts`.")
     if levels not in ("auto", "linear", "log"):
         raise LandscapeError(f"expected levels='auto', 'linear' or 'log', found {levels!r}. Use one of the three.")
     scale = Levels.of([d["loss"].values.astype(float) for d in slices], levels, loss_unit(slices))
@@ -65,21 +68,32 @@ def surface(datasets: Sequence[xr.Dataset], *, levels: Literal["auto", "linear",
     for ax in panels[len(slices) :]:
         ax.remove()
     panels = panels[: len(slices)]
-    for ax, ds, variance in zip(panels, slices, extra, strict=True):
-        contours = scale.draw(ax, ds)
+    marks: dict[str, Any] = {}
+    for ax, ds, variance, whole in zip(panels, slices, extra, datasets, strict=True):
+        contours = scale.draw(ax, whole)
         draw_path(ax, ds)
+        marks |= {str(mark.get_label()): mark for mark in draw_walk(ax, whole)}
         ax.set_title(_title(ds))
         ax.set_xlabel(_axis_label(ds, 0, variance))
         ax.set_ylabel(_axis_label(ds, 1, variance))
     figure.colorbar(contours, ax=panels, label=scale.label, ticks=scale.ticks, format="%g", pad=0.02, aspect=30)
-    holes = any(not np.isfinite(d["loss"].values).all() for d in slices)
+    holes = any(
+        not np.isfinite(d["loss"].values[known]).all() for d, known in zip(slices, map(measured, datasets), strict=True)
+    )
+    holes |= any(_leaves(d) for d in slices)
     walked = any(d.sizes["path_step"] for d in slices)
     figure.legend(
-        handles=plane_handles(holes=holes, walked=walked),
+        handles=[*plane_handles(holes=holes, walked=walked), *marks.values()],
         loc="outside upper center",
         ncols=2 if len(slices) == 1 else 4,
     )
     return figure
+
+
+def _leaves(ds: xr.Dataset) -> bool:
+    """Whether the path leaves the grid, beyond which there is no value."""
+    pairs = [(ds[f"path_{n}"].values, ds[n].values) for n in ("alpha", "beta")]
+    return any(len(x) and (x.min() < axis.min() or x.max() > axis.max()) for x, axis in pairs)
 
 
 def _with_path(ds: xr.Dataset) -> xr.Dataset:
@@ -105,7 +119,7 @@ def _title(ds: xr.Dataset) -> str:
 def _axis_label(ds: xr.Dataset, i: int, variance: Array | None) -> str:
     """Name, explained variance and unit of a direction."""
     kind = str(ds.attrs.get("directions", "given"))
-    name = f"{_NAMES.get(kind, kind + ' direction')} {i + 1}"
+    name = direction_name(kind, i)
     known = variance is not None and np.isfinite(variance[i])
     share = f"\n{variance[i]:.0%} of squared displacement" if variance is not None and known else ""
     length = float(np.sqrt(ds["gram"].values[i, i]))

@@ -43,7 +43,8 @@ def plot(
     `density`                 `density`       `steps`; `width` of the kernel in decades
     `valley`                  `widths`        `step`; `rise` above the floor
     `samples`                 `trajectories`  `variable`, "loss" or "correct"; `scale`
-    `surface`                 `surface`       `levels`, "auto", "linear" or "log"
+    `surface`                 `surface`       `levels`, "auto", "linear" or "log"; `surface3d`, with `azimuth` and
+                                              `elevation`; `cuts`, with `scale`; `frames`, with `most` panels in a row
     `entropy`                 `entropy`       `scale`
     `force`                   `force`         `tau`, upper end of the windows; `scale`
     `evolution`               `evolution`     `scale`

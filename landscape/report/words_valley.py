@@ -130,7 +130,9 @@ def surface_words(ds: xr.Dataset) -> Iterator[Finding]:
         f"{plane} the loss lies between {number(loss[finite].min())} and {number(loss[finite].max())}"
         f"{unit(ds['loss'])} at the {loss.shape[0]} x {loss.shape[1]} points of the grid, {lowest}"
     )
-    holes = int((~finite).sum())
+    known = ds["evaluated"].values if "evaluated" in ds else np.ones_like(finite)
+    holes = int((known & ~finite).sum())
+    text += "" if known.all() else f", of which {int(known.sum())} were evaluated"
     text += f"; {holes} points have no finite loss" if holes else ""
     yield Finding(f"{text}. Between the points nothing was measured.", "surface")
     if "path_distance" in ds and "explained_variance" in ds:

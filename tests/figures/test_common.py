@@ -15,7 +15,8 @@ from landscape.figures import FIGURES, datasets, marks, style
 from landscape.loss.metric import units_in
 
 ARCHS = ("single", "looped", "stacked", "shift")
-_TWINS = {"split": ("kappa",), "kappa": ("split",)}
+_PLANES = ("surface", "surface3d", "cuts", "frames")
+_TWINS = {"split": ("kappa",), "kappa": ("split",), **dict.fromkeys(_PLANES, _PLANES)}
 """Figures of one and the same answer."""
 
 

@@ -148,6 +148,41 @@ def surface(arch="single", seed=0, *, directions="eigen"):
     )
 
 
+def planes(arch="single", seed=0):
+    """The plane with frames."""
+    ds = surface(arch, seed)
+    shift = np.array([3.0, 1.0, 0.0])[:, None, None]
+    return ds.assign(frame_loss=(("frame_step", "alpha", "beta"), ds["loss"].values + shift)).assign_coords(
+        frame_step=STEPS[[0, 4, 8]]
+    )
+
+
+def line(arch="single", seed=0):
+    """A cut with draws, a hole, walls and a parabola: 1 + 2 x + 2 x^2 on the line x = 0.5 alpha."""
+    alpha = np.linspace(-3, 3, 13)
+    loss = (1 + alpha + alpha**2 / 2)[:, None]
+    loss[-1] = np.inf
+    draws = np.stack([loss, loss + 0.3 * np.abs(alpha)[:, None]])
+    return xr.Dataset(
+        {
+            "loss": (("alpha", "beta"), loss),
+            "gram": (("direction", "direction_2"), [[0.25]]),
+            "draw_loss": (("draw", "alpha", "beta"), draws),
+            "centre_loss": ((), 1.0),
+            "slope": ("direction", [1.0]),
+            "curvature": ("direction", [1.0]),
+            "floor": ("direction", [-1.0]),
+            "floor_loss": ("direction", [0.5]),
+            "floor_converged": ("direction", [True]),
+            "wall": (("direction", "side"), [[-2.0, 0.0]]),
+            "wall_censored": (("direction", "side"), [[False, False]]),
+            "rise": ((), 0.5),
+        },
+        {"alpha": alpha, "beta": [0.0], "side": ["-", "+"], "draw": [0, 1]},
+        attrs("surface", arch, seed) | {"directions": "random", "step": 1000},
+    )
+
+
 def branches(arch="single", seed=0):
     """Decay branches; the last of the first seed diverged."""
     step = STEPS[4::2]
@@ -233,6 +268,9 @@ BUILDERS = {
     "widths": valley,
     "trajectories": samples,
     "surface": surface,
+    "surface3d": surface,
+    "cuts": line,
+    "frames": planes,
     "sharpness": sharpness,
     "hopping": hopping,
     "alignment": alignment,

@@ -19,7 +19,7 @@ def table(results: Sequence[xr.Dataset]) -> Table:
             ds.attrs["run"],
             str(ds.attrs["step"]),
             str(ds.attrs["directions"]),
-            f"{ds.sizes['alpha']} x {ds.sizes['beta']}",
+            f"{ds.sizes['alpha']} x {ds.sizes['beta']}{_more(ds)}",
             number(ds.loss.min()),
             number(ds.loss.max()),
             number(ds.explained_variance.sum(), 3) if "explained_variance" in ds else "–",
@@ -38,3 +38,12 @@ def table(results: Sequence[xr.Dataset]) -> Table:
         "path's distance from plane",
     ]
     return Table(f"surface: loss on a plane ({units_of(results, 'loss')})", columns, rows)
+
+
+def _more(ds: xr.Dataset) -> str:
+    """What the grid was asked for besides, and how much of it was evaluated."""
+    share = [f"{float(ds.evaluated.mean()):.0%} evaluated"] if "evaluated" in ds else []
+    several = [
+        f"{ds.sizes[what]} {name}" for what, name in (("draw", "draws"), ("frame_step", "frames")) if what in ds.sizes
+    ]
+    return "".join(f", {said}" for said in (*share, *several))
