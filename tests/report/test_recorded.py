@@ -15,7 +15,9 @@ def test_a_recorded_run_is_analyzed_like_any_other(tmp_path, landscape):
         steps=6,
     )
     report = analyze(Run.open(tmp_path / "r"), seed=0, budget=3)
-    assert {"metrics", "samples", "spectrum"} <= set(report.datasets)
+    assert {"metrics", "samples"} <= set(report.datasets)
+    # What three seconds are enough for depends on the machine; what they are not enough for is said.
+    assert "spectrum" in report.datasets or any("spectrum" in str(s) for s in report.skipped)
     words = " ".join(map(str, report.findings))
     assert "loss unit" in words
     assert "nats per token" not in words
