@@ -15,7 +15,7 @@ from landscape.figures.contours import POINT, Levels, draw_path, plane_handles
 from landscape.figures.datasets import loss_unit, require_all
 from landscape.figures.style import PAGE, sheet, styled
 
-__all__ = ["frames"]
+__all__ = ["checked_frames", "draw_frame", "frames"]
 
 _NEEDED = {
     "frame_loss": ("frame_step", "alpha", "beta"),
@@ -54,15 +54,9 @@ def frames(
         >>> [ax.get_title(loc="left") for ax in figure.axes[:2]]
         ['a\nstep 0', 'step 4']
     """
-    if any("frame_loss" not in ds and ds.attrs.get("probe") == "surface" for ds in datasets):
-        raise AbsentError("expected planes through several checkpoints, found one. Ask for more: surface.frames=all.")
-    slices = require_all(datasets, _NEEDED)
-    if most < 1 or levels not in ("auto", "linear", "log"):
-        raise LandscapeError(
-            f"expected most >= 1 panels and levels 'auto', 'linear' or 'log', found {most} and {levels!r}."
-        )
-    if any(min(ds.sizes["alpha"], ds.sizes["beta"]) < 2 for ds in slices):
-        raise AbsentError("expected planes, found lines of points. Draw them with the figure `cuts`.")
+    slices = checked_frames(datasets, levels)
+    if most < 1:
+        raise LandscapeError(f"expected most >= 1 panels, found {most}.")
     shown = [np.unique(np.linspace(0, n - 1, min(n, most)).round().astype(int)) for n in _counts(slices)]
     scale = Levels.of(
         [ds["frame_loss"].values[i].astype(float) for ds, some in zip(slices, shown, strict=True) for i in some],
@@ -74,7 +68,7 @@ def frames(
     axes = figure.subplots(len(slices), columns, squeeze=False)
     for row, ds, whole, some in zip(axes, slices, datasets, shown, strict=True):
         for ax, i in zip(row, some, strict=False):
-            contours = _panel(ax, ds, whole, int(i), scale)
+            contours = draw_frame(ax, ds, whole, int(i), scale)
             ax.set_title(("" if i != some[0] else f"{ds.attrs['run']}\n") + f"step {int(ds['frame_step'][i])}")
             ax.set_xlabel("α")
             ax.label_outer()
@@ -90,6 +84,23 @@ def frames(
     return figure
 
 
+def checked_frames(datasets: Sequence[xr.Dataset], levels: str) -> list[xr.Dataset]:
+    """What is drawn of planes through several checkpoints.
+
+    Raises:
+        AbsentError: for a dataset of one plane, or of a line.
+        LandscapeError: if there is none, one has no frames, or `levels` are unknown.
+    """
+    if any("frame_loss" not in ds and ds.attrs.get("probe") == "surface" for ds in datasets):
+        raise AbsentError("expected planes through several checkpoints, found one. Ask for more: surface.frames=all.")
+    slices = require_all(datasets, _NEEDED)
+    if levels not in ("auto", "linear", "log"):
+        raise LandscapeError(f"expected levels='auto', 'linear' or 'log', found {levels!r}. Use one of the three.")
+    if any(min(ds.sizes["alpha"], ds.sizes["beta"]) < 2 for ds in slices):
+        raise AbsentError("expected planes, found lines of points. Draw them with the figure `cuts`.")
+    return slices
+
+
 def _counts(slices: Sequence[xr.Dataset]) -> list[int]:
     counts = [ds.sizes["frame_step"] for ds in slices]
     if not all(counts):
@@ -97,8 +108,8 @@ def _counts(slices: Sequence[xr.Dataset]) -> list[int]:
     return counts
 
 
-def _panel(ax: Axes, ds: xr.Dataset, whole: xr.Dataset, i: int, scale: Levels) -> Any:
-    """One frame, with the path about its checkpoint."""
+def draw_frame(ax: Axes, ds: xr.Dataset, whole: xr.Dataset, i: int, scale: Levels) -> Any:
+    """The i-th frame of a dataset, with the path about its checkpoint where `whole` has one."""
     one = ds.isel(frame_step=i)
     contours = scale.draw(ax, xr.Dataset({"loss": one["frame_loss"]}, {"alpha": ds["alpha"], "beta": ds["beta"]}))
     limits = ax.get_xlim(), ax.get_ylim()

@@ -15,16 +15,23 @@ from landscape.captions import caption
 from landscape.connections.asking import stored_connections
 from landscape.errors import AbsentError, LandscapeError, RunFailedError
 from landscape.figures import FIGURES, PAPER
+from landscape.figures.animation import MOVIES, save_animation
 from landscape.figures.style import paper
 from landscape.plotting import drawn
+from landscape.report.surface_page import surface_page
+from landscape.report.vtk import path_vtk, surface_vtk
 from landscape.runs.disk import advice
 from landscape.studies.gathered import Gathered, gathered
 from landscape.studies.study import Study
 from landscape.verdict.form import datasets
 from landscape.verdict.verdict import verdict
 
-__all__ = ["Drawn", "NotDrawn", "draw", "save", "save_figure"]
+__all__ = ["FILES", "IMAGES", "Drawn", "NotDrawn", "draw", "save", "save_figure"]
 
+IMAGES = ("pdf", "png", "svg")
+"""Formats that every figure has."""
+FILES = {"surface": ("html", "vtk"), "frames": MOVIES}
+"""Figure -> formats that it has beside these."""
 FEWEST = 2
 """Seeds below which a verdict has no interval to draw."""
 
@@ -37,6 +44,7 @@ class Drawn:
         name: of the figure.
         title: what it shows, in a line.
         figure: of matplotlib.
+        answers: that it was drawn from, by probe.
         caption: what is shown, from which answers of which runs, and what is missing.
         lacking: what is missing alone, a line each.
     """
@@ -44,6 +52,7 @@ class Drawn:
     name: str
     title: str
     figure: Any
+    answers: Mapping[str, Sequence[xr.Dataset]]
     caption: str
     lacking: tuple[str, ...]
 
@@ -92,16 +101,43 @@ def draw(
             name, found.answers, runs=study.runs, options=options or None, without=found.without, refused=found.refused
         )
         spec = FIGURES[name] if name in FIGURES else PAPER[name]
-        yield Drawn(name, spec.title, figure, text, tuple(_left_out(found)))
+        yield Drawn(name, spec.title, figure, found.answers, text, tuple(_left_out(found)))
 
 
 def save(found: Drawn, folder: Path, *, formats: Sequence[str], dpi: int = 200) -> list[Path]:
-    """Write a figure in each format, and its caption beside them; where the pictures are."""
-    paths = [folder / f"{found.name}.{kind}" for kind in formats]
-    for path in paths:
-        save_figure(found.figure, path, dpi)
-        found.figure.set_layout_engine("none")  # where everything stands is found once, for all formats
+    """Write a figure in each format that it has, and its caption beside them; where the files are."""
+    paths = []
+    for kind in formats:
+        path = folder / f"{found.name}.{kind}"
+        if kind in IMAGES:
+            save_figure(found.figure, path, dpi)
+            found.figure.set_layout_engine("none")  # where everything stands is found once, for all formats
+            paths.append(path)
+        elif kind in FILES.get(found.name, ()):
+            paths += _saved(found.answers["surface"], path, dpi)
     write(found.caption.encode(), folder / f"{found.name}.txt")
+    return paths
+
+
+def _saved(answers: Sequence[xr.Dataset], path: Path, dpi: int) -> list[Path]:
+    """Surfaces in the formats that no other figure has."""
+    kind = path.suffix[1:]
+    if kind == "html":
+        write(surface_page(answers).encode(), path)
+        return [path]
+    if kind in MOVIES:
+        with _renamed(path) as temporary:
+            save_animation(answers, temporary, dpi=dpi)
+        return [path]
+    paths = []
+    for ds in answers:  # one file each: the grids differ
+        own = path if len(answers) == 1 else path.with_stem(f"{path.stem}-{ds.attrs.get('run', 'run')}")
+        texts = {own: surface_vtk(ds)}
+        if ds.sizes.get("path_step", 0):
+            texts[own.with_stem(f"{own.stem}-path")] = path_vtk(ds)
+        for each, text in texts.items():
+            write(text.encode(), each)
+            paths.append(each)
     return paths
 
 
@@ -137,11 +173,17 @@ def _left_out(found: Gathered) -> list[str]:
 
 def save_figure(figure: Any, path: Path, dpi: int) -> None:
     """Write a figure under a temporary name, then rename it."""
-    temporary = path.with_name(f".{path.name}.tmp")
+    with _renamed(path) as temporary, paper():  # fonts and embedding are read when a figure is written
+        figure.savefig(temporary, format=path.suffix[1:], dpi=dpi)
+
+
+@contextlib.contextmanager
+def _renamed(path: Path) -> Iterator[Path]:
+    """A temporary name for a file that is to be there whole or not at all."""
+    temporary = path.with_name(f".{path.stem}.tmp{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with paper():  # fonts and embedding are read when a figure is written
-            figure.savefig(temporary, format=path.suffix[1:], dpi=dpi)
+        yield temporary
         temporary.replace(path)
     except OSError as error:
         with contextlib.suppress(OSError):

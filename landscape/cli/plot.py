@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from landscape.answers.files import DamagedError
-from landscape.cli.drawing import NotDrawn, draw, save
+from landscape.cli.drawing import FILES, IMAGES, NotDrawn, draw, save
 from landscape.errors import AbsentError, LandscapeError
 from landscape.figures import FIGURES, PAPER
 from landscape.loss.metric import METRICS
@@ -31,7 +31,11 @@ __all__ = ["command"]
     help="Folder for the pictures.",
 )
 @click.option(
-    "--format", "formats", multiple=True, type=click.Choice(["pdf", "png", "svg"]), help="Repeat.  [default: pdf, png]"
+    "--format",
+    "formats",
+    multiple=True,
+    type=click.Choice([*IMAGES, *(kind for kinds in FILES.values() for kind in kinds)]),
+    help="Repeat; html (to be turned) and vtk of surface, gif and mp4 of frames alone.  [default: pdf, png]",
 )
 @click.option("--dpi", type=click.IntRange(30), default=200, show_default=True, help="Resolution of png.")
 @click.option(
@@ -58,9 +62,14 @@ def command(
       landscape plot runs/markov-single-s0 runs/markov-looped-s0 eigenvalues widths --format svg
       landscape plot runs fig1 fig3
       landscape plot runs eigenvalues --metric filter
+      landscape plot runs surface --format html --format vtk
+      landscape plot runs frames --format gif
     """
     known = [*FIGURES, *PAPER]
     names = [p for p in paths if p in known and not Path(p).exists()]
+    _check(formats, names)
+    if not names and formats and not set(formats) & set(IMAGES):
+        names = [figure for figure, kinds in FILES.items() if set(kinds) & set(formats)]
     given = _settings(assignments, names or known)
     missing = [p for p in paths if p not in names and not Path(p).exists()]
     if missing:
@@ -87,6 +96,17 @@ def command(
         raise click.exceptions.Exit(DamagedError.exit_code)
     if not pictures:
         raise LandscapeError("nothing to draw yet. Run `landscape probe` first.")
+
+
+def _check(formats: Sequence[str], names: Sequence[str]) -> None:
+    """Refuse a format that no figure of these has, and a figure that has none of these formats."""
+    for kind in formats:
+        having = [figure for figure, kinds in FILES.items() if kind in kinds]
+        lacking = [name for name in names if not {*IMAGES, *FILES.get(name, ())} & set(formats)]
+        if kind not in IMAGES and names and (lacking or not set(having) & set(names)):
+            raise click.UsageError(
+                f"--format {kind} is a format of the figure {having[0]!r} alone, not of {(lacking or names)[0]!r}."
+            )
 
 
 def _settings(assignments: tuple[str, ...], names: Sequence[str]) -> dict[str, dict[str, Any]]:
