@@ -29,7 +29,7 @@ def save_animation(
     datasets: Sequence[xr.Dataset],
     path: str | os.PathLike[str],
     *,
-    fps: float = 3.0,
+    fps: int = 3,
     levels: Literal["auto", "linear", "log"] = "auto",
     dpi: int = 150,
 ) -> None:
@@ -46,7 +46,7 @@ def save_animation(
         dpi: pixels per inch of a page of 7 inches.
 
     Raises:
-        LandscapeError: for another ending, a rate that is not positive, runs with frames at different steps, no ffmpeg
+        LandscapeError: for another ending, a rate below 1, runs with frames at different steps, no ffmpeg
             for .mp4, or datasets that `frames` refuses.
 
     Example:
@@ -91,14 +91,14 @@ def save_animation(
                     writer.grab_frame()
 
 
-def _writer(path: Path, fps: float) -> AbstractMovieWriter:
+def _writer(path: Path, fps: int) -> AbstractMovieWriter:
     kind = path.suffix[1:]
     if kind not in MOVIES:
         raise LandscapeError(f"expected a file that ends in .{' or .'.join(MOVIES)}, found {path.name!r}.")
-    if not fps > 0:
-        raise LandscapeError(f"expected more than 0 frames per second, found {fps!r}. Try 3.")
+    if fps < 1:
+        raise LandscapeError(f"expected at least 1 of frames per second, found {fps!r}. Try 3.")
     if kind == "gif":
-        return PillowWriter(fps=fps)  # type: ignore[no-untyped-call]
+        return PillowWriter(fps=fps)
     if not FFMpegWriter.isAvailable():
         raise LandscapeError("expected the program ffmpeg for .mp4, found none. Install it, or write a .gif.")
     return FFMpegWriter(fps=fps, extra_args=["-pix_fmt", "yuv420p", "-vf", "pad=ceil(iw/2)*2:ceil(ih/2)*2"])
