@@ -75,8 +75,8 @@ def costs(
         >>> config = RunConfig.make(task={"n_train": 16, "n_probe": 8, "n_test": 8}, model={"width": 4}, steps=2)
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     found = costs([plan(get_probe("surface"), train(config, folder), seed=0)])[0]
-        >>> found.todo, found.stored, found.forwards  # 31 x 31 points, the path, and the centre
-        (1, 0, (965, 965))
+        >>> found.todo, found.stored, found.forwards  # 31 x 31 points, the path twice, and the centre
+        (1, 0, (968, 968))
     """
     known: dict[tuple[str, ...], Rates | LandscapeError] = {}
     shared: set[tuple[str, int, str]] = set()

@@ -89,7 +89,8 @@ def layer_normalised(objective: Objective, direction: Tensor, w: Tensor) -> Tens
     Example:
         >>> model = torch.nn.Linear(2, 1)
         >>> objective = Objective(model, lambda y, t: ((y - t) ** 2).sum(1), (torch.ones(1, 2), torch.ones(1, 1)))
-        >>> layer_normalised(objective, torch.ones(3), torch.tensor([0.0, 2.0, 3.0])).square().tolist()
+        >>> found = layer_normalised(objective, torch.ones(3), torch.tensor([0.0, 2.0, 3.0]))
+        >>> [round(x, 5) for x in found.square().tolist()]
         [2.0, 2.0, 9.0]
     """
     scaled = [
