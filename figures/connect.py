@@ -32,6 +32,8 @@ _MOST = 12
 """Panels of one figure."""
 _FAR = 20.0
 """Times that the largest loss may be the smallest on a linear axis."""
+_SEEN = 1 / 30
+"""Part of what a panel spans that a barrier has to be to have a bar: its number would lie on the lines."""
 _COLORS = {"line": family_color(2), "curve": family_color(1)}
 _STYLES = {"none": "-", "matched": "--"}
 _WORDS = {"none": "", "matched": ", aligned"}
@@ -43,7 +45,7 @@ def connect(datasets: Sequence[xr.Dataset], *, scale: Literal["auto", "linear", 
 
     Solid lines are of b as it is, dashed ones after its units were put in the order of a's; there are none where all
     were in that order already. The dotted line joins the losses at the ends; the bar from there to the highest place
-    over it is the barrier, written beside it. Without a bar it is less than a hundredth of what the curve spans, or not
+    over it is the barrier, written beside it. Without a bar it is less than a thirtieth of what the panel spans, or not
     finite, as the loss is in the gaps. The axis of the loss is logarithmic where it spans more than a factor of 20,
     and says so.
 
@@ -112,18 +114,17 @@ def _panel(ax: Axes, ds: xr.Dataset, scale: str) -> str:
             if j == 0 and i == 0:
                 ax.plot(t, y[0] + t * (y[-1] - y[0]), color=NEUTRAL, linestyle=":", linewidth=0.8)
             at = ds.isel(alignment=i, path=j)
-            _bar(ax, at, y, color)
+            _bar(ax, at, y, color, span=float(np.ptp(finite)) if len(finite) else 0.0)
     ax.set_xlim(-0.02, 1.02)
     low, high = ax.get_ylim()
     ax.set_ylim(low, high * (high / low) ** 0.08 if log else high + 0.1 * (high - low))  # room for the numbers
     return "\nlog scale" if log else ""
 
 
-def _bar(ax: Axes, at: xr.Dataset, y: Any, color: str) -> None:
-    """The barrier of one path, where it is more than can be seen of it."""
+def _bar(ax: Axes, at: xr.Dataset, y: Any, color: str, *, span: float) -> None:
+    """The barrier of one path, where it is not lost in what the panel spans."""
     height, t = float(at["barrier"]), float(at["barrier_t"])
-    seen = np.nanmax(y) - np.nanmin(y) if np.isfinite(y).any() else 0.0
-    if not (np.isfinite(height) and height > 0.01 * seen):
+    if not (np.isfinite(height) and height > _SEEN * span):
         return
     foot = y[0] + t * (y[-1] - y[0])
     ax.plot([t, t], [foot, foot + height], color=color, linewidth=0.7, marker="_", markersize=4, zorder=4)
