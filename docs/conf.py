@@ -88,7 +88,7 @@ nitpick_ignore_regex = [
     ),
     (
         r"py:.*",
-        r"landscape\.(training\.passes\.Passes|models\.(gpt\.LoopedBlocks|recursion\.Recursion)|probes\.tools\.noise\.Training)",
+        r"landscape\.(training\.passes\.Passes|models\.(gpt\.LoopedBlocks|recursion\.Recursion)|probes\.tools\.(noise\.Training|around\.Around))",
     ),
     (r"py:.*", r"landscape\.(models\.gpt\.Adapted|probes\.linalg\.(search\.driver\.T|trace\.intervals\.Estimate))"),
     (r"py:.*", r"landscape\.(probes\.base\.(Extent|Counts)|report\.section\.Finding)"),

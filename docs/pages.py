@@ -49,7 +49,8 @@ def definition(heading: str) -> str:
     parts = re.split(r"^(#{2,3}) (.+)$", text, flags=re.MULTILINE)
     for _, name, body in zip(parts[1::3], parts[2::3], parts[3::3], strict=True):
         if name == heading:
-            return f":::{{container}} definition\n**{name}**\n\n{body.strip()}\n:::\n"
+            body = body.strip().replace("](#", "](/definitions.md#")  # other sections are on another page here
+            return f":::{{container}} definition\n**{name}**\n\n{body}\n:::\n"
     raise ValueError(f"definitions.md has no section {heading!r}.")
 
 
