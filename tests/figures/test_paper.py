@@ -211,7 +211,7 @@ def test_the_area_below_a_spectrum_is_the_number_of_eigenvalues_and_both_figures
     assert len({ax.get_xlim() + ax.get_ylim() for figure in figures for ax in figure.axes}) == 1
     for figure in figures:
         x, y = figure.axes[-1].lines[0].get_data()
-        assert np.trapezoid(y, np.log10(x)) == pytest.approx(40, rel=1e-3)
+        assert trapezoid(y, np.log10(x)) == pytest.approx(40, rel=1e-3)
         (band,) = (c for c in figure.axes[-1].collections if c.get_paths())
         heights = band.get_paths()[0].vertices[:, 1]
         assert np.isfinite(heights).all()  # all eigenvalues: seeds differ, and no error is unknown

@@ -60,6 +60,7 @@ def test_holes_and_the_path_are_in_vtk():
 
 
 def test_what_makes_no_page_is_told(monkeypatch):
+    pytest.importorskip("plotly")
     with pytest.raises(AbsentError, match="line of points"):
         surface_page([line()])
     with pytest.raises(LandscapeError, match="at least one answer"):
