@@ -4,6 +4,7 @@ import matplotlib as mpl
 import numpy as np
 import pytest
 from matplotlib.patches import Patch
+from scipy.integrate import trapezoid
 from support.builders import BUILDERS, STEPS, render, shift
 from support.builders_length import length
 
