@@ -13,9 +13,9 @@ from matplotlib.animation import AbstractMovieWriter, FFMpegWriter, PillowWriter
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from landscape.errors import LandscapeError
-from landscape.figures.contours import Levels, plane_handles
+from landscape.figures.contours import Levels
 from landscape.figures.datasets import loss_unit
-from landscape.figures.frames import checked_frames, draw_frame
+from landscape.figures.frames import checked_frames, draw_frame, frame_handles
 from landscape.figures.style import PAGE, paper, sheet
 
 __all__ = ["MOVIES", "save_animation"]
@@ -70,10 +70,6 @@ def save_animation(
         figure = sheet(PAGE, 3.6)
         FigureCanvasAgg(figure)
         axes = figure.subplots(1, len(slices), squeeze=False)[0]
-        walked = any(ds.sizes.get("path_step", 0) for ds in datasets)
-        holes = not all(np.isfinite(z).all() for z in losses)
-        marks = [m for m in plane_handles(holes=holes, walked=walked) if "step of" not in str(m.get_label())]
-        marks[-1 - holes].set_label("the checkpoint")
         bar = None
         with writer.saving(figure, str(path), dpi):
             for i, step in enumerate(steps):
@@ -84,7 +80,7 @@ def save_animation(
                     ax.set_title(f"{ds.attrs['run']}\nstep {int(step)}")
                 if bar is None:
                     bar = figure.colorbar(drawn, ax=axes, label=scale.label, ticks=scale.ticks, format="%g", aspect=18)
-                    figure.legend(handles=marks, loc="outside upper center", ncols=3)
+                    figure.legend(handles=frame_handles(datasets), loc="outside upper center", ncols=3)
                     figure.draw_without_rendering()
                     figure.set_layout_engine("none")  # nothing moves from frame to frame
                 for _ in range(_HOLD if i == len(steps) - 1 else 1):

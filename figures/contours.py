@@ -19,14 +19,17 @@ from matplotlib.ticker import MaxNLocator
 from matplotlib.tri import Triangulation
 from numpy.typing import NDArray
 
+from landscape.errors import LandscapeError
 from landscape.figures.datasets import Array
 from landscape.figures.marks import one_colour
 from landscape.figures.style import MAP, missing, no_value
 
 __all__ = [
     "POINT",
+    "SLICE",
     "SWITCH",
     "Levels",
+    "check_levels",
     "direction_name",
     "draw_path",
     "draw_walk",
@@ -35,6 +38,13 @@ __all__ = [
     "triangles",
 ]
 
+SLICE = {
+    "loss": ("alpha", "beta"),
+    "alpha": ("alpha",),
+    "beta": ("beta",),
+    "gram": ("direction", "direction_2"),
+}
+"""Variables of every slice, with their dimensions."""
 _WIDE = 10.0
 """Levels are spaced logarithmically if the largest excess over the minimum is this many times a slice's median one."""
 
@@ -108,6 +118,12 @@ class Mesh:
     beta: NDArray[np.int64]
     corners: NDArray[np.int64]
     holes: NDArray[np.bool_]
+
+
+def check_levels(levels: str) -> None:
+    """Refuse levels that no figure of slices knows."""
+    if levels not in ("auto", "linear", "log"):
+        raise LandscapeError(f"expected levels='auto', 'linear' or 'log', found {levels!r}. Use one of the three.")
 
 
 def measured(ds: xr.Dataset) -> NDArray[np.bool_]:

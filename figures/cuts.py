@@ -14,18 +14,12 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from landscape.errors import LandscapeError
-from landscape.figures.contours import direction_name, measured
+from landscape.figures.contours import SLICE, direction_name, measured
 from landscape.figures.datasets import NO_STEP, Array, loss_unit, over_seeds, require_all, say_step
 from landscape.figures.style import NEUTRAL, arch_style, grid, missing, styled
 
 __all__ = ["cuts"]
 
-_NEEDED = {
-    "loss": ("alpha", "beta"),
-    "alpha": ("alpha",),
-    "beta": ("beta",),
-    "gram": ("direction", "direction_2"),
-}
 _PARABOLA: dict[str, Any] = {"color": NEUTRAL, "linestyle": (0, (4, 2)), "linewidth": 0.9}
 _WALL: dict[str, Any] = {"color": "black", "linestyle": "none", "marker": "|", "markersize": 8}
 _FLOOR: dict[str, Any] = {"color": "black", "linestyle": "none", "marker": "v", "markersize": 4}
@@ -58,7 +52,7 @@ def cuts(datasets: Sequence[xr.Dataset], *, scale: Literal["linear", "log"] = "l
         >>> figure.axes[0].get_title(loc="left")
         'a, step 4'
     """
-    slices = require_all(datasets, _NEEDED)
+    slices = require_all(datasets, SLICE)
     if scale not in ("linear", "log"):
         raise LandscapeError(f"expected scale='linear' or 'log', found {scale!r}. Use one of the two.")
     columns = max(_axes_of(ds) for ds in slices)

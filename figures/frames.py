@@ -9,13 +9,15 @@ import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 
 from landscape.errors import AbsentError, LandscapeError
-from landscape.figures.contours import POINT, Levels, draw_path, plane_handles
+from landscape.figures.contours import POINT, Levels, check_levels, draw_path, plane_handles
 from landscape.figures.datasets import loss_unit, require_all
 from landscape.figures.style import PAGE, sheet, styled
 
-__all__ = ["checked_frames", "draw_frame", "frames"]
+__all__ = ["checked_frames", "draw_frame", "frame_handles", "frames"]
 
 _NEEDED = {
     "frame_loss": ("frame_step", "alpha", "beta"),
@@ -76,11 +78,7 @@ def frames(
         for ax in row[len(some) :]:
             ax.remove()
     figure.colorbar(contours, ax=axes, label=scale.label, ticks=scale.ticks, format="%g", pad=0.02, aspect=18)
-    holes = any(not np.isfinite(ds["frame_loss"].values).all() for ds in slices)
-    walked = any(ds.sizes.get("path_step", 0) for ds in datasets)
-    marks = [m for m in plane_handles(holes=holes, walked=walked) if "step of" not in str(m.get_label())]
-    marks[-1 - holes].set_label("the checkpoint")
-    figure.legend(handles=marks, loc="outside upper center", ncols=4)
+    figure.legend(handles=frame_handles(datasets), loc="outside upper center", ncols=4)
     return figure
 
 
@@ -94,11 +92,19 @@ def checked_frames(datasets: Sequence[xr.Dataset], levels: str) -> list[xr.Datas
     if any("frame_loss" not in ds and ds.attrs.get("probe") == "surface" for ds in datasets):
         raise AbsentError("expected planes through several checkpoints, found one. Ask for more: surface.frames=all.")
     slices = require_all(datasets, _NEEDED)
-    if levels not in ("auto", "linear", "log"):
-        raise LandscapeError(f"expected levels='auto', 'linear' or 'log', found {levels!r}. Use one of the three.")
+    check_levels(levels)
     if any(min(ds.sizes["alpha"], ds.sizes["beta"]) < 2 for ds in slices):
         raise AbsentError("expected planes, found lines of points. Draw them with the figure `cuts`.")
     return slices
+
+
+def frame_handles(datasets: Sequence[xr.Dataset]) -> list[Line2D | Patch]:
+    """What the marks on frames mean."""
+    holes = any(not np.isfinite(ds["frame_loss"].values).all() for ds in datasets)
+    walked = any(ds.sizes.get("path_step", 0) for ds in datasets)
+    marks = [m for m in plane_handles(holes=holes, walked=walked) if "step of" not in str(m.get_label())]
+    marks[-1 - holes].set_label("the checkpoint")
+    return marks
 
 
 def _counts(slices: Sequence[xr.Dataset]) -> list[int]:

@@ -9,18 +9,24 @@ import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 
-from landscape.errors import AbsentError, LandscapeError
-from landscape.figures.contours import Levels, direction_name, draw_path, draw_walk, measured, plane_handles
+from landscape.errors import AbsentError
+from landscape.figures.contours import (
+    SLICE,
+    Levels,
+    check_levels,
+    direction_name,
+    draw_path,
+    draw_walk,
+    measured,
+    plane_handles,
+)
 from landscape.figures.datasets import NO_STEP, Array, loss_unit, require_all, say_step
 from landscape.figures.style import grid, styled
 
 __all__ = ["surface"]
 
 _NEEDED = {
-    "loss": ("alpha", "beta"),
-    "alpha": ("alpha",),
-    "beta": ("beta",),
-    "gram": ("direction", "direction_2"),
+    **SLICE,
     "path_alpha": ("path_step",),
     "path_beta": ("path_step",),
     "path_distance": ("path_step",),
@@ -59,8 +65,7 @@ def surface(datasets: Sequence[xr.Dataset], *, levels: Literal["auto", "linear",
     slices = require_all([_with_path(d) for d in datasets], _NEEDED)
     if any(min(d.sizes["alpha"], d.sizes["beta"]) < 2 for d in slices):
         raise AbsentError("expected a plane, found a line of points. Draw it with the figure `cuts`.")
-    if levels not in ("auto", "linear", "log"):
-        raise LandscapeError(f"expected levels='auto', 'linear' or 'log', found {levels!r}. Use one of the three.")
+    check_levels(levels)
     scale = Levels.of([d["loss"].values.astype(float) for d in slices], levels, loss_unit(slices))
     columns = min(len(slices), 2)
     figure, axes = grid(-(-len(slices) // columns), columns, height=3.2)

@@ -13,19 +13,13 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator
 
-from landscape.errors import AbsentError, LandscapeError
-from landscape.figures.contours import Levels, direction_name, measured, triangles
+from landscape.errors import AbsentError
+from landscape.figures.contours import SLICE, Levels, check_levels, direction_name, measured, triangles
 from landscape.figures.datasets import NO_STEP, Array, loss_unit, require_all, say_step
 from landscape.figures.style import COLUMN, MAP, NEUTRAL, PAGE, SMALL, sheet, styled
 
 __all__ = ["surface3d"]
 
-_NEEDED = {
-    "loss": ("alpha", "beta"),
-    "alpha": ("alpha",),
-    "beta": ("beta",),
-    "gram": ("direction", "direction_2"),
-}
 _PATH: dict[str, Any] = {"color": "#D55E00", "linewidth": 1.2, "marker": ".", "markersize": 3}
 _TRUE: dict[str, Any] = {
     "color": "black",
@@ -76,9 +70,8 @@ def surface3d(
         >>> figure.axes[0].get_title(loc="left")
         'a, step 4\nα: PCA direction 1 (distance)\nβ: PCA direction 2 (distance)'
     """
-    slices = require_all(datasets, _NEEDED)
-    if levels not in ("auto", "linear", "log"):
-        raise LandscapeError(f"expected levels='auto', 'linear' or 'log', found {levels!r}. Use one of the three.")
+    slices = require_all(datasets, SLICE)
+    check_levels(levels)
     if any(min(ds.sizes["alpha"], ds.sizes["beta"]) < 2 for ds in slices):
         raise AbsentError("expected a plane, found a line of points. Draw it with the figure `cuts`.")
     losses = [z[np.isfinite(z)] for z in (ds["loss"].values.astype(float) for ds in slices)]

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-__all__ = ["HINT", "available", "interactive", "plotly_code"]
+__all__ = ["CONFIG", "HINT", "available", "interactive", "plotly_code"]
 
 HINT = 'For a surface that can be turned: pip install "landscape-valleys[html]" (plotly), then make the page again.'
 # Only these buttons: among plotly's own is one that would send the chart to a server.
 _BUTTONS = ["toImage", "pan3d", "orbitRotation", "tableRotation", "resetCameraDefault3d"]
-_CONFIG: dict[str, Any] = {"responsive": True, "displaylogo": False, "modeBarButtons": [_BUTTONS]}
+CONFIG: dict[str, Any] = {"responsive": True, "displaylogo": False, "modeBarButtons": [_BUTTONS]}
 _STEEP = 20.0
 """Heights are the logarithm of what is above the minimum if the largest is this many times the median."""
 
@@ -75,7 +75,7 @@ def interactive(ds: xr.Dataset, *, identity: str) -> str:
         height=520,
         showlegend=False,
     )
-    text: str = figure.to_html(full_html=False, include_plotlyjs=False, div_id=identity, config=_CONFIG)
+    text: str = figure.to_html(full_html=False, include_plotlyjs=False, div_id=identity, config=CONFIG)
     return text
 
 

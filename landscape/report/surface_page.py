@@ -12,16 +12,12 @@ from numpy.typing import NDArray
 
 from landscape.errors import AbsentError, LandscapeError
 from landscape.figures.contours import measured, triangles
-from landscape.report.surface import HINT, available, plotly_code
+from landscape.report.surface import CONFIG, HINT, available, plotly_code
 
 __all__ = ["surface_page"]
 
 _LOOK = {"colorscale": "Viridis", "opacity": 0.92}
 _PATH = "#D55E00"
-_CONFIG: dict[str, Any] = {
-    "responsive": True, "displaylogo": False,
-    "modeBarButtons": [["toImage", "pan3d", "orbitRotation", "tableRotation", "resetCameraDefault3d"]],
-}  # fmt: skip
 # Nothing is fetched and nothing sent; plotly makes functions of text.
 _POLICY = (
     "default-src 'none'; img-src data: blob:; style-src 'unsafe-inline'; "
@@ -103,7 +99,7 @@ def _turned(ds: xr.Dataset, *, identity: str) -> str:
     figure.update_layout(
         updatemenus=[{"type": "buttons", "direction": "right", "x": 0, "xanchor": "left", "y": 1, "buttons": buttons}]
     )
-    text: str = figure.to_html(full_html=False, include_plotlyjs=False, div_id=identity, config=_CONFIG)
+    text: str = figure.to_html(full_html=False, include_plotlyjs=False, div_id=identity, config=CONFIG)
     return text
 
 
@@ -130,9 +126,7 @@ def _moving(ds: xr.Dataset, *, identity: str) -> str:
             }
         ],
     )  # fmt: skip
-    text: str = figure.to_html(
-        full_html=False, include_plotlyjs=False, div_id=identity, config=_CONFIG, auto_play=False
-    )
+    text: str = figure.to_html(full_html=False, include_plotlyjs=False, div_id=identity, config=CONFIG, auto_play=False)
     return text
 
 
