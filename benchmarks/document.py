@@ -8,6 +8,7 @@ from typing import Any
 
 from bars import ratios
 from cards import section as card_section
+from command import section as command_section
 from curves import picture
 from curves import section as size_section
 from recording import section as recording_section
@@ -71,6 +72,8 @@ def document(files: dict[str, Any], images: dict[str, str], others: dict[str, An
         mine = {k: c for k, c in files.items() if k.split("-")[0] == question}
         if mine:
             parts.append(_question(question, mine, images.get(question)))
+    if "command" in others:
+        parts.append(command_section(others["command"]))
     if "training" in others:
         parts.append(_training(others["training"]))
     sizes = {name: others[name] for name in ("size", "size-cuda") if name in others}
@@ -232,6 +235,8 @@ def _again() -> str:
 
 ```
 pip install pyhessian landscaper "curvlinops-for-pytorch<4" hessian-eigenthings transformers
+pip install loss-landscapes loss-landscape-3d
+pip install --no-deps pylandscape && pip install brevitas "setuptools<70"  # it asks for another torch
 export OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 python benchmarks/curvature.py --only top --problem toy
 python benchmarks/curvature.py --only top --problem gpt
@@ -239,13 +244,14 @@ python benchmarks/curvature.py --only density --problem toy
 python benchmarks/curvature.py --only density --problem gpt --vectors 2
 python benchmarks/curvature.py --only full --repeats 1
 python benchmarks/curvature.py --only run
+python benchmarks/command.py
 python benchmarks/training.py
 python benchmarks/size.py --threads 2
 python benchmarks/size.py --device cuda --memory 24
 python benchmarks/gpu.py
 python benchmarks/recording.py
 python benchmarks/surface.py --problem toy
-python benchmarks/surface.py --problem gpt --points 25
+python benchmarks/surface.py --problem gpt --points 51
 python benchmarks/report.py
 ```
 

@@ -148,7 +148,7 @@ def main() -> None:
 
 def _others(folder: Path) -> dict[str, Any]:
     """What other scripts stored, by name."""
-    names = ("training", "size", "size-cuda", "surface", "gpu", "ranks", "recording")
+    names = ("training", "size", "size-cuda", "surface", "command", "gpu", "ranks", "recording")
     paths = {name: folder / f"{name}.json" for name in names}
     return {name: json.loads(path.read_text()) for name, path in paths.items() if path.exists()}
 
