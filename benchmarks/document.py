@@ -11,6 +11,7 @@ from cards import section as card_section
 from command import section as command_section
 from curves import picture
 from curves import section as size_section
+from ranks import section as ranks_section
 from recording import section as recording_section
 from report import NAMES, ORDER, TITLES, compiling, not_faster, remarks, table
 from surface import section as surface_section
@@ -81,6 +82,8 @@ def document(files: dict[str, Any], images: dict[str, str], others: dict[str, An
         parts.append(_sizes(sizes, folder))
     if "surface" in others:
         parts.append(surface_section(others["surface"]))
+    if "ranks" in others:
+        parts.append(ranks_section(others["ranks"]))
     if "gpu" in others:
         parts.append(card_section(others["gpu"]))
     if "recording" in others:
@@ -249,6 +252,7 @@ python benchmarks/training.py
 python benchmarks/size.py --threads 2
 python benchmarks/size.py --device cuda --memory 24
 python benchmarks/gpu.py
+python benchmarks/ranks.py -o benchmarks/results/ranks.json
 python benchmarks/recording.py
 python benchmarks/surface.py --problem toy
 python benchmarks/surface.py --problem gpt --points 51

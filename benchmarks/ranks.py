@@ -25,6 +25,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from timing import environment
 from torch import Tensor
 
 from landscape import Objective, distributed
@@ -99,6 +100,29 @@ def processes(size: int, samples: int, width: int) -> Found:
         return found
 
 
+def section(content: dict[str, Any]) -> str:
+    """The part of the document."""
+    e, settings = content["environment"], content["settings"]
+    lines = [
+        "## Several processes that share the samples",
+        "",
+        f"`landscape.distributed` with {settings['ranks']} ranks (gloo) against one process, one thread each; a "
+        f"perceptron (width {settings['width']}) on {settings['samples']} samples. {e['cpu']}, {e['cores']} cores; "
+        f"median of {settings['repeats']} repeats in turn, ratios of one repeat each with their range. *Processor*: of "
+        "one rank. *Apart*: distance of the two results over the norm.",
+        "",
+        f"| quantity | 1 process, ms | {settings['ranks']} ranks, ms | faster | processor, faster | apart |",
+        "|---|---|---|---|---|---|",
+    ]
+    for row in content["rows"]:
+        (alone, _), (shared, _) = row["seconds"]
+        faster = (f"{median(r):.2f} [{min(r):.2f}–{max(r):.2f}]" for r in row["ratios"])
+        cells = (row["name"], f"{1e3 * alone:.2f}", f"{1e3 * shared:.2f}", *faster, f"{row['apart']:.0e}")
+        lines.append("| " + " | ".join(cells) + " |")
+    before = e["load_before"][0]
+    return "\n".join([*lines, "", f"Load of the machine before: {before:.1f}.", ""])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--ranks", type=int, default=2)
@@ -108,6 +132,7 @@ def main() -> None:
     parser.add_argument("-o", "--out", type=Path)
     given = parser.parse_args()
     rows: list[dict[str, Any]] = []
+    about = environment()
     sys.stdout.write(f"seconds that pass / of the processor: 1 process, {given.ranks} ranks, how much faster\n")
     pairs = [
         (processes(1, given.samples, given.width), processes(given.ranks, given.samples, given.width))
@@ -124,7 +149,9 @@ def main() -> None:
         faster = (f"x {median(r):.2f} ({min(r):.2f} to {max(r):.2f})" for r in ratios)
         sys.stdout.write(f"{name:18} {'  '.join(shown)}   {' / '.join(faster)}   apart {apart:.0e}\n")
     if given.out is not None:
-        given.out.write_text(json.dumps({"settings": {**vars(given), "out": ""}, "rows": rows}, indent=1))
+        given.out.write_text(
+            json.dumps({"environment": about, "settings": {**vars(given), "out": ""}, "rows": rows}, indent=1)
+        )
 
 
 if __name__ == "__main__":
