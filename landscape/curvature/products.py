@@ -146,15 +146,21 @@ class _GradientGraph:
 def _graph_bytes(term: Callable[[Tensor], Tensor], w: Tensor) -> int:
     """Bytes that one gradient graph keeps alive, each storage counted once."""
     storages: dict[int, int] = {}
+    held: list[list[Tensor]] = []
 
-    def pack(x: Tensor) -> Tensor:
+    def pack(x: Tensor) -> list[Tensor]:
         storage = x.untyped_storage()
         storages[storage.data_ptr()] = storage.nbytes()
-        return x
+        held.append([x])
+        return held[-1]
 
     try:
-        with torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x):
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda box: box[0]):
             _GradientGraph(term, w)
     except RuntimeError:  # a module that uses torch.func allows no hooks, or has no storages: not measured, so not kept
         return sys.maxsize
+    finally:
+        # A tensor in a hook of the node that made it is a circle that no garbage collector sees: all would stay.
+        for box in held:
+            box.clear()
     return sum(storages.values())
