@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +19,9 @@ from landscape.verdict.groups import Kind
 from landscape.verdict.verdict import Judged, Verdict
 
 __all__ = ["study_pictures"]
+
+NAME = 100
+"""Letters of a folder's name at most."""
 
 
 def study_pictures(study: Study, found: Verdict, folder: Path, *, jobs: int) -> dict[str, list[Picture]]:
@@ -74,4 +78,8 @@ def _among(judged: Judged, labels: Collection[str]) -> Judged:
 
 
 def _file_name(label: str) -> str:
-    return "".join(c if c.isalnum() or c in "-._" else "-" for c in label).strip("-")
+    name = "".join(c if c.isalnum() or c in "-._" else "-" for c in label).strip("-")
+    if len(name) <= NAME:
+        return name
+    # File systems take 255 bytes; the end of a long label is what tells it from another.
+    return f"{name[: NAME - 9]}-{hashlib.sha256(label.encode()).hexdigest()[:8]}"

@@ -150,11 +150,11 @@ def _by_seed(runs: Sequence[Subject]) -> tuple[dict[int, Subject], list[str], li
 
 
 def _labels(values: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
-    """Task and model, and what differs between settings."""
+    """The task, and what differs between its settings: of two tasks nearly all does, which names neither better."""
+    tasks = {key: str(own.get("task.name", own.get("task", "runs"))) for key, own in values.items()}
     out = {}
     for key, own in values.items():
-        base = str(own.get("task.name", own.get("task", "runs")))
-        out[key] = _label(own, values.values(), base)
+        out[key] = _label(own, [o for k, o in values.items() if tasks[k] == tasks[key]], tasks[key])
     if len(set(out.values())) < len(out):
         order = sorted(out, key=lambda k: (out[k], k))
         out = {key: f"{out[key]} #{order.index(key) + 1}" for key in out}

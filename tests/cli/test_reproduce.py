@@ -98,3 +98,11 @@ def test_what_is_no_document_is_refused(landscape, tmp_path):
 
 def _nothing():
     return {"rule": {"text": "A rule."}, "settings": [], "left_out": [], "versions": {}, "code_revision": "1"}
+
+
+def test_folders_of_settings_have_names_that_every_file_system_takes():
+    long = "markov (" + ", ".join(f"model.setting_{i} {i}" for i in range(40))
+    names = {pictured._file_name(f"{long}, {end})") for end in ("a", "b")}
+    assert len(names) == 2
+    assert max(map(len, names)) == pictured.NAME
+    assert pictured._file_name("markov (steps 7)") == "markov--steps-7"

@@ -170,6 +170,19 @@ def test_only_equal_depths_are_paired():
     assert len(list(setting.pairs("looped", "single"))) == 2
 
 
+def test_a_setting_is_named_by_what_its_own_task_varies():
+    wide = {"model": config("looped")["model"] | {"width": 64}}
+    other = {"task": {"name": "parity", "length": 3}, "steps": 7}
+    runs = study(effects={"single": 0, "looped": 0}, seeds=2)
+    runs += [subject("looped", s, name=f"wide-{s}", **wide) for s in range(2)]
+    runs += [subject("looped", s, name=f"parity-{s}", **other) for s in range(2)]
+    settings, _ = settings_of(runs)
+    names = [s.label for s in settings]
+    assert names[-1] == "parity"
+    assert all(name.startswith("markov (model.width ") and name.count(",") == 0 for name in names[:-1])
+    assert len(set(names)) == 3
+
+
 def test_runs_without_architecture_or_seed_are_left_out():
     from dataclasses import replace
 
