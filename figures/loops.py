@@ -31,6 +31,8 @@ _NEEDED = {
     "at": ("at",),
     "step": ("step",),
 }
+FAR = 1e12
+"""Where panels end: a state that explodes beyond the trained passes leaves them instead of hiding all others."""
 _LOOKS = (("o", "-"), ("s", "--"), ("^", ":"))
 _GAIN: dict[str, Any] = {"marker": "x", "linestyle": "none"}
 
@@ -43,7 +45,7 @@ def loops(datasets: Sequence[xr.Dataset], *, steps: Sequence[int] | None = None)
     the seeds to their largest ``value + stderr``, the error being that over samples. The dotted vertical line is the
     number of passes of the trained model: to its right is what its recursion would do. In the last row curves are the
     radius and crosses the gain, the largest singular value; a point is hollow where any of its Jacobians has not
-    converged.
+    converged. What explodes leaves its panel at 1e12.
 
     Args:
         datasets: one ``loops`` dataset per run, all of one task.
@@ -118,6 +120,8 @@ def _label(axes: Sequence[Sequence[Axes]], datasets: Sequence[xr.Dataset]) -> No
     for row, name in ((0, "loss"), (1, "step_length"), (3, "gain")):
         if any(bool((d[name] > 0).any()) for d in datasets):
             axes[row][0].set_yscale("log")
+        if axes[row][0].get_ylim()[1] > FAR:
+            axes[row][0].set_ylim(top=FAR)
     axes[0][0].set_ylabel(f"loss\n({loss_unit(datasets)},\nlog scale)")
     axes[1][0].set_ylabel("step length\n|Δh| / |h|\n(log scale)")
     axes[2][0].set_ylabel("cosine of\nconsecutive\nsteps")
