@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
 
 from landscape.errors import LandscapeError
 from landscape.figures.datasets import by_arch, loss_unit, require_all, say_step, titled
@@ -106,13 +107,18 @@ def _draw(panels: Sequence[Axes], group: Sequence[xr.Dataset], look: dict[str, A
     """One checkpoint of an architecture."""
     xs = [d["pass"].values.astype(float) for d in group]
     for ax, name in zip(panels, _CURVES, strict=False):
-        errors = [d[f"{name}_stderr"].values for d in group]
-        seed_curves(ax, xs, [d[name].values for d in group], errors=errors, **look)
+        errors = [_near(d[f"{name}_stderr"]) for d in group]
+        seed_curves(ax, xs, [_near(d[name]) for d in group], errors=errors, **look)
     at = [d["at"].values.astype(float) for d in group]
     hollow = [np.asarray((~d["converged"].values.astype(bool)).any(axis=1)) for d in group]
     for name, own in zip(_RADII, (look, look | _GAIN), strict=True):
-        errors = [np.nan_to_num(d[f"{name}_stderr"].values) for d in group]
-        seed_curves(panels[3], at, [d[name].values for d in group], errors=errors, hollow=hollow, **own)
+        errors = [np.nan_to_num(_near(d[f"{name}_stderr"])) for d in group]
+        seed_curves(panels[3], at, [_near(d[name]) for d in group], errors=errors, hollow=hollow, **own)
+
+
+def _near(values: xr.DataArray) -> NDArray[np.float64]:
+    """What is far beyond its panel, a little beyond it: the scales of matplotlib overflow near the largest floats."""
+    return np.minimum(values.values.astype(float), 1e3 * FAR)
 
 
 def _label(axes: Sequence[Sequence[Axes]], datasets: Sequence[xr.Dataset]) -> None:

@@ -3,7 +3,7 @@
 import io
 
 from landscape import RunConfig, sweep, train
-from landscape.figures import loops
+from landscape.figures.loops import loops
 
 
 def test_what_explodes_leaves_its_panel(tmp_path):
