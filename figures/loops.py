@@ -118,7 +118,8 @@ def _draw(panels: Sequence[Axes], group: Sequence[xr.Dataset], look: dict[str, A
 
 def _near(values: xr.DataArray) -> NDArray[np.float64]:
     """What is far beyond its panel, a little beyond it: the scales of matplotlib overflow near the largest floats."""
-    return np.minimum(values.values.astype(float), 1e3 * FAR)
+    near: NDArray[np.float64] = np.minimum(values.values.astype(float), 1e3 * FAR)
+    return near
 
 
 def _label(axes: Sequence[Sequence[Axes]], datasets: Sequence[xr.Dataset]) -> None:
