@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from textwrap import fill
 from typing import Any
 
 import numpy as np
@@ -90,7 +91,10 @@ def verdict(
     ax = figure.subplots()
     _draw(ax, groups)
     figure.legend(
-        handles=_legend(groups), loc="outside upper center", ncols=3, title=str(ds.attrs.get("setting", "runs"))
+        handles=_legend(groups),
+        loc="outside upper center",
+        ncols=3,
+        title=fill(str(ds.attrs.get("setting", "runs")), 44),
     )
     return figure
 
