@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections import deque
@@ -25,6 +26,10 @@ _KEPT = 10.0
 """Seconds that workers wait for the next use. Loky's own limit is not used: it overlooks the death of a process that it
 started after another one had waited in vain."""
 _release: list[threading.Timer] = []
+_LOOKS = 2.0
+"""Seconds between two looks of a worker for the process that started it."""
+_at_work = threading.Lock()
+"""Held in a worker while it does a call."""
 
 
 def shared_out(
@@ -176,9 +181,11 @@ def _submit(slot: int, function: Callable[..., T], call: tuple[Any, ...]) -> Fut
     """Have a call begun by a worker; by a new one if that of an earlier call is no more."""
     for attempt in range(2):
         if slot not in _WORKERS:
-            _WORKERS[slot] = ProcessPoolExecutor(max_workers=1, env=_ONE_THREAD)
+            _WORKERS[slot] = ProcessPoolExecutor(
+                max_workers=1, env=_ONE_THREAD, initializer=_end_after, initargs=(os.getpid(),)
+            )
         try:
-            future: Future[T] = _WORKERS[slot].submit(function, *call)
+            future: Future[T] = _WORKERS[slot].submit(_done, function, call)
         except RuntimeError:  # it was killed
             _WORKERS.pop(slot, None)
             if attempt:
@@ -186,6 +193,24 @@ def _submit(slot: int, function: Callable[..., T], call: tuple[Any, ...]) -> Fut
         else:
             return future
     raise AssertionError("unreachable")
+
+
+def _done(function: Callable[..., T], call: tuple[Any, ...]) -> T:
+    """What a worker does."""
+    with _at_work:
+        return function(*call)
+
+
+def _end_after(parent: int) -> None:
+    """Have this worker end when its parent was killed, which tells it nothing; what it is doing is finished before."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(_LOOKS)
+        with _at_work:
+            os._exit(0)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _ready(done: SimpleQueue[T], *, block: bool) -> Iterator[T]:

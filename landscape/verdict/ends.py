@@ -17,14 +17,16 @@ from landscape.verdict.verdict import Verdict
 __all__ = ["FORMAT", "VERSION", "document", "numbers", "texts"]
 
 FORMAT, VERSION = "landscape-findings", 1
-_ENDS = ("accuracy", "loss", "flops")
+_ENDS = {"accuracy": (0.0, 1.0), "loss": (0.0, math.inf), "flops": (0.0, math.inf)}
+"""What the last step has, and the range in which a mean can lie."""
 
 
 def document(verdict: Verdict) -> dict[str, Any]:
     """The verdict as plain values and, for every kind of run, what the last step has: mean and interval over seeds.
 
     Of accuracy and loss on the test split, by family, and of FLOPs. Intervals are those of
-    `landscape.verdict.rule.interval` at 95 %. Runs without such metrics are left out, and `n` says how many count.
+    `landscape.verdict.rule.interval` at 95 %, cut where no mean can lie: an accuracy outside [0, 1], a loss below 0.
+    Runs without such metrics are left out, and `n` says how many count.
     Infinite ends of intervals are the texts "inf" and "-inf": `numbers` reads them.
     """
     found = plain(verdict)
@@ -70,7 +72,7 @@ def _ends(runs: Sequence[Subject], *, seed: int) -> dict[str, Any]:
     columns: dict[str, list[float]] = {}
     for run in runs:
         try:
-            metrics = run.read("metrics", run.answers("metrics")[0], _ENDS).isel(step=-1)
+            metrics = run.read("metrics", run.answers("metrics")[0], tuple(_ENDS)).isel(step=-1)
         except LandscapeError:  # said in the notes of every claim that needs it
             continue
         for name in _ENDS:
@@ -84,6 +86,7 @@ def _ends(runs: Sequence[Subject], *, seed: int) -> dict[str, Any]:
     out = {}
     for name, column in columns.items():
         if known := [x for x in column if math.isfinite(x)]:
-            ((low, high),) = interval(known, seed=seed).tolist()
+            least, most = _ENDS[name.split()[0]]
+            ((low, high),) = np.clip(interval(known, seed=seed), least, most).tolist()
             out[name] = {"mean": float(np.mean(known)), "low": low, "high": high, "n": len(known)}
     return out

@@ -53,8 +53,9 @@ def interval(values: ArrayLike, *, seed: int, levels: Sequence[float] = (LEVEL,)
     With mean m and standard error e of the n numbers, the bootstrap (`scipy.stats.bootstrap`) gives the distribution of
     t\* = (m\* - m) / e\* over resamples, and the interval [m - q_hi e, m - q_lo e] by its quantiles; Student's takes
     those of the t distribution. The hull holds both: the bootstrap knows about skewness, Student's about few seeds. A
-    resample of one number repeated has no spread and counts as infinitely far; with fewer than five seeds these are so
-    many that the ends would be infinite, and Student's interval alone is given, which then decides nothing (`side`).
+    resample of one number repeated has no spread and counts as infinitely far. Where most seeds gave the same number
+    these are so many that an end would be infinite: it is then the farther of Student's and of the numbers themselves.
+    With fewer than five seeds Student's interval alone is given, which then decides nothing (`side`).
 
     Args:
         values: (..., n), one number per seed along the last axis, in the order of the seeds.
@@ -96,6 +97,9 @@ def interval(values: ArrayLike, *, seed: int, levels: Sequence[float] = (LEVEL,)
         # What bounds the mean from below is how far too high it may have come out, and the other way round.
         t = stats.t.ppf((1 + level) / 2, n - 1)
         hull = np.stack([mean - np.fmax(high, t) * step, mean - np.fmin(low, -t) * step], axis=-1)
+        student = np.stack([mean - t * step, mean + t * step], axis=-1)
+        farther = np.stack([np.fmin(student[..., 0], own[..., 0]), np.fmax(student[..., 1], own[..., 1])], axis=-1)
+        hull = np.where(np.isinf(hull), farther, hull)
         out.append(np.where(known[..., None], np.where(none[..., None], own, hull), np.nan))
     return np.stack(out, axis=-2)
 

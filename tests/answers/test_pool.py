@@ -2,6 +2,8 @@ import contextlib
 import os
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -60,7 +62,37 @@ def alive(pid):
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    return True
+    stat = Path(f"/proc/{pid}/stat")
+    # Whoever inherits an orphan need not be in a hurry to ask how it ended.
+    return not (stat.exists() and stat.read_text().rpartition(")")[2].split()[0] == "Z")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a process does not learn there that its parent ended")
+def test_workers_end_after_their_parent_was_killed(tmp_path):
+    """One that waits for the next use, and one that is in a call: it finishes that first."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import sys\nfrom pathlib import Path\nsys.path.insert(0, sys.argv[1])\nfrom support import workers\n"
+        "from landscape.answers.pool import shared_out\n"
+        "found = list(shared_out(workers.where, [(i,) for i in range(8)], jobs=2, here=False))\n"
+        "Path('pids').write_text(' '.join({str(pid) for _, pid, _ in found}))\n"
+        "list(shared_out(workers.goes_on, [(0, 'begun', 'go', 'ended')], jobs=2, here=False))\n"
+    )
+    parent = subprocess.Popen([sys.executable, script, Path(__file__).parents[1]], cwd=tmp_path)
+    try:
+        workers.wait_for((tmp_path / "begun").exists)
+    finally:
+        parent.kill()
+        parent.wait()
+    pids = {int(pid) for pid in (tmp_path / "pids").read_text().split()}
+    busy = int((tmp_path / "begun").read_text())
+    for idle in pids - {busy}:
+        workers.wait_for(lambda pid=idle: not alive(pid))
+    time.sleep(3.0)  # more than a look for the parent
+    assert alive(busy)
+    (tmp_path / "go").touch()
+    workers.wait_for(lambda: not alive(busy))
+    assert (tmp_path / "ended").exists()
 
 
 @pytest.mark.slow

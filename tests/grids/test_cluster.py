@@ -51,11 +51,13 @@ def scheduler(tmp_path):
     started = [start("dask_scheduler", "--port", "0", "--host", "127.0.0.1", "--scheduler-file", file, folder=tmp_path)]
     options = ["--scheduler-file", file, "--nthreads", "1", "--no-nanny", "--local-directory", tmp_path / "scratch"]
     started += [start("dask_worker", *map(str, options), folder=tmp_path) for _ in range(2)]
-    wait_for(file.exists)
-    yield json.loads(file.read_text())["address"], started[1:]
-    for process in reversed(started):
-        process.kill()
-        process.wait()
+    try:
+        wait_for(lambda: file.exists() and file.read_text())  # there before its content is
+        yield json.loads(file.read_text())["address"], started[1:]
+    finally:
+        for process in reversed(started):
+            process.kill()
+            process.wait()
 
 
 @pytest.mark.slow

@@ -118,6 +118,17 @@ def test_a_row_alone_has_the_interval_that_it_has_among_others():
     assert np.array_equal(interval(x[3], seed=0), interval(x[3].copy(), seed=0))
 
 
+def test_where_most_seeds_are_equal_the_ends_are_finite_and_hold_the_numbers():
+    for x in ([0.99] * 7 + [0.9], [0.0] * 6 + [1e-3, 2.0], [1.0, 1.0, 1.0, 1.0, 0.5]):
+        ends = interval(x, seed=0, levels=[LEVEL, DECISION_LEVEL])
+        assert np.isfinite(ends).all()
+        for level, (low, high) in zip((LEVEL, DECISION_LEVEL), ends, strict=True):
+            t = stats.ttest_1samp(x, 0).confidence_interval(level)
+            assert low <= t.low + 1e-12
+            assert high >= t.high - 1e-12
+    assert interval([0.99] * 7 + [0.9], seed=0)[0, 0] == pytest.approx(0.9)  # it was minus infinity
+
+
 def test_what_has_no_interval_decides_nothing():
     assert np.isnan(interval([1.0], seed=0)).all()
     assert np.isnan(interval([1.0, np.nan, 2.0], seed=0)).all()
