@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
 import time
 from collections import deque
@@ -208,7 +209,7 @@ def _end_after(parent: int) -> None:
         while os.getppid() == parent:
             time.sleep(_LOOKS)
         with _at_work:
-            os._exit(0)
+            os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=watch, daemon=True).start()
 

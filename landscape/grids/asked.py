@@ -16,6 +16,7 @@ from landscape.loss.metric import METRICS
 from landscape.probes import PROBES
 from landscape.runs.run import Run
 from landscape.settings import build, group, lookup
+from landscape.training.config import RunConfig
 
 __all__ = ["Asked"]
 
@@ -32,6 +33,7 @@ class Asked:
         every: only every so many-th checkpoint, and the last.
         count: so many checkpoints, the first and the last among them, the others spread evenly over their order.
         arch: only runs of these architectures; empty for all.
+        run_seed: only runs of these seeds; empty for all.
         seed: of everything random in the probe.
         split: data split.
         samples: the first so many samples of it; None means all.
@@ -55,6 +57,7 @@ class Asked:
     every: int | None = None
     count: int | None = None
     arch: tuple[str, ...] = ()
+    run_seed: tuple[int, ...] = ()
     seed: int = 0
     split: str = "probe"
     samples: int | None = None
@@ -112,9 +115,9 @@ class Asked:
             return [there[i] for i in places]
         return sorted({*there[:: self.every or 1], there[-1]})
 
-    def of(self, arch: str) -> bool:
-        """Whether runs of this architecture are asked."""
-        return not self.arch or arch in self.arch
+    def of(self, config: RunConfig) -> bool:
+        """Whether runs of this architecture and seed are asked."""
+        return (not self.arch or config.arch in self.arch) and (not self.run_seed or config.seed in self.run_seed)
 
     def pieces(self, steps: Sequence[int]) -> int:
         """How many answers that makes: one of a probe of the whole run, else one for each checkpoint."""

@@ -109,11 +109,11 @@ class Grid:
             LandscapeError: naming the probe and what is there.
         """
         for asked in self.probes:
-            configs = [(name, config) for name, config in self.configs.items() if asked.of(config.arch)]
+            configs = [(name, config) for name, config in self.configs.items() if asked.of(config)]
             if not configs:
                 raise LandscapeError(
-                    f"no run of the grid has an architecture among {list(asked.arch)}, which the "
-                    f"probe {asked.name!r} is asked of."
+                    f"no run of the grid has an architecture among {list(asked.arch) or 'all'} and a seed among "
+                    f"{list(asked.run_seed) or 'all'}, which the probe {asked.name!r} is asked of."
                 )
             for name, config in configs:
                 there = config.checkpoint_steps()

@@ -117,7 +117,7 @@ def answerings(grid: Grid, training: Training) -> list[Answering]:
     """What is asked of a run, and how much of it is on disk."""
     out = []
     for asked in grid.probes:
-        if asked.of(training.config.arch):
+        if asked.of(training.config):
             ended = training.run if training.done else None
             out += _planned(asked, training) if ended is None else _stored(asked, training, ended)
     return out

@@ -197,6 +197,21 @@ def test_a_heading_says_what_the_dataset_says(fresh_run):
         heading(fresh_run.path / "results" / "none.nc")
 
 
+@pytest.mark.parametrize("probe", ["entropy", "samples", "valley", "surface", "alignment"])
+def test_answers_are_read_as_xarray_reads_them(run, probe, tmp_path):
+    """Values, types, dimensions, coordinates and their order, and all attributes."""
+    ds = sweep(probe, run, seed=0, steps=[1, 2] if probe != "surface" else [2])
+    save(ds, tmp_path / "x.nc")
+    ours = load(tmp_path / "x.nc")
+    theirs = xr.load_dataset(tmp_path / "x.nc", engine="h5netcdf").drop_attrs(deep=False)
+    assert ours.attrs == ds.attrs
+    assert [list(ours.data_vars), list(ours.coords)] == [list(theirs.data_vars), list(theirs.coords)]
+    for name, found in theirs.variables.items():
+        expected = found.astype(np.str_) if found.dtype.kind in "OT" else found
+        assert ours.variables[name].identical(expected)
+        assert ours.variables[name].dtype == expected.dtype
+
+
 def test_some_variables_are_those_of_the_whole(tmp_path):
     """Numbers, flags, text, coordinates, and a dimension without one."""
     ds = xr.Dataset(
@@ -212,6 +227,7 @@ def test_some_variables_are_those_of_the_whole(tmp_path):
     )
     save(ds, tmp_path / "demo-abcdef.nc")
     whole = load(tmp_path / "demo-abcdef.nc")
+    assert whole.identical(ds)
     some = load_variables(tmp_path / "demo-abcdef.nc", [*map(str, ds.variables), "absent"])
     assert some.identical(whole.drop_attrs().assign_attrs(whole.attrs))
     few = load_variables(tmp_path / "demo-abcdef.nc", ["flag", "alone"])

@@ -8,6 +8,7 @@ from support.runs import SMALL
 from landscape import LandscapeError, RunConfig
 from landscape.grids.asked import Asked
 from landscape.grids.grid import Grid
+from landscape.grids.plan import Plan
 from landscape.grids.points import flat, points
 
 
@@ -128,12 +129,20 @@ def test_points_are_as_many_as_combinations_and_have_names_of_their_own(vary):
         ({"probes": [{"name": "spectrum", "count": 1}]}, "count >= 2"),
         ({"base": {"steps": 20}, "probes": [{"name": "spectrum", "at": [5000]}]}, "no checkpoint of step 5000"),
         ({"probes": [{"name": "spectrum", "arch": ["looped"]}]}, "no run of the grid has an architecture"),
+        ({"vary": {"seed": [0, 1]}, "probes": [{"name": "spectrum", "run_seed": [2]}]}, "and a seed among [2]"),
     ],
 )
 def test_what_cannot_be_meant_is_refused_before_anything_begins(table, said):
     with pytest.raises(LandscapeError) as error:
         Grid.make(**table)
     assert said in str(error.value)
+
+
+def test_a_probe_may_be_asked_of_some_architectures_and_seeds_alone(tmp_path):
+    probe = {"name": "samples", "arch": ["looped", "stacked"], "run_seed": [1]}
+    grid = Grid.make(base=SMALL, vary={"arch": ["single", "looped"], "seed": [0, 1]}, probes=[probe])
+    assert [name for name, config in grid.configs.items() if grid.probes[0].of(config)] == ["markov-looped-s1"]
+    assert [a.training.path.name for a in Plan.of(grid, tmp_path).answerings] == ["markov-looped-s1"]
 
 
 @pytest.mark.parametrize(("text", "said"), [("a = ", "not valid TOML"), ("[bases]", "unknown entry of a grid 'bases'")])
