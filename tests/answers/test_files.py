@@ -198,9 +198,9 @@ def test_a_heading_says_what_the_dataset_says(fresh_run):
 
 
 @pytest.mark.parametrize("probe", ["entropy", "samples", "valley", "surface", "alignment"])
-def test_answers_are_read_as_xarray_reads_them(run, probe, tmp_path):
+def test_answers_are_read_as_xarray_reads_them(fresh_run, probe, tmp_path):
     """Values, types, dimensions, coordinates and their order, and all attributes."""
-    ds = sweep(probe, run, seed=0, steps=[1, 2] if probe != "surface" else [2])
+    ds = sweep(probe, fresh_run, seed=0, steps=[1, 2] if probe != "surface" else [2])
     save(ds, tmp_path / "x.nc")
     ours = load(tmp_path / "x.nc")
     theirs = xr.load_dataset(tmp_path / "x.nc", engine="h5netcdf").drop_attrs(deep=False)
