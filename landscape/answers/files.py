@@ -116,7 +116,8 @@ def heading(path: Path) -> Heading:
     with _explained(path):
         content, verified = _verified(path)
         with h5py.File(h5py.h5f.open_file_image(content)) as file:
-            attrs = {name: _plain(file.attrs[name]) for name in (*_IDENTITY, _SEALED) if name in file.attrs}
+            held = file.attrs
+            attrs = {name: _plain(held[name]) for name in (*_IDENTITY, _SEALED) if name in held}
             steps = file["step"][...].tolist() if "step" in file and file["step"].ndim else [attrs.get("step", -1)]
         _complete(path, attrs, verified)
     return Heading(path, attrs, tuple(map(int, steps)))
