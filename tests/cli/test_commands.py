@@ -428,13 +428,13 @@ def test_a_probe_named_twice_is_asked_once(trained):
 
 
 def test_many_runs_are_a_line_each_and_their_results_are_read_when_asked(trained, monkeypatch, tmp_path):
-    from landscape.answers import files
     from landscape.cli import show
+    from landscape.studies import study
 
     assert trained("probe", "runs", "-p", "spectrum", "-q", "--set", "spectrum.k=2", "--steps", "last")[0] == 0
     read = []
-    load = files.xr.load_dataset
-    monkeypatch.setattr(files.xr, "load_dataset", lambda *a, **k: read.append(1) or load(*a, **k))
+    load = study.load
+    monkeypatch.setattr(study, "load", lambda path: read.append(1) or load(path))
     code, out, _ = trained("show", "runs")
     assert (code, len(read)) == (0, 2)
     assert "spectrum: Hessian eigenvalues" in out
