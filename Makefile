@@ -13,8 +13,8 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 help:
 	@echo "make demo       install, then a small study from training to the page: a few minutes"
 	@echo "make check      before a commit: format, lint, types, the order of the rooms: seconds"
-	@echo "make test-fast  before a push: all but the slow tests: about three minutes"
-	@echo "make test       everything, what CI runs: about seven minutes"
+	@echo "make test-fast  before a push: all but the slow tests"
+	@echo "make test       everything, what CI runs: about twenty minutes on two cores"
 	@echo "make test-lowest  the fast tests with the lowest versions of all dependencies: about six minutes"
 	@echo "make docs       build the documentation into build/site: about two minutes, then seconds"
 	@echo "make gallery    make the pictures of the documentation alone: about a minute"
