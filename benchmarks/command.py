@@ -248,7 +248,8 @@ def section(content: dict[str, Any]) -> str:
             f"steps of Lanczos, of {STEPS}; ours a tolerance of {content['tolerance']:g}, of {TOLERANCES}. The *error* "
             "is the largest of all checkpoints that were compared. The peer says of no value whether it is converged. "
             + ("" if r["measured"] == content["checkpoints"] else f"Scaled up from {r['measured']} checkpoints. ")
-            + "*Ours* proves that no eigenvalue was missed; *no proof* is like for like.",
+            + ("*Ours* proves that no eigenvalue was missed; " if "ours" in rows else "")
+            + "*no proof* is like for like.",
         ]
     said = sorted({line.strip() for found in rows.values() for r in found for line in r.get("said", [])})
     if said:

@@ -176,7 +176,7 @@ def _explained(path: Path) -> Iterator[None]:
         raise
     except FileNotFoundError as error:
         raise LandscapeError(f"expected a result at {path}, found none. Compute it with `landscape probe`.") from error
-    except Exception as error:  # h5netcdf passes on whatever HDF5, NumPy or its own parser raise
+    except Exception as error:  # whatever HDF5, NumPy or xarray raise
         raise DamagedError(
             f"expected a result of `landscape probe`, found a damaged or foreign file: {path} ({error}). "
             "Delete it and ask the probe again, or repeat `landscape probe` with --recompute."
@@ -188,7 +188,6 @@ def _verified(path: Path) -> tuple[bytes, bool]:
     content, verified = unsealed(path.read_bytes())
     if not verified:
         check_structure(content)
-        h5py.File(io.BytesIO(content), "r").close()  # h5netcdf prints a traceback where it cannot open a file
     return content, verified
 
 

@@ -96,10 +96,11 @@ def interval(values: ArrayLike, *, seed: int, levels: Sequence[float] = (LEVEL,)
     for level, (high, low) in zip(levels, quantiles, strict=True):
         # What bounds the mean from below is how far too high it may have come out, and the other way round.
         t = stats.t.ppf((1 + level) / 2, n - 1)
-        hull = np.stack([mean - np.fmax(high, t) * step, mean - np.fmin(low, -t) * step], axis=-1)
-        student = np.stack([mean - t * step, mean + t * step], axis=-1)
-        farther = np.stack([np.fmin(student[..., 0], own[..., 0]), np.fmax(student[..., 1], own[..., 1])], axis=-1)
-        hull = np.where(np.isinf(hull), farther, hull)
+        bootstrap = np.stack([mean - high * step, mean - low * step], axis=-1)
+        bootstrap = np.where(np.isinf(bootstrap), own, bootstrap)
+        hull = np.stack(
+            [np.fmin(bootstrap[..., 0], mean - t * step), np.fmax(bootstrap[..., 1], mean + t * step)], axis=-1
+        )
         out.append(np.where(known[..., None], np.where(none[..., None], own, hull), np.nan))
     return np.stack(out, axis=-2)
 
